@@ -1,0 +1,10 @@
+"""The ground floor of fastpoly: compiled kernels, one family a file.
+
+Kernels are functions of arrays and numbers. They trust their caller (shapes, dtypes and contiguity are checked once, in
+`fastpoly`) and import nothing of `fastpoly`. This package itself imports nothing: each file brings in its own compiler.
+
+    descent   the whole gradient-descent run in one call (numba)
+    tuples    the small algebra on tuples of vectors that `descent` is written in
+    simd      SIMD vectors for numba: a type, its arithmetic, loads and sums
+    cache     `kernel`, the decorator: compiles once a machine, keeps the result on disk
+"""
