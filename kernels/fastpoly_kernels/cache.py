@@ -27,7 +27,8 @@ def kernel(function: Function) -> Function:
     """Compile `function` at its first call for each set of argument types; keep the machine code on disk.
 
     The kernel releases the GIL. Division follows IEEE 754 (no ZeroDivisionError). Fast-math is off: where a kernel may
-    reorder a sum it says so itself (`simd.total`).
+    reorder a sum it says so itself (`simd.total`). Without numba's runtime (`_nrt`) a kernel cannot allocate, and its
+    loops do not count references to their arrays: two calls a step, which also spill every vector register.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
     with contextlib.suppress(RuntimeError):  # no folder can be written to: the kernel lives as long as the process
@@ -63,7 +64,7 @@ class _UserFolder(_StampedWithPackage, caching.UserWideCacheLocator):
 
 
 class _KernelCacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_ChosenFolder, _UserFolder]
+    _locator_classes = [_ChosenFolder, _UserFolder]  # noqa: RUF012
 
 
 class KernelCache(caching.FunctionCache):
@@ -72,6 +73,7 @@ class KernelCache(caching.FunctionCache):
     _impl_class = _KernelCacheImpl
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The machine code for these argument types, or None."""
         # Whatever a damaged pickle raises (the list is open-ended), compiling anew is right.
         try:
             return super().load_overload(sig, target_context)
@@ -81,5 +83,7 @@ class KernelCache(caching.FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with contextlib.suppress(OSError):  # a full or read-only disk costs the next process a compilation, no more
+        """Keep the machine code for these argument types."""
+        # A full or read-only disk, or a damaged index on it, costs the next process a compilation and no more.
+        with contextlib.suppress(Exception):
             super().save_overload(sig, data)

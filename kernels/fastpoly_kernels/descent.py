@@ -1,8 +1,8 @@
 """Gradient descent on a polynomial's mean squared error: the whole training run in one compiled call.
 
-The method is the post's (section "Wrapped up in one function"): with r = y - p(x), step t records mse_t = mean(r**2) and
-then sets w_k += learn_rate * (2/n) * sum_i r_i x_i**k. Everything of a step happens in one pass over the samples: r stays
-in a register, and the degree + 2 sums (of r**2 and of r x**k) are accumulated in registers beside it.
+The method is the post's (section "Wrapped up in one function"): with r = y - p(x), step t records mse_t = mean(r**2)
+and then sets w_k += learn_rate * (2/n) * sum_i r_i x_i**k. Everything of a step happens in one pass over the samples: r
+stays in a register, and the degree + 2 sums (of r**2 and of r x**k) are accumulated in registers beside it.
 """
 
 import math
@@ -20,7 +20,7 @@ blocks it is BLOCK/lanes + n/BLOCK. Larger blocks do not run faster.
 
 
 @device
-def residual_sums(x, y, vectors, start, stop):  # type: ignore[no-untyped-def]
+def residual_sums(x, y, vectors, start, stop):
     """For samples start to stop, with r = y - p(x): the sums of r x**k for each k, and the sum of r**2."""
     width = lanes(x)
     rest = (stop - start) % width
@@ -41,7 +41,7 @@ def residual_sums(x, y, vectors, start, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def descend(x, y, weights, rate, steps, every, wait, trace):  # type: ignore[no-untyped-def]
+def descend(x, y, weights, rate, steps, every, wait, trace):
     """Take `steps` steps of gradient descent from `weights`.
 
     Args:

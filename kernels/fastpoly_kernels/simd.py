@@ -1,8 +1,8 @@
 """SIMD vectors for numba: a value that is one machine register wide, so that kernels do not hope for a vectoriser.
 
-LLVM's loop vectoriser works on scalar loops if fast-math allows it, chooses the width itself and leaves the last samples
-to a scalar loop: of 100 float32 samples the last 4 to 36, at 16 times the price. Code that says `Vector` gets packed
-instructions always, and the samples after the last whole vector in one masked load.
+LLVM's loop vectoriser works on scalar loops if fast-math allows it, chooses the width itself and leaves the last
+samples to a scalar loop: of 100 float32 samples the last 4 to 36, at 16 times the price. Code that says `Vector` gets
+packed instructions always, and the samples after the last whole vector in one masked load.
 
     at = load(array, i)             lanes array[i], array[i + 1], ...
     at = load_first(array, i, m)    the same for the lanes in mask m, zero in the others, which are not read
@@ -12,8 +12,8 @@ instructions always, and the samples after the last whole vector in one masked l
     splat(s, array)                 the scalar s in every lane
     total(a)                        the sum of the lanes, as a tree
 
-Shapes follow the machine: a Vector holds `lanes(array)` elements, 512 bits where the CPU has AVX-512, 256 with AVX, else
-128. A wider vector than the machine's would still be right (LLVM splits it), only not in registers.
+Shapes follow the machine: a Vector holds `lanes(array)` elements, 512 bits where the CPU has AVX-512, 256 with AVX,
+else 128. A wider vector than the machine's would still be right (LLVM splits it), only not in registers.
 """
 
 import operator
@@ -69,7 +69,8 @@ def vector_of(array: types.Array) -> Vector:
     return Vector(array.dtype, register_bits() // array.dtype.bitwidth)
 
 
-# -- emitting LLVM IR ---------------------------------------------------------------------------------------------------
+# -- emitting LLVM IR
+# ---------------------------------------------------------------------------------------------------
 
 
 def emit_fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
@@ -118,12 +119,15 @@ def _suffix(kind: ir.Type) -> str:
     return "f32" if isinstance(kind, ir.FloatType) else "f64"
 
 
-def _address(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
+def _address(
+    context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value
+) -> ir.Value:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [index], inbounds=True)
 
 
-# -- loads --------------------------------------------------------------------------------------------------------------
+# -- loads
+# --------------------------------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -155,7 +159,7 @@ def load(typing: Any, array: types.Array, index: types.Integer) -> tuple[Any, Ca
 def load_first(
     typing: Any, array: types.Array, index: types.Integer, mask: Mask
 ) -> tuple[Any, Callable[..., ir.Value]]:
-    """The Vector that starts at array[index] in the lanes of `mask`; zero in the others, whose memory is not touched."""
+    """The Vector that starts at array[index] in the lanes of `mask`; zero in the others, which are not read."""
     vector = vector_of(array)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -182,7 +186,8 @@ def first_lanes(typing: Any, array: types.Array, count: types.Integer) -> tuple[
     return Mask(width)(array, types.intp), emit
 
 
-# -- arithmetic ---------------------------------------------------------------------------------------------------------
+# -- arithmetic
+# ---------------------------------------------------------------------------------------------------------
 
 
 @intrinsic

@@ -1,7 +1,7 @@
 """The algebra of polynomial descent on tuples: one entry a power of x, unrolled when the kernel is compiled.
 
-A kernel's degree is the length of its weights, a tuple. numba specialises on the length, so each entry becomes a value of
-its own, which LLVM keeps in a register; an array of accumulators would live in memory. Entry k belongs to x**k.
+A kernel's degree is the length of its weights, a tuple. numba specialises on the length, so each entry becomes a value
+of its own, which LLVM keeps in a register; an array of accumulators would live in memory. Entry k belongs to x**k.
 """
 
 from collections.abc import Callable
@@ -73,13 +73,11 @@ def horner(typing: Any, weights: types.UniTuple, x: Vector) -> tuple[Any, Callab
 
 
 @intrinsic
-def add_powers(
-    typing: Any, sums: types.UniTuple, r: Vector, x: Vector
-) -> tuple[Any, Callable[..., ir.Value]]:
+def add_powers(typing: Any, sums: types.UniTuple, r: Vector, x: Vector) -> tuple[Any, Callable[..., ir.Value]]:
     """sums[k] + r x**k.
 
-    The powers are made by multiplying r on and added with plain additions. That is one instruction more a degree than an
-    fma with a stored power, and no slower where adders stand beside the multipliers (Zen 4: 49 against 50 ns a step
+    The powers are made by multiplying r on and added with plain additions. That is one instruction more a degree than
+    an fma with a stored power, and no slower where adders stand beside the multipliers (Zen 4: 49 against 50 ns a step
     on the post's problem): horner keeps the multipliers busy, this the adders, and only x and y are loaded.
     """
 

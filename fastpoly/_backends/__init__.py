@@ -1,0 +1,125 @@
+"""The backends, by name: what each does, whether it can run here, and where its code lies.
+
+Requirements: nothing heavy is imported until a backend is asked for; a backend that cannot run here says why and what
+would bring it; a new backend is one new file and one entry in `_ENTRIES`.
+
+A backend is a function `train(problem: FitProblem, monitor: Monitor) -> Trajectory`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .._errors import BackendUnavailableError
+from .._monitor import Monitor
+from .._problem import PRECISIONS, FitProblem
+from .._result import Trajectory
+
+Train = Callable[[FitProblem, Monitor], Trajectory]
+Requirement = Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run the training loop.
+
+    Attributes:
+        name: what `fit(backend=...)` takes.
+        summary: what it does, in a line.
+        precisions: those it can run in.
+        unavailable: None, or why it cannot run here and what would change that.
+    """
+
+    name: str
+    summary: str
+    precisions: tuple[str, ...]
+    unavailable: str | None
+
+    @property
+    def available(self) -> bool:
+        """Can it run here?"""
+        return self.unavailable is None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    summary: str
+    precisions: tuple[str, ...]
+    train: str  # "module:function" in this package
+    needs: Requirement = lambda: None
+
+
+def missing_torch() -> str | None:
+    """None, or why torch cannot be used here and what would change that."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed; pip install 'fastpoly[torch]'"
+    return None
+
+
+def missing_cuda() -> str | None:
+    """None, or why torch cannot use a GPU here and what would change that."""
+    missing = missing_torch()
+    if missing:
+        return missing
+    import torch
+
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA; install a CUDA build of torch"
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA GPU; it needs an NVIDIA GPU and its driver"
+    return None
+
+
+_ALL = tuple(PRECISIONS)
+_OF_TORCH = ("double", "single")  # torch does not multiply a float64 matrix by float32 weights
+
+_ENTRIES = (
+    _Entry("numpy", "the post's loop on numpy", _ALL, "published:numpy_loop"),
+    _Entry("torch", "the post's loop on torch", _OF_TORCH, "published:torch_loop", missing_torch),
+    _Entry("torch-gpu", "the post's loop on torch, on the GPU", _OF_TORCH, "published:torch_gpu_loop", missing_cuda),
+    _Entry("torch-autograd", "the post's autograd loop", _OF_TORCH, "published:autograd_loop", missing_torch),
+    _Entry(
+        "torch-autograd-gpu",
+        "the post's autograd loop, on the GPU",
+        _OF_TORCH,
+        "published:autograd_gpu_loop",
+        missing_cuda,
+    ),
+    _Entry("numba", "the whole loop in one compiled CPU kernel", _ALL, "numba_loop:train"),
+)
+
+_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+
+
+def backends() -> tuple[Backend, ...]:
+    """Every backend, those that cannot run here included, with the reason. Imports torch if it is installed."""
+    return tuple(Backend(entry.name, entry.summary, entry.precisions, entry.needs()) for entry in _ENTRIES)
+
+
+def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
+    """The backend that `name` means for `problem`, as its own name and its function.
+
+    "auto" is `numba` in every precision.
+
+    Raises:
+        ValueError: no such backend, or it cannot run in this precision.
+        BackendUnavailableError: it cannot run here.
+    """
+    if name == "auto":
+        name = "numba"
+    entry = _BY_NAME.get(name) if isinstance(name, str) else None
+    if entry is None:
+        raise ValueError(f"backend: wants auto, {', '.join(_BY_NAME)}; got {name!r}")
+    if problem.precision not in entry.precisions:
+        can = " or ".join(entry.precisions)
+        raise ValueError(f"precision: backend {name} runs in {can}, got {problem.precision!r}")
+    reason = entry.needs()
+    if reason is not None:
+        raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")
+    module, function = entry.train.split(":")
+    train: Train = getattr(importlib.import_module(f".{module}", __name__), function)
+    return name, train

@@ -1,0 +1,93 @@
+"""`train`: the post's function, with the post's names, doing the post's steps in a compiled loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._arrays import to_device
+from ._backends import missing_cuda, missing_torch
+from ._errors import BackendUnavailableError
+from ._fit import solve
+from ._problem import FitProblem
+
+if TYPE_CHECKING:
+    import torch
+
+_POSTS_NAMES = {"steps": "nSteps", "learn_rate": "learnRate"}
+
+
+def train(
+    x: Any,
+    y: Any,
+    nSteps: int = 200000,
+    learnRate: float = 0.00001,
+    degree: int = 4,
+    use_torch: bool = False,
+    use_autograd: bool = False,
+    use_gpu: bool = False,
+) -> dict[str, Any]:
+    """The post's `train`, with the same names, results and digits, without its loop.
+
+    The flags say what comes back and in which precision, no longer how it is computed: without any, float64 arithmetic
+    with float32 weights (`mixed`), as the post's numpy loop; with any, float32 throughout (`single`), as its torch
+    loops.
+
+    Args:
+        x, y: n samples: (n, 1) or (n,) numpy arrays, or anything else that `fit` takes.
+        nSteps, learnRate, degree: of the run.
+        use_torch: return torch tensors; implied by the other two.
+        use_autograd: w.requires_grad is set.
+        use_gpu: return tensors on the GPU.
+
+    Returns:
+        mseTrace (nSteps,) and w (degree + 1, 1), both float32; learnRate; seconds; use_torch, use_autograd, use_gpu. If
+        the run diverges, the rest of mseTrace and w are NaN, as the post's loop leaves them.
+
+    Raises:
+        TypeError, ValueError, MemoryError, Interrupted: as `fit`.
+        BackendUnavailableError: use_gpu without a CUDA GPU, or a torch flag without torch.
+
+    Warns:
+        DivergenceWarning: as `fit`.
+    """
+    started = time.perf_counter()
+    use_torch = bool(use_torch or use_autograd or use_gpu)
+    device = _device(use_torch, use_gpu)
+    problem = FitProblem.checked(
+        x, y, degree, nSteps, learnRate, precision="single" if use_torch else "mixed", names=_POSTS_NAMES
+    )
+    result = solve(dataclasses.replace(problem, device=device))
+    w, mse_trace = result.weights.reshape(-1, 1), result.mse
+    if result.diverged_at is not None:
+        w[:] = math.nan
+        padded = np.full(problem.steps, math.nan, np.float32)
+        padded[: result.steps] = np.asarray(mse_trace.cpu() if use_torch else mse_trace)
+        mse_trace = to_device(padded, device)
+    if use_autograd:
+        w.requires_grad_(True)
+    return {
+        "mseTrace": mse_trace,
+        "w": w,
+        "learnRate": learnRate,
+        "seconds": time.perf_counter() - started,
+        "use_torch": use_torch,
+        "use_autograd": use_autograd,
+        "use_gpu": use_gpu,
+    }
+
+
+def _device(use_torch: bool, use_gpu: bool) -> torch.device | None:
+    """Where the post's flags put its tensors; None is numpy."""
+    if not use_torch:
+        return None
+    reason = missing_cuda() if use_gpu else missing_torch()
+    if reason is not None:
+        raise BackendUnavailableError(f"{'use_gpu' if use_gpu else 'use_torch'}=True cannot run here: {reason}")
+    import torch
+
+    return torch.device("cuda" if use_gpu else "cpu")

@@ -1,0 +1,97 @@
+"""`fit`: from samples to a FitResult."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ._backends import choose
+from ._errors import DivergenceWarning, Interrupted
+from ._model import stability_limit
+from ._monitor import Monitor, Progress
+from ._problem import FitProblem
+from ._progress import shown
+from ._result import FitResult
+
+
+def fit(
+    x: Any,
+    y: Any,
+    degree: int = 4,
+    steps: int = 200_000,
+    learn_rate: float = 1e-5,
+    *,
+    backend: str = "auto",
+    precision: str = "double",
+    initial_weights: Any = None,
+    trace_every: int | None = 1,
+    progress: bool | Progress = False,
+) -> FitResult:
+    """Fit a polynomial to samples by gradient descent on the mean squared error.
+
+    Step t records mse_t = mean((y - p(x))**2) and then sets w -= learn_rate * d mse_t / dw, as the post does: see
+    `fastpoly.reference`.
+
+    Args:
+        x, y: n samples: (n,) or (n, 1); lists, numpy arrays, pandas Series or torch tensors.
+        degree: of the polynomial, >= 0.
+        steps: how many to take, >= 0.
+        learn_rate: > 0; above `stability_limit(x, degree)` the run diverges.
+        backend: a name from `backends()`, or "auto": the fastest that gives the asked precision.
+        precision: "double" (float64 throughout), "mixed" (float64, with weights and mse rounded to float32 after every
+            step, as the post's numpy loop does) or "single" (float32 throughout, as its torch loops do).
+        initial_weights: degree + 1 weights, x^0 first; zeros if None.
+        trace_every: keep the mse of every trace_every-th step, from step 0 on; None keeps none.
+        progress: True shows a bar; a function is called with (steps done, steps) every few hundredths of a second.
+
+    Returns:
+        A FitResult; its arrays are torch tensors, on the same device, if x or y is one, else numpy.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be meant.
+        BackendUnavailableError: the backend cannot run here.
+        MemoryError: the trace would not fit, before any work is done.
+        Interrupted: Ctrl-C; `.partial` holds the result so far.
+
+    Warns:
+        DivergenceWarning: the mse left the range of its dtype. The result ends there.
+    """
+    problem = FitProblem.checked(
+        x,
+        y,
+        degree,
+        steps,
+        learn_rate,
+        precision=precision,
+        initial_weights=initial_weights,
+        trace_every=trace_every,
+    )
+    with shown(progress) as report:
+        return solve(problem, backend, report)
+
+
+def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None = None) -> FitResult:
+    """Run `problem`, and tell the caller of `fit` or `train` (two frames up) if it diverges."""
+    name, train = choose(backend, problem)
+    started = time.perf_counter()
+    trajectory = train(problem, Monitor(progress))
+    seconds = time.perf_counter() - started
+    result = FitResult.of(problem, trajectory, name, seconds)
+    if trajectory.interrupted:
+        raise Interrupted(result, problem.steps)
+    if trajectory.diverged_at is not None:
+        warnings.warn(_divergence(problem, trajectory.diverged_at), DivergenceWarning, stacklevel=3)
+    return result
+
+
+def _divergence(problem: FitProblem, step: int) -> str:
+    limit = stability_limit(problem.x, problem.degree)
+    what = f"diverged at step {step:,}: the mse left the range of {np.dtype(problem.storage)}"
+    where = "above" if problem.learn_rate > limit else "below"
+    advice = (
+        f"choose one below {limit:.4g}" if problem.learn_rate > limit > 0 else "scale x or y down, or lower the degree"
+    )
+    return f"{what}; learn_rate {problem.learn_rate:.4g} is {where} the stability limit {limit:.4g}; {advice}"

@@ -1,0 +1,33 @@
+"""How much memory a new array may take, asked before the work starts: Linux gives pages away that it does not have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def available_bytes() -> int | None:
+    """Bytes that this process can still take: what the machine has free, or its container; None where nobody says."""
+    answers = [answer for answer in (_machine(), _container()) if answer is not None]
+    return min(answers, default=None)
+
+
+def _machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # no sysconf on Windows, no such name on some Unix
+        return None
+
+
+def _container() -> int | None:
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # not version 2, or "max": no limit
+        return None

@@ -1,0 +1,48 @@
+"""What a long run tells (progress) and hears (Ctrl-C)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[int, int], object]
+"""Called with (steps done, steps in all) after every portion of a run."""
+
+
+class Monitor:
+    """Between a run and its caller: the run reports, and asks whether it should stop.
+
+    Ctrl-C during `listening()` sets `interrupted` instead of raising in the middle of a step, where weights and step
+    count would disagree. A second Ctrl-C raises KeyboardInterrupt at once. Signals reach the main thread only, and a
+    handler that the caller installed is the caller's business: in both cases nothing is changed.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.interrupted = False
+        self._progress = progress
+
+    def report(self, done: int, of: int) -> None:
+        """Tell the caller how far the run has come."""
+        if self._progress is not None:
+            self._progress(done, of)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear Ctrl-C while the block runs."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _hear(self, *_: Any) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True

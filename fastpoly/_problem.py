@@ -1,0 +1,165 @@
+"""FitProblem: a training run, checked once. Everything below it trusts it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._arrays import Array, device_of, refuse_infinite, vector
+from ._memory import available_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS: Mapping[str, tuple[type[np.floating[Any]], type[np.floating[Any]]]] = {
+    "double": (np.float64, np.float64),
+    "mixed": (np.float64, np.float32),
+    "single": (np.float32, np.float32),
+}
+"""Precision to (arithmetic, storage): the dtype of every operation, and that of weights and mse after every step."""
+
+MAX_STEPS = 2**63 - 1
+"""Kernels count steps in int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitProblem:
+    """Fit a polynomial of `degree` to n samples (x, y) by `steps` steps of gradient descent on the mean squared error.
+
+    Make one with `FitProblem.checked`; the arrays are then contiguous, finite and of the dtypes below.
+
+    Attributes:
+        x, y: the samples, each (n,) of `arithmetic`.
+        degree: of the polynomial; there are degree + 1 weights, x^0 first.
+        steps: how many to take.
+        learn_rate: the factor on the gradient.
+        precision: "double", "mixed" or "single".
+        initial_weights: (degree + 1,) of `storage`.
+        trace_every: keep the mse of steps 0, trace_every, 2 trace_every, ...; None keeps none.
+        device: where the caller's tensors lie; None when the caller uses numpy.
+    """
+
+    x: Array
+    y: Array
+    degree: int
+    steps: int
+    learn_rate: float
+    precision: str
+    initial_weights: Array
+    trace_every: int | None
+    device: torch.device | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        x: Any,
+        y: Any,
+        degree: Any = 4,
+        steps: Any = 200_000,
+        learn_rate: Any = 1e-5,
+        *,
+        precision: Any = "double",
+        initial_weights: Any = None,
+        trace_every: Any = 1,
+        names: Mapping[str, str] | None = None,
+    ) -> FitProblem:
+        """Check everything a caller may get wrong, once.
+
+        Args:
+            names: what the caller calls the arguments, where that differs from here.
+
+        Raises:
+            TypeError, ValueError: an argument is of the wrong kind or cannot be meant; the message names it, what it
+                got and what it wants.
+            MemoryError: the trace would not fit into memory.
+        """
+        named = dict(names or {})
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
+        arithmetic, storage = PRECISIONS[precision]
+        device = device_of(x, y)
+        x, y = (samples(value, name, arithmetic) for value, name in ((x, "x"), (y, "y")))
+        if x.size != y.size:
+            raise ValueError(f"x and y: want the same number of samples, got {x.size} and {y.size}")
+        degree = integer(degree, "degree", 0)
+        steps = integer(steps, named.get("steps", "steps"), 0, MAX_STEPS)
+        learn_rate = positive(learn_rate, named.get("learn_rate", "learn_rate"))
+        if trace_every is not None:
+            trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
+        if initial_weights is None:
+            weights = np.zeros(degree + 1, storage)
+        else:
+            weights = samples(initial_weights, "initial_weights", storage)
+            if weights.size != degree + 1:
+                wanted = f"{degree + 1} weights for degree {degree}"
+                raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}")
+        problem = cls(x, y, degree, steps, learn_rate, precision, weights, trace_every, device)
+        problem._refuse_trace_beyond_memory(named.get("steps", "steps"))
+        return problem
+
+    @property
+    def arithmetic(self) -> type[np.floating[Any]]:
+        """The dtype of every operation."""
+        return PRECISIONS[self.precision][0]
+
+    @property
+    def storage(self) -> type[np.floating[Any]]:
+        """The dtype of weights and mse, to which both are rounded after every step."""
+        return PRECISIONS[self.precision][1]
+
+    def rows(self, steps: int) -> int:
+        """How many mse values the first `steps` steps leave in the trace."""
+        return 0 if self.trace_every is None else -(-steps // self.trace_every)
+
+    def _refuse_trace_beyond_memory(self, steps_name: str) -> None:
+        needed = self.rows(self.steps) * np.dtype(self.storage).itemsize
+        free = available_bytes()
+        if free is not None and needed > free:
+            raise MemoryError(
+                f"the trace of {self.rows(self.steps):,} values takes {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB "
+                f"are free; choose a larger trace_every, or None, or fewer {steps_name}"
+            )
+
+
+def samples(value: Any, name: str, dtype: type[np.floating[Any]]) -> Array:
+    """`value` as a contiguous vector of `dtype`, finite in that dtype too."""
+    array = vector(value, name)
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(array, dtype)
+    if np.dtype(dtype).itemsize < 8:
+        refuse_infinite(result, name, f", which {np.dtype(dtype)} cannot hold; use precision='double'")
+    return result
+
+
+def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """`value` as an int from `least` to `most`; a float is refused even when it is whole."""
+    wants = f"an integer >= {least}"
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: wants {wants}, got {value}")
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: wants {wants}, got {value!r} ({type(value).__name__})") from None
+    if result < least:
+        raise ValueError(f"{name}: wants {wants}, got {result}")
+    if most is not None and result > most:
+        raise ValueError(f"{name}: wants at most {most}, got {result}")
+    return result
+
+
+def positive(value: Any, name: str) -> float:
+    """`value` as a positive finite float."""
+    wants = "a positive finite number"
+    if isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"{name}: wants {wants}, got {value!r} ({type(value).__name__})")
+    try:
+        result = float(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of more than one element
+        raise TypeError(f"{name}: wants {wants}, got {type(value).__name__}") from None
+    if not 0 < result < float("inf"):
+        raise ValueError(f"{name}: wants {wants}, got {result}")
+    return result
