@@ -1,0 +1,21 @@
+"""The command `fastpoly`, also as `python -m fastpoly`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what it takes to have one."""
+    try:
+        from ._cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        print(f"fastpoly: the command line needs {error.name}; pip install 'fastpoly[cli]'", file=sys.stderr)
+        sys.exit(2)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -56,16 +56,11 @@ def vector(value: object, name: str) -> Array:
     if array.size == 0:
         raise ValueError(f"{name}: is empty, wants at least one number")
     array = array.reshape(-1)
-    refuse_infinite(array, name)
-    return array
-
-
-def refuse_infinite(array: Array, name: str, because: str = "") -> None:
-    """Raise ValueError for the first NaN or infinity, naming its index."""
     finite = np.isfinite(array)
     if not finite.all():
         i = int(np.argmin(finite))
-        raise ValueError(f"{name}: wants finite numbers, got {name}[{i}] = {array[i]}{because}")
+        raise ValueError(f"{name}: wants finite numbers, got {name}[{i}] = {array[i]}")
+    return array
 
 
 def to_device(array: Array, device: torch.device | None) -> Any:

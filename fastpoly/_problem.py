@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, device_of, refuse_infinite, vector
+from ._arrays import Array, device_of, vector
 from ._memory import available_bytes
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class FitProblem:
             MemoryError: the trace would not fit into memory.
         """
         named = dict(names or {})
-        if precision not in PRECISIONS:
+        if not isinstance(precision, str) or precision not in PRECISIONS:
             raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
         arithmetic, storage = PRECISIONS[precision]
         device = device_of(x, y)
@@ -130,8 +130,11 @@ def samples(value: Any, name: str, dtype: type[np.floating[Any]]) -> Array:
     array = vector(value, name)
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(array, dtype)
-    if np.dtype(dtype).itemsize < 8:
-        refuse_infinite(result, name, f", which {np.dtype(dtype)} cannot hold; use precision='double'")
+    fits = np.isfinite(result)
+    if not fits.all():
+        i = int(np.argmin(fits))
+        kind = np.dtype(dtype)
+        raise ValueError(f"{name}: wants numbers that {kind} can hold, got {name}[{i}] = {array[i]}")
     return result
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ._monitor import Progress
+
+if TYPE_CHECKING:
+    import rich.progress
+    from rich.console import Console
 
 
 @contextmanager
@@ -19,7 +24,7 @@ def shown(progress: bool | Progress) -> Iterator[Progress | None]:
     if callable(progress):
         yield progress
     elif progress is True:
-        with _bar() as report:
+        with bar() as report:
             yield report
     elif progress is False:
         yield None
@@ -28,15 +33,25 @@ def shown(progress: bool | Progress) -> Iterator[Progress | None]:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def bar() -> Iterator[Progress]:
+    """A bar on standard error while the block runs, if that is a terminal; the function that moves it."""
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     except ModuleNotFoundError as error:
         message = "progress=True draws its bar with rich; pip install 'fastpoly[cli]', or pass a function (done, of)"
         raise ModuleNotFoundError(message, name="rich") from error
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _of: None
+        return
+    with new_bar(console) as columns:
+        task = columns.add_task("descending", total=None)
+        yield lambda done, of: columns.update(task, completed=done, total=of)
 
-    columns = (BarColumn(), MofNCompleteColumn(), "steps", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("steps", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+def new_bar(console: Console) -> rich.progress.Progress:
+    """A bar that vanishes when it is done: what is being done, how far, how much longer."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)

@@ -1,0 +1,87 @@
+"""The three commands, and how a mistake is told: one line on standard error and exit status 2, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .._backends import backends
+from .._errors import BackendUnavailableError, DivergenceWarning
+from .._post import STEPS
+
+app = typer.Typer(
+    name="fastpoly",
+    help="Gradient descent on a polynomial, without the loop's price.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+MISTAKE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextlib.contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, MemoryError, BackendUnavailableError, ModuleNotFoundError, OSError) as error:
+        typer.echo(f"fastpoly: {error}", err=True)
+        raise typer.Exit(MISTAKE) from None
+    except KeyboardInterrupt as error:
+        typer.echo(f"fastpoly: {error or 'interrupted'}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the table as JSON.")] = Path("fastpoly-demo"),
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = STEPS,
+    only: Annotated[list[str] | None, typer.Option(help="Run this backend only; may be repeated.")] = None,
+    slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Run the post's own loops too.")] = True,
+) -> None:
+    """Run every backend on the post's problem and compare."""
+    from .demo import run_demo
+
+    with _told_in_a_line():
+        right = run_demo(out, steps, only or [], slow, Console())
+    raise typer.Exit(0 if right else 1)
+
+
+@app.command()
+def fit(
+    file: Annotated[Path, typer.Argument(help="CSV with a header, .npy of two columns, or .npz.")],
+    x: Annotated[
+        str | None, typer.Option(help="Column of x: a name, or a number in .npy. [default: the first]")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="Column of y. [default: the one after]")] = None,
+    degree: Annotated[int, typer.Option(help="Degree of the polynomial.")] = 4,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = STEPS,
+    learn_rate: Annotated[float, typer.Option(help="Factor on the gradient.")] = 1e-5,
+    backend: Annotated[str, typer.Option(help="A name that `fastpoly backends` lists, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="double, mixed or single.")] = "double",
+    out: Annotated[Path, typer.Option(help="Folder for weights.json, mse.npy and fit.png.")] = Path("fastpoly-fit"),
+) -> None:
+    """Fit a polynomial to the samples in FILE."""
+    from .fit_file import fit_file
+
+    with _told_in_a_line(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DivergenceWarning)
+        fit_file(file, x, y, degree, steps, learn_rate, backend, precision, out, Console())
+    for warning in caught:
+        typer.echo(f"fastpoly: {warning.message}", err=True)
+    raise typer.Exit(1 if caught else 0)
+
+
+@app.command("backends")
+def list_backends() -> None:
+    """List what can run here, and why the rest cannot."""
+    from .tables import backends_table
+
+    Console().print(backends_table(backends()))

@@ -1,0 +1,81 @@
+"""The pictures. matplotlib is loaded here and nowhere else, on the backend that needs no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._arrays import Array
+from .._post import PUBLISHED_SECONDS
+from .._result import FitResult
+
+INK, ACCENT, MUTED = "#22303c", "#d1495b", "#9fb3c8"
+
+
+def _axes(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("pictures need matplotlib; pip install 'fastpoly[plot]'", name=error.name) from error
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=MUTED, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:
+    """Samples and the fitted polynomial."""
+    figure, axes = _axes()
+    order = np.argsort(x.reshape(-1))
+    x, y = (np.asarray(samples, np.float64).reshape(-1)[order] for samples in (x, y))
+    axes.plot(x, y, "o", color=MUTED, markersize=4, label=f"{x.size:,} samples")
+    smooth = np.linspace(x[0], x[-1], 500)
+    label = f"degree {len(result.weights) - 1}, {result.steps:,} steps"
+    axes.plot(smooth, result.predict(smooth), color=ACCENT, linewidth=2, label=label)
+    axes.set(xlabel="x", ylabel="y")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    return path
+
+
+def mse_by_step(path: Path, traces: Mapping[str, Array]) -> Path:
+    """Mean squared error against step, both axes logarithmic; steps count from 1 so that the first is shown."""
+    figure, axes = _axes()
+    styles = ("-", "--", ":")
+    for i, (name, mse) in enumerate(traces.items()):
+        steps = np.unique(np.geomspace(1, len(mse), 600).astype(int))  # more points than pixels show nothing more
+        axes.loglog(steps, mse[steps - 1], styles[i % 3], color=(INK, ACCENT, MUTED)[i % 3], linewidth=2, label=name)
+    axes.set(xlabel="step", ylabel="mean squared error")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    return path
+
+
+def seconds_by_backend(path: Path, rows: Sequence[tuple[str, str, float]], steps: int) -> Path:
+    """A logarithmic bar for each (name, backend, seconds), the post's own seconds beside those it published."""
+    figure, axes = _axes(height=0.9 + 0.42 * len(rows))
+    positions = np.arange(len(rows))[::-1]
+    longest = 0.0
+    for position, (_, backend, seconds) in zip(positions, rows, strict=True):
+        published = PUBLISHED_SECONDS.get(backend)
+        longest = max(longest, seconds, published or 0)
+        if published is not None:
+            axes.barh(position, published, height=0.75, color=MUTED, alpha=0.45)
+        axes.barh(position, seconds, height=0.45, color=INK if published is not None else ACCENT)
+        axes.annotate(f" {seconds:.3g} s", (max(seconds, published or 0), position), va="center", color=INK)
+    axes.set_yticks(positions, [name for name, _, _ in rows])
+    axes.set_xscale("log")
+    shortest = min(seconds for _, _, seconds in rows)
+    axes.set_xlim(10 ** np.floor(np.log10(shortest)) / 2, longest * 5)  # bars start below a decade; room for the text
+    axes.grid(visible=False, axis="y")
+    published_note = (
+        " (pale: as published in 2017)" if any(backend in PUBLISHED_SECONDS for _, backend, _ in rows) else ""
+    )
+    axes.set_xlabel(f"seconds for {steps:,} steps{published_note}")
+    figure.savefig(path)
+    return path

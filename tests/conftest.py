@@ -1,0 +1,49 @@
+"""What the tests share: the post's problem, the reference facts, and the marker for a GPU."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parent / "data"
+POST = json.loads((DATA / "post.json").read_text())
+EXACT = json.loads((DATA / "exact.json").read_text())
+
+
+def pytest_collection_modifyitems(items):
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session")
+def post():
+    """The post's problem: x and y = sin(x) as (100, 1) columns."""
+    x = np.linspace(0, 5, 100).reshape(-1, 1)
+    return x, np.sin(x)
+
+
+@pytest.fixture
+def small():
+    """25 samples and a cubic that fits them: quick in every backend, and no multiple of any vector's lanes."""
+    x = np.linspace(-1, 1, 25)
+    return x, 1 - 2 * x + 0.5 * x**3
+
+
+def exact_descent(x, y, degree, steps, learn_rate):
+    """Weights and every mse by the post's recurrence in rational arithmetic: no rounding at all. For few, small steps."""
+    x, y, rate = [Fraction(float(v)) for v in x], [Fraction(float(v)) for v in y], Fraction(float(learn_rate))
+    w = [Fraction(0)] * (degree + 1)
+    mse = []
+    for _ in range(steps):
+        r = [yi - sum(wk * xi**k for k, wk in enumerate(w)) for xi, yi in zip(x, y, strict=True)]
+        mse.append(float(sum(ri * ri for ri in r) / len(x)))
+        w = [wk + rate * 2 / len(x) * sum(ri * xi**k for xi, ri in zip(x, r, strict=True)) for k, wk in enumerate(w)]
+    return [float(v) for v in w], mse
