@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from ._cli.app import app
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        library = (error.name or "").partition(".")[0]
+        if library not in ("typer", "rich"):
             raise
-        print(f"fastpoly: the command line needs {error.name}; pip install 'fastpoly[cli]'", file=sys.stderr)
+        print(f"fastpoly: the command line needs {library}; pip install 'fastpoly[cli]'", file=sys.stderr)
         sys.exit(2)
     app()
 

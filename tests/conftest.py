@@ -38,7 +38,7 @@ def small():
 
 
 def exact_descent(x, y, degree, steps, learn_rate):
-    """Weights and every mse by the post's recurrence in rational arithmetic: no rounding at all. For few, small steps."""
+    """Weights and every mse by the post's recurrence in rational arithmetic, without any rounding. Slow."""
     x, y, rate = [Fraction(float(v)) for v in x], [Fraction(float(v)) for v in y], Fraction(float(learn_rate))
     w = [Fraction(0)] * (degree + 1)
     mse = []

@@ -76,7 +76,7 @@ def run_demo(out: Path, steps: int, only: Sequence[str], slow: bool, console: Co
             live.update(Group(_table(rows), progress))
     console.print(_table(rows))
     for backend in missing:
-        console.print(f"[bold]{backend.name}[/] did not run: {backend.unavailable}", highlight=False)
+        console.print(f"{backend.name} did not run: {backend.unavailable}", markup=False, highlight=False)
     _write(out, rows, missing, steps, console)
     wrong = [row.name for row in rows if row.right is False]
     if wrong:
@@ -154,8 +154,8 @@ def _write(out: Path, rows: Sequence[Row], missing: Sequence[Backend], steps: in
             bars = [(row.name, row.backend, row.seconds) for row in rows]
             written.append(plots.seconds_by_backend(out / "seconds.png", bars, steps))
         except ModuleNotFoundError as error:
-            console.print(f"no pictures: {error}", highlight=False)
-    console.print(f"wrote {', '.join(map(str, written))}", highlight=False)
+            console.print(f"no pictures: {error}", markup=False, highlight=False)
+    console.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
 
 
 def _as_json(rows: Sequence[Row], missing: Sequence[Backend], steps: int) -> dict[str, Any]:

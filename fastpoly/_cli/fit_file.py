@@ -54,6 +54,6 @@ def fit_file(
     try:
         written.append(plots.fitted_curve(out / "fit.png", x, y, result))
     except ModuleNotFoundError as error:
-        console.print(f"no picture: {error}")
-    console.print(repr(result), soft_wrap=True, highlight=False)
-    console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+        console.print(f"no picture: {error}", markup=False, highlight=False)
+    console.print(repr(result), soft_wrap=True, markup=False, highlight=False)
+    console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True, markup=False, highlight=False)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
 from .._arrays import Array
+
+Columns = Mapping[str, Callable[[], Array]]
+"""By name, what makes the column: only those that are asked for need to hold numbers."""
 
 
 def read_samples(file: Path, x_name: str | None, y_name: str | None) -> tuple[Array, Array]:
@@ -24,63 +28,78 @@ def read_samples(file: Path, x_name: str | None, y_name: str | None) -> tuple[Ar
     if reader is None:
         raise ValueError(f"{file}: wants a file ending in {', '.join(readers)}")
     columns = reader(file)
-    names = list(columns)
+    listed = ", ".join(columns) or "none"
     chosen: list[str] = []
     for option, name in (("--x", x_name), ("--y", y_name)):
         if name is None:
-            rest = [other for other in names if other not in (x_name, y_name, *chosen)]
+            rest = [other for other in columns if other not in (x_name, y_name, *chosen)]
             if not rest:
-                raise ValueError(f"{file}: wants two columns, got {_listed(names)}")
+                raise ValueError(f"{file}: wants two columns, got {listed}")
             name = rest[0]
         if name not in columns:
-            raise ValueError(f"{file}: {option}: no column {name!r}; it has {_listed(names)}")
+            raise ValueError(f"{file}: {option}: no column {name!r}; it has {listed}")
         chosen.append(name)
-    x, y = (columns[name] for name in chosen)
-    return _numbers(file, chosen[0], x), _numbers(file, chosen[1], y)
+    try:
+        x, y = (columns[name]() for name in chosen)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return x, y
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "none"
-
-
-def _read_csv(file: Path) -> Mapping[str, Array]:
-    """Columns of text cells: only those that are asked for need to hold numbers."""
+def _read_csv(file: Path) -> Columns:
+    lines: list[int] = []
+    rows: list[list[str]] = []
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if row]
+            reader = csv.reader(stream)
+            for row in reader:
+                if row:
+                    lines.append(reader.line_num)
+                    rows.append(row)
     except UnicodeDecodeError:
         raise ValueError(f"{file}: is not UTF-8 text") from None
     except csv.Error as error:
         raise ValueError(f"{file}: {error}") from None
     if not rows:
         raise ValueError(f"{file}: is empty, wants a header and one line a sample")
-    header = [name.strip() for name in rows[0]]
-    if len(rows) == 1:
+    header = [name.strip() for name in rows.pop(0)]
+    del lines[0]
+    if not rows:
         raise ValueError(f"{file}: has a header and no samples")
-    for number, row in enumerate(rows[1:], start=2):
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != len(header):
-            raise ValueError(f"{file}: line {number} has {len(row)} cells where the header has {len(header)}")
-    return {name: np.array(cells) for name, cells in zip(header, zip(*rows[1:], strict=True), strict=True)}
+            raise ValueError(f"{file}: line {line} has {len(row)} cells where the header has {len(header)}")
+    cells = zip(*rows, strict=True)
+    return {name: partial(_numbers, name, column, lines) for name, column in zip(header, cells, strict=True)}
 
 
-def _read_npy(file: Path) -> Mapping[str, Array]:
+def _numbers(name: str, cells: Sequence[str], lines: Sequence[int]) -> Array:
+    numbers = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        try:
+            numbers[i] = float(cell)
+        except ValueError:
+            what = f"{cell!r} is not a number" if cell.strip() else "is empty"
+            raise ValueError(f"line {lines[i]}, column {name}: {what}") from None
+    return numbers
+
+
+def _read_npy(file: Path) -> Columns:
     array = _load(file)
-    assert isinstance(array, np.ndarray)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file}: is not a .npy file")
     if array.dtype.names:
-        return {name: array[name] for name in array.dtype.names}
+        return {name: partial(array.__getitem__, name) for name in array.dtype.names}
     if array.ndim != 2:
         raise ValueError(f"{file}: wants an array of two columns, got shape {array.shape}")
-    return {str(i): array[:, i] for i in range(array.shape[1])}
+    return {str(i): partial(array.__getitem__, (slice(None), i)) for i in range(array.shape[1])}
 
 
-def _read_npz(file: Path) -> Mapping[str, Array]:
+def _read_npz(file: Path) -> Columns:
     archive = _load(file)
-    assert not isinstance(archive, np.ndarray)
-    with archive:
-        try:
-            return {name: archive[name] for name in archive.files}
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
+    if isinstance(archive, np.ndarray):
+        raise ValueError(f"{file}: is not a .npz file")
+    return {name: partial(archive.__getitem__, name) for name in archive.files}
 
 
 def _load(file: Path) -> Array | np.lib.npyio.NpzFile:
@@ -88,24 +107,4 @@ def _load(file: Path) -> Array | np.lib.npyio.NpzFile:
         loaded: Array | np.lib.npyio.NpzFile = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{file}: is not a numpy file that can be read without unpickling ({error})") from None
-    wants_archive = file.suffix.lower() == ".npz"
-    if isinstance(loaded, np.ndarray) == wants_archive:
-        raise ValueError(f"{file}: is not a {file.suffix.lower()} file")
     return loaded
-
-
-def _numbers(file: Path, name: str, column: Array) -> Array:
-    """Text cells as numbers; arrays are checked where all input is."""
-    if column.dtype.kind != "U":
-        return column
-    try:
-        return column.astype(np.float64)
-    except ValueError:
-        pass
-    for i, cell in enumerate(column):
-        try:
-            float(cell)
-        except ValueError:
-            what = f"{cell!r} is not a number" if cell.strip() else "is empty"
-            raise ValueError(f"{file}: line {i + 2}, column {name}: {what}") from None
-    raise AssertionError("some cell is not a number")

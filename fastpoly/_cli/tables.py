@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from .._backends import Backend
@@ -21,5 +22,5 @@ def backends_table(backends: Sequence[Backend]) -> Table:
             what = f"{backend.summary} ({', '.join(backend.precisions)})"
             table.add_row(backend.name, "[green]yes[/]", what)
         else:
-            table.add_row(backend.name, "[red]no[/]", f"{backend.summary}: {backend.unavailable}")
+            table.add_row(backend.name, "[red]no[/]", escape(f"{backend.summary}: {backend.unavailable}"))
     return table

@@ -1,0 +1,132 @@
+"""What is imported when, and how the kernels' disk cache behaves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastpoly
+
+HEAVY = ["torch", "numba", "llvmlite", "triton", "matplotlib", "typer", "rich", "pandas", "scipy"]
+FIT = (
+    "import numpy as np; from fastpoly import fit; x = np.linspace(0, 5, 100)\n"
+    "print(fit(x, np.sin(x), {}).weights.tobytes().hex())"
+)
+
+
+def python(code, **environment):
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    return run.stdout.strip()
+
+
+def test_import_loads_numpy_and_nothing_heavy():
+    loaded = python("import sys, fastpoly; print(*sys.modules)").split()
+    assert "numpy" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_a_numpy_user_never_loads_torch():
+    code = "import sys; from fastpoly import train; train([0, 1, 2], [0, 1, 4], 10); print(*sys.modules)"
+    assert not {"torch", "matplotlib", "typer", "rich"} & set(python(code).split())
+
+
+def test_kernels_know_nothing_of_the_floor_above():
+    loaded = python("import sys, fastpoly_kernels.descent; print(*sys.modules)").split()
+    assert not [name for name in loaded if name == "fastpoly" or name.startswith("fastpoly.")]
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in fastpoly.__all__:
+        assert getattr(fastpoly, name).__doc__, name
+
+
+def test_types_are_shipped():
+    import fastpoly_kernels
+
+    for package in (fastpoly, fastpoly_kernels):
+        assert (Path(package.__file__).parent / "py.typed").exists()
+
+
+# -- the cache of compiled kernels
+# ----------------------------------------------------------------------------------------
+
+
+def cached(folder):
+    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*.nb?"))
+
+
+def hits(folder, degree=4):
+    """Run a fit in a fresh process; how many kernels it loaded, and compiled, and the weights."""
+    code = FIT.format(degree) + (
+        "\nfrom fastpoly_kernels.descent import descend as d"
+        "; print(sum(d.stats.cache_hits.values()), sum(d.stats.cache_misses.values()))"
+    )
+    weights, counts = python(code, NUMBA_CACHE_DIR=str(folder)).split("\n")
+    loaded, compiled = map(int, counts.split())
+    return loaded, compiled, weights
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    loaded, compiled, weights = hits(tmp_path)
+    assert (loaded, compiled) == (0, 1)
+    assert hits(tmp_path) == (1, 0, weights)
+
+
+def test_a_loaded_kernel_and_a_compiled_one_live_together(tmp_path):
+    """Loading skips numba's set-up for compiling, so it must still happen when something is compiled afterwards."""
+    hits(tmp_path, degree=4)
+    code = (
+        "import numpy as np, numba; from fastpoly import fit; x = np.linspace(0, 1, 9)\n"
+        "fit(x, x, 4); fit(x, x, 5)\n"  # the first is loaded, the second compiled
+        "print(numba.njit(lambda a: np.sort(a).sum() + len({1: a}))(x))"
+    )
+    assert float(python(code, NUMBA_CACHE_DIR=str(tmp_path))) == pytest.approx(np.linspace(0, 1, 9).sum() + 1)
+
+
+def test_a_change_in_any_kernel_file_makes_the_cache_stale(tmp_path):
+    hits(tmp_path)
+    code = "from fastpoly_kernels import cache; cache.package_stamp = lambda: 'changed'\n" + FIT.format(4)
+    code += "\nfrom fastpoly_kernels.descent import descend; assert not descend.stats.cache_hits"
+    python(code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["emptied", "overwritten", "cut"])
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"], ids=["index", "code"])
+def test_a_damaged_cache_is_compiled_over(tmp_path, damage, kind):
+    weights = hits(tmp_path)[2]
+    (file,) = tmp_path.rglob(kind)
+    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    assert hits(tmp_path)[1:] == (1, weights)
+    assert hits(tmp_path) == (1, 0, weights)  # and repaired
+
+
+def test_without_a_writable_folder_kernels_are_compiled_in_memory(tmp_path):
+    # a plain file where a folder must be: not writable for anyone, root included
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    expected = python(FIT.format(4))
+    environment = dict(NUMBA_CACHE_DIR=str(blocked), XDG_CACHE_HOME=str(blocked), HOME=str(blocked))
+    assert python(FIT.format(4), **environment) == expected
+
+
+def test_a_cache_that_becomes_unwritable_does_no_harm(tmp_path):
+    code = (
+        "import numba, fastpoly_kernels.descent, os, shutil\n"
+        f"shutil.rmtree({str(tmp_path)!r}); open({str(tmp_path)!r}, 'w').close()\n" + FIT.format(4)
+    )
+    assert python(code, NUMBA_CACHE_DIR=str(tmp_path)) == python(FIT.format(4))
+
+
+def test_nothing_is_written_into_the_package(tmp_path):
+    import fastpoly_kernels
+
+    hits(tmp_path)
+    assert cached(tmp_path)
+    assert not cached(Path(fastpoly_kernels.__file__).parent)
