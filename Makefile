@@ -1,0 +1,40 @@
+# Every target makes .venv if it is missing and installs what it needs, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/fastpoly demo
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+	$(BIN)/pytest bench --benchmark-disable -q
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench
+	$(BIN)/pytest bench
+
+clean:
+	rm -rf $(VENV) fastpoly-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of extras; a change in what is needed installs again.
+$(VENV)/.demo: EXTRAS = torch,cli,plot
+$(VENV)/.test: EXTRAS = test
+$(VENV)/.check: EXTRAS = test,check
+$(VENV)/.bench: EXTRAS = test,bench
+$(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
