@@ -2,7 +2,9 @@
 
 import platform
 import re
+from functools import cache
 
+import numba
 import numpy as np
 import pytest
 
@@ -13,38 +15,28 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 REGISTER = {512: "zmm", 256: "ymm", 128: "xmm"}
 
 
-def assembly(arithmetic, storage, degree=4):
-    """The kernel's own assembly, without numba's wrappers around it."""
-    x = np.zeros(3, arithmetic)
-    start = tuple(arithmetic(0) for _ in range(degree + 1))
-    descend(x, x, start, arithmetic(1), 0, 1, 0, np.zeros(0, storage))
-    for signature in descend.signatures:
-        types = (signature[0].dtype.name, signature[7].dtype.name, len(signature[2]))
-        if types == (np.dtype(arithmetic).name, np.dtype(storage).name, degree + 1):
-            text = descend.inspect_asm(signature)
-            start = re.search(r"^_ZN16fastpoly_kernels7descent7descend\w*:", text, re.MULTILINE).end()
-            return text[start : text.index(".Lfunc_end", start)]
-    raise AssertionError("the kernel was not compiled")
+@pytest.fixture(scope="module")
+def assembly():
+    """assembly(arithmetic, storage): the kernel's own assembly at degree 4, without numba's wrappers around it."""
+    # A kernel from the disk cache has no assembly to show, so one is compiled here.
+    fresh = numba.jit(**descend.targetoptions)(descend.py_func)
+
+    def of(arithmetic, storage):
+        x = np.zeros(3, arithmetic)
+        fresh(x, x, (arithmetic(0),) * 5, arithmetic(1), 0, 1, 0, np.zeros(0, storage))
+        text = fresh.inspect_asm(fresh.signatures[-1])
+        start = re.search(r"^_ZN16fastpoly_kernels7descent7descend\w*:", text, re.MULTILINE).end()
+        return text[start : text.index(".Lfunc_end", start)]
+
+    return cache(of)
 
 
 CASES = [(np.float64, np.float64), (np.float64, np.float32), (np.float32, np.float32)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_here(tmp_path_factory):
-    """Machine code from the disk cache cannot be looked at: compile in this process."""
-    cache = descend._cache
-    kept = descend.overloads.copy()
-    descend.overloads.clear()
-    descend._cache = type("Nothing", (), {"load_overload": lambda *_: None, "save_overload": lambda *_: None})()
-    yield
-    descend._cache = cache
-    descend.overloads.update(kept)
-
-
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize(("arithmetic", "storage"), CASES, ids=["double", "mixed", "single"])
-def test_packed_fma_in_the_widest_registers(arithmetic, storage):
+def test_packed_fma_in_the_widest_registers(assembly, arithmetic, storage):
     text = assembly(arithmetic, storage)
     suffix = "pd" if arithmetic is np.float64 else "ps"
     packed = re.findall(rf"vf[n]?madd\d+{suffix}\s[^\n]*%{REGISTER[register_bits()]}\d+", text)
@@ -54,7 +46,7 @@ def test_packed_fma_in_the_widest_registers(arithmetic, storage):
 
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize(("arithmetic", "storage"), CASES, ids=["double", "mixed", "single"])
-def test_accumulators_stay_in_registers(arithmetic, storage):
+def test_accumulators_stay_in_registers(assembly, arithmetic, storage):
     """No vector register is stored to memory within the loop that takes most samples, the one with most packed fma."""
     text = assembly(arithmetic, storage)
     lines = text.splitlines()
@@ -73,7 +65,7 @@ def test_accumulators_stay_in_registers(arithmetic, storage):
 
 
 @pytest.mark.parametrize(("arithmetic", "storage"), CASES, ids=["double", "mixed", "single"])
-def test_nothing_is_called_in_the_loop(arithmetic, storage):
+def test_nothing_is_called_in_the_loop(assembly, arithmetic, storage):
     """Neither numba's reference counting nor a libm function."""
     assert not re.findall(r"\bcallq?\b", assembly(arithmetic, storage))
 
