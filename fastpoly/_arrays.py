@@ -36,14 +36,14 @@ def device_of(*values: object) -> torch.device | None:
 
 
 def vector(value: object, name: str) -> Array:
-    """`value` as a non-empty vector of finite real numbers, its dtype kept where numpy has it.
+    """`value` as a non-empty vector of real numbers, its dtype kept where numpy has it; a view where that can be.
 
     Args:
         value: (n,) or (n, 1) numbers: a list, an array, a Series, a tensor.
         name: what the caller calls the argument; it opens every message.
 
     Raises:
-        TypeError: not real numbers. ValueError: not one column, empty, or not finite.
+        TypeError: not real numbers. ValueError: not one column, or empty.
     """
     array = _from_tensor(value, name) if is_tensor(value) else _from_sequence(value, name)
     if array.dtype.kind not in "fiub":
@@ -55,12 +55,22 @@ def vector(value: object, name: str) -> Array:
         raise ValueError(f"{name}: wants a vector or one column, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name}: is empty, wants at least one number")
-    array = array.reshape(-1)
-    finite = np.isfinite(array)
-    if not finite.all():
-        i = int(np.argmin(finite))
-        raise ValueError(f"{name}: wants finite numbers, got {name}[{i}] = {array[i]}")
-    return array
+    return array.reshape(-1)
+
+
+def refuse_nonfinite(array: Array, name: str, dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for the first entry that is NaN, infinite, or becomes so in `dtype`, naming its index."""
+    for start in range(0, array.size, 2**20):  # bounds the memory that this takes
+        part = array[start : start + 2**20]
+        if part.dtype != dtype:
+            with np.errstate(over="ignore"):
+                part = part.astype(dtype)
+        finite = np.isfinite(part)
+        if finite.all():
+            continue
+        i = start + int(np.argmin(finite))
+        wants = "finite numbers" if not np.isfinite(array[i]) else f"numbers that {dtype} can hold"
+        raise ValueError(f"{name}: wants {wants}, got {name}[{i}] = {array[i]}")
 
 
 def to_device(array: Array, device: torch.device | None) -> Any:

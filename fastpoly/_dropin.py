@@ -59,7 +59,14 @@ def train(
     use_torch = bool(use_torch or use_autograd or use_gpu)
     device = _device(use_torch, use_gpu)
     problem = FitProblem.checked(
-        x, y, degree, nSteps, learnRate, precision="single" if use_torch else "mixed", names=_POSTS_NAMES
+        x,
+        y,
+        degree,
+        nSteps,
+        learnRate,
+        precision="single" if use_torch else "mixed",
+        names=_POSTS_NAMES,
+        every_sample=False,
     )
     result = solve(dataclasses.replace(problem, device=device))
     w, mse_trace = result.weights.reshape(-1, 1), result.mse

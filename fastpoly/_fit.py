@@ -68,6 +68,7 @@ def fit(
         precision=precision,
         initial_weights=initial_weights,
         trace_every=trace_every,
+        every_sample=False,
     )
     with shown(progress) as report:
         return solve(problem, backend, report)

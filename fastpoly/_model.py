@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import is_tensor, vector
+from ._arrays import is_tensor, refuse_nonfinite, vector
 from ._problem import integer
 
 
@@ -54,7 +54,9 @@ def stability_limit(x: Any, degree: int) -> float:
     Returns:
         2 / max(lambda), to about 1e-12 relative; 0.0 when G overflows float64.
     """
-    x = np.asarray(vector(x, "x"), np.float64)
+    x = vector(x, "x")
+    refuse_nonfinite(x, "x", np.dtype(np.float64))
+    x = x.astype(np.float64, copy=False)
     size = integer(degree, "degree", 0) + 1
     gram = np.zeros((size, size))
     with np.errstate(over="ignore", invalid="ignore"):

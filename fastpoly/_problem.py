@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, device_of, vector
+from ._arrays import Array, device_of, refuse_nonfinite, vector
 from ._memory import available_bytes
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ SMALL_BYTES = 2**26
 class FitProblem:
     """Fit a polynomial of `degree` to n samples (x, y) by `steps` steps of gradient descent on the mean squared error.
 
-    Make one with `FitProblem.checked`; the arrays are then contiguous, finite and of the dtypes below.
+    Make one with `FitProblem.checked`. The samples stay where and what they are, so that 10**9 of them in a file cost
+    nothing before they are needed; `arrays` has them as they are computed with.
 
     Attributes:
-        x, y: the samples, each (n,) of `arithmetic`.
+        x, y: the samples, (n,) of any real dtype.
         degree: of the polynomial; there are degree + 1 weights, x^0 first.
         steps: how many to take.
         learn_rate: the factor on the gradient.
@@ -69,11 +70,13 @@ class FitProblem:
         initial_weights: Any = None,
         trace_every: Any = 1,
         names: Mapping[str, str] | None = None,
+        every_sample: bool = True,
     ) -> FitProblem:
         """Check everything a caller may get wrong, once.
 
         Args:
             names: what the caller calls the arguments, where that differs from here.
+            every_sample: look at each sample too (`refuse_nonfinite`); otherwise whoever reads them first must.
 
         Raises:
             TypeError, ValueError: an argument is of the wrong kind or cannot be meant; the message names it, what it
@@ -83,9 +86,9 @@ class FitProblem:
         named = dict(names or {})
         if not isinstance(precision, str) or precision not in PRECISIONS:
             raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
-        arithmetic, storage = PRECISIONS[precision]
+        storage = PRECISIONS[precision][1]
         device = device_of(x, y)
-        x, y = (samples(value, name, arithmetic) for value, name in ((x, "x"), (y, "y")))
+        x, y = vector(x, "x"), vector(y, "y")
         if x.size != y.size:
             raise ValueError(f"x and y: want the same number of samples, got {x.size} and {y.size}")
         degree = integer(degree, "degree", 0)
@@ -96,13 +99,26 @@ class FitProblem:
         if initial_weights is None:
             weights = np.zeros(degree + 1, storage)
         else:
-            weights = samples(initial_weights, "initial_weights", storage)
+            weights = vector(initial_weights, "initial_weights")
+            refuse_nonfinite(weights, "initial_weights", np.dtype(storage))
+            weights = weights.astype(storage)
             if weights.size != degree + 1:
                 wanted = f"{degree + 1} weights for degree {degree}"
                 raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}")
         problem = cls(x, y, degree, steps, learn_rate, precision, weights, trace_every, device)
         problem._refuse_trace_beyond_memory(named.get("steps", "steps"))
+        if every_sample:
+            problem.refuse_nonfinite()
         return problem
+
+    def refuse_nonfinite(self) -> None:
+        """Raise ValueError for the first sample that is NaN, infinite, or beyond the range of the arithmetic."""
+        for array, name in ((self.x, "x"), (self.y, "y")):
+            refuse_nonfinite(array, name, np.dtype(self.arithmetic))
+
+    def arrays(self) -> tuple[Array, Array]:
+        """x and y, contiguous and of the dtype of the arithmetic; copies only where they are not."""
+        return np.ascontiguousarray(self.x, self.arithmetic), np.ascontiguousarray(self.y, self.arithmetic)
 
     @property
     def arithmetic(self) -> type[np.floating[Any]]:
@@ -128,19 +144,6 @@ class FitProblem:
                 f"the trace of {self.rows(self.steps):,} values takes {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB "
                 f"are free; choose a larger trace_every, or None, or fewer {steps_name}"
             )
-
-
-def samples(value: Any, name: str, dtype: type[np.floating[Any]]) -> Array:
-    """`value` as a contiguous vector of `dtype`, finite in that dtype too."""
-    array = vector(value, name)
-    with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype)
-    fits = np.isfinite(result)
-    if not fits.all():
-        i = int(np.argmin(fits))
-        kind = np.dtype(dtype)
-        raise ValueError(f"{name}: wants numbers that {kind} can hold, got {name}[{i}] = {array[i]}")
-    return result
 
 
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:

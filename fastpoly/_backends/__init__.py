@@ -51,6 +51,7 @@ class _Entry:
     precisions: tuple[str, ...]
     train: str  # "module:function" in this package
     needs: Requirement = lambda: None
+    checks_samples: bool = False  # it looks for NaN and infinity itself, in its only pass over the samples
 
 
 def missing_torch() -> str | None:
@@ -90,6 +91,14 @@ _ENTRIES = (
         missing_cuda,
     ),
     _Entry("numba", "the whole loop in one compiled CPU kernel", _ALL, "numba_loop:train"),
+    _Entry(
+        "gram",
+        "a small recurrence on the samples' moments",
+        ("double", "mixed"),
+        "gram:train",
+        checks_samples=True,
+    ),
+    _Entry("spectral", "every step in closed form, by singular values", ("double",), "spectral:train"),
 )
 
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
@@ -122,4 +131,6 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
         raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")
     module, function = entry.train.split(":")
     train: Train = getattr(importlib.import_module(f".{module}", __name__), function)
+    if not entry.checks_samples:
+        problem.refuse_nonfinite()
     return name, train

@@ -15,7 +15,8 @@ from .._result import Trajectory
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See `fastpoly_kernels.descent`."""
-    x, y, number = problem.x, problem.y, problem.arithmetic
+    x, y = problem.arrays()
+    number = problem.arithmetic
     rate = number(problem.learn_rate * 2 / x.size)
 
     def advance(weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:

@@ -19,7 +19,7 @@ GUESSED_STEP_SECONDS = 50e-6
 
 def numpy_loop(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """`numpy`."""
-    x, y = problem.x.reshape(-1, 1), problem.y.reshape(-1, 1)
+    x, y = (samples.reshape(-1, 1) for samples in problem.arrays())
 
     def walk(weights: Array, steps: int) -> tuple[Array, Array]:
         w = weights.reshape(-1, 1).copy()
@@ -55,7 +55,7 @@ def autograd_gpu_loop(problem: FitProblem, monitor: Monitor) -> Trajectory:
 def _torch(problem: FitProblem, monitor: Monitor, step: Callable[..., Any], device: str) -> Trajectory:
     import torch
 
-    x, y = (torch.tensor(samples, device=device).reshape(-1, 1) for samples in (problem.x, problem.y))
+    x, y = (torch.tensor(samples, device=device).reshape(-1, 1) for samples in problem.arrays())
 
     def walk(weights: Array, steps: int) -> tuple[Array, Array]:
         w = torch.tensor(weights, device=device).reshape(-1, 1)

@@ -5,9 +5,11 @@ samples to a scalar loop: of 100 float32 samples the last 4 to 36, at 16 times t
 packed instructions always, and the samples after the last whole vector in one masked load.
 
     at = load(array, i)             lanes array[i], array[i + 1], ...
+    store(array, i, at)             writes them
     at = load_first(array, i, m)    the same for the lanes in mask m, zero in the others, which are not read
     a + b, a - b, a * b             lane by lane
     fma(a, b, c)                    a * b + c, rounded once (scalars too)
+    nonnegative(a)                  a, or zero where it is below (scalars too)
     masked(m, a)                    a in the lanes of m, zero in the others
     splat(s, array)                 the scalar s in every lane
     total(a)                        the sum of the lanes, as a tree
@@ -212,6 +214,18 @@ def masked(typing: Any, mask: Mask, vector: Vector) -> tuple[Any, Callable[..., 
 
 
 @intrinsic
+def nonnegative(typing: Any, a: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
+    """`a`, or zero where it is below; NaN stays. A Vector or a scalar."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        kind = arguments[0].type
+        nothing = zero(kind) if isinstance(kind, ir.VectorType) else ir.Constant(kind, 0.0)
+        return builder.select(builder.fcmp_ordered("<", arguments[0], nothing), nothing, arguments[0])
+
+    return a(a), emit
+
+
+@intrinsic
 def fma(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
     """a * b + c with one rounding; Vectors, or scalars of one type."""
 
@@ -219,6 +233,20 @@ def fma(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> tuple[Any, 
         return emit_fma(builder, *arguments)
 
     return c(c, c, c), emit
+
+
+@intrinsic
+def store(typing: Any, array: types.Array, index: types.Integer, vector: Vector) -> tuple[Any, Callable[..., ir.Value]]:
+    """Write the lanes to array[index], array[index + 1], ..."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        address = _address(context, builder, array, *arguments[:2])
+        builder.store(
+            arguments[2], builder.bitcast(address, arguments[2].type.as_pointer()), align=array.dtype.bitwidth // 8
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), emit
 
 
 @intrinsic

@@ -1,0 +1,95 @@
+"""The moments of samples of any number, in one pass: blocks in compiled code, chunks across threads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastpoly_kernels.moments import power_sums
+
+from .._arrays import Array
+from .._monitor import Monitor
+
+CHUNK = 2**20
+"""Samples to a chunk: 8 MiB of x and of y, which bounds the memory of a conversion, and 1 ms of work or more."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over n samples.
+
+    Attributes:
+        n: how many.
+        matrix: (degree + 1, degree + 1), H = V^T V, V the matrix of powers of x.
+        vector: (degree + 1,), h = V^T y.
+        square: y.y.
+    """
+
+    n: int
+    matrix: Array
+    vector: Array
+    square: float
+
+    @property
+    def finite(self) -> bool:
+        """No sample was NaN or infinite, and no sum overflowed."""
+        return bool(np.isfinite(self.matrix).all() and np.isfinite(self.vector).all() and np.isfinite(self.square))
+
+
+def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None:
+    """One pass over the samples, each touched once; None if Ctrl-C came before it ended.
+
+    Sums within a block of 512 are plain, sums of blocks compensated, sums of chunks exact (math.fsum): see
+    `fastpoly_kernels.moments.power_sums` for the bound. Chunks do not depend on the number of threads, so neither do
+    the bits. A memory-mapped file is read through as it stands: a chunk that is float64 is not even copied.
+    """
+
+    def of_chunk(start: int) -> Array:
+        sums = np.zeros((3 * degree + 3, 2))
+        if not monitor.interrupted:
+            part = slice(start, start + CHUNK)
+            chunk = (np.ascontiguousarray(samples[part], np.float64) for samples in (x, y))
+            power_sums(*chunk, (0.0,) * (2 * degree + 1), (0.0,) * (degree + 1), sums)
+        return sums
+
+    with monitor.listening():
+        chunks = list(_in_threads(of_chunk, range(0, x.size, CHUNK)))
+    if monitor.interrupted:
+        return None
+    sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))
+    powers, products = sums[: 2 * degree + 1], sums[2 * degree + 1 : -1]
+    k = np.arange(degree + 1)
+    return Moments(x.size, powers[k[:, None] + k], products, float(sums[-1]))
+
+
+def _in_threads(function: Callable[[int], Array], starts: range) -> Iterable[Array]:
+    """function(start) for each start, in order; kernels release the GIL, so threads are as good as processes."""
+    if len(starts) == 1:
+        return [function(starts[0])]
+    with ThreadPoolExecutor(min(len(starts), _cores())) as pool:
+        return list(pool.map(function, starts))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _exact_sums(rows: Array) -> Array:
+    """The sum of each row, rounded once; NaN where it overflows or holds what is not finite."""
+
+    def total(row: Array) -> float:
+        try:
+            return math.fsum(row)
+        except (OverflowError, ValueError):
+            return math.nan
+
+    return np.array([total(row) for row in rows])

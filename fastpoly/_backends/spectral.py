@@ -1,0 +1,151 @@
+"""`spectral`: every step at once, in numpy alone.
+
+Gradient descent on a linear model with squared error multiplies the residual's component along the k-th singular vector
+of the power matrix V by 1 - a_k a step, a_k = learn_rate (2/n) s_k**2. With z the residual's components at the start
+and rho what lies outside V's range,
+
+    mse_t = (rho**2 + sum_k z_k**2 (1 - a_k)**(2 t)) / n,    w_t = w_0 + sum_k v_k z_k (1 - (1 - a_k)**t) / s_k,
+
+and since q**(B i + j) = q**(B i) q**j, a trace of T values is the product of two matrices of sqrt(T) rows.
+
+s, v and z come from the triangle of a QR decomposition of [V | y - V w_0], taken in blocks of rows for tall data, so
+that the condition number is not squared and V never lies in memory whole. Householder QR of blocks is backward stable:
+s and z are those of a matrix that differs from V by a few (degree + 2) eps of its norm per level, of which there are n
+/ BLOCK.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .._arrays import Array
+from .._monitor import Monitor
+from .._problem import FitProblem
+from .._result import Trajectory
+from . import numba_loop
+
+BLOCK = 8192
+"""Rows of V at a time: 0.4 MB at degree 4, which stays in the cache."""
+
+SMALL_PRODUCT = 2**18
+"""Multiplications in a matrix product up to which OpenBLAS stays in one thread. This product waits for memory and not
+for cores, and where another process holds one of them, for the scheduler: 16 ms instead of 0.1 ms."""
+
+NOTHING = -700.0
+"""Exponents below are as good as none: e**-700 is 1e-304, the last that is no denormal number."""
+
+FADED = -120.0
+"""Below this exponent, e**-120 = 8e-53, a component is lost in rounding errors of rho, which are eps**2 = 5e-32."""
+
+
+def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """See the module's docstring."""
+    x, y = problem.arrays()
+    start, m = problem.initial_weights, problem.degree + 1
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        rows = _rows(x, y, start) if x.size <= BLOCK else _triangle(x, y, start, monitor)
+        if monitor.interrupted:
+            return Trajectory(start, np.empty(0), 0, interrupted=True)
+        if not np.isfinite(rows).all():
+            return numba_loop.train(problem, monitor)  # the powers overflow: the loop will diverge at once
+        u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
+        residual = rows[:, m]
+        z = u.T @ residual
+        outside = residual - u @ z
+        modes = _Modes(s, z, math.sqrt(outside @ outside), problem.learn_rate * 2 / x.size)
+        diverged_at = modes.first_overflow(problem.steps)
+        steps = problem.steps if diverged_at is None else diverged_at
+        trace = modes.mse(x.size, problem.rows(steps), problem.trace_every or 1)
+        weights = start + v.T @ modes.progress(steps)
+    if diverged_at is None and not np.isfinite(weights).all():
+        diverged_at = steps
+    monitor.report(steps, problem.steps)
+    return Trajectory(weights, trace, steps, diverged_at)
+
+
+def _rows(x: Array, y: Array, start: Array) -> Array:
+    """[V | y - V start]."""
+    rows = np.empty((x.size, start.size + 1), order="F")
+    rows[:, 0] = 1
+    for k in range(1, start.size):
+        np.multiply(rows[:, k - 1], x, out=rows[:, k])
+    np.subtract(y, rows[:, :-1] @ start, out=rows[:, -1])
+    return rows
+
+
+def _triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
+    """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition."""
+    triangle: Array = np.empty((0, start.size + 1))
+    with monitor.listening():
+        for first in range(0, x.size, BLOCK):
+            rows = _rows(x[first : first + BLOCK], y[first : first + BLOCK], start)
+            if monitor.interrupted or not np.isfinite(rows).all():
+                return rows
+            triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
+    return triangle
+
+
+class _Modes:
+    """The residual in the singular basis of V, the slowest component first.
+
+    Attributes:
+        s: singular values.
+        z: the residual's component along each, at the start.
+        rho: the residual outside V's range, which no step changes.
+        log: log |1 - a|, by which the logarithm of each component changes a step.
+        odd: 1 - a is negative: the component changes sign in every step.
+    """
+
+    def __init__(self, s: Array, z: Array, rho: float, rate: float) -> None:
+        a = rate * s * s
+        self.s, self.z, self.rho = s, z, rho
+        self.odd = a > 1
+        self.log = np.log1p(np.where(self.odd, a - 2, -a))
+        self.log = np.maximum(self.log, -1e6)  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
+
+    def mse(self, n: int, count: int, every: int) -> Array:
+        """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them."""
+        if count == 0:
+            return np.empty(0)
+        width = min(math.isqrt(count - 1) + 1, 2048)
+        height = -(-count // width)
+        slowest_first = np.argsort(-self.log)
+        # rho comes before all: sums that start above zero never pass through denormal numbers, which are slow
+        log = np.concatenate([[0.0], 2.0 * every * self.log[slowest_first]])
+        start = np.concatenate([[self.rho], self.z[slowest_first]]) ** 2 / n
+        coarse = start * np.exp(np.maximum(np.multiply.outer(width * np.arange(height), log), NOTHING))
+        fine = np.exp(np.maximum(np.multiply.outer(log, np.arange(width)), NOTHING))
+        trace = np.empty((height, width))
+        rows, alive = max(1, SMALL_PRODUCT // fine.size), log.size
+        fades = (log * width).tolist()  # what a row adds to each exponent
+        for i in range(0, height, rows):
+            while fades[alive - 1] * i < FADED:
+                alive -= 1
+            np.matmul(coarse[i : i + rows, :alive], fine[:alive], out=trace[i : i + rows])
+        return trace.reshape(-1)[:count]
+
+    def first_overflow(self, steps: int) -> int | None:
+        """The first step below `steps` whose sum of squares is beyond float64, or None."""
+        if steps == 0 or (self.log.max() <= 0 and np.isfinite(self.z @ self.z + self.rho**2)):
+            return None  # it starts within range, and nothing grows
+        start = 2 * np.log(np.abs(self.z))
+
+        def overflows(step: int) -> bool:
+            return not np.isfinite(np.exp(2.0 * step * self.log + start).sum() + self.rho**2)
+
+        if not overflows(steps - 1):
+            return None
+        below, above = -1, steps - 1  # once a component overflows, it does so for good: bisection finds where
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (below, middle) if overflows(middle) else (middle, above)
+        return above
+
+    def progress(self, steps: int) -> Array:
+        """z (1 - (1 - a)**steps) / s: what the weights have gained along each right singular vector."""
+        gained = -np.expm1(steps * self.log)
+        if steps % 2:
+            gained = np.where(self.odd, 2 - gained, gained)
+        return np.where(self.s > 0, self.z * gained / self.s, 0.0)

@@ -1,0 +1,64 @@
+"""Gradient descent from the moments of the samples: a small matrix recurrence, whatever the number of samples.
+
+With H = V^T V and h = V^T y, V the matrix of powers, the sum of squared residuals is y.y + w.(H w - 2 h) and a step is
+w += rate (h - H w): (degree + 1)**2 multiplications, and none of them knows how many samples there were.
+
+Tables are (degree + 1, degree + 2) float64: a constant, then a row of the matrix. See `affine_each` and `quadratic`.
+"""
+
+import math
+
+from .cache import kernel
+from .simd import lanes, nonnegative, splat, store
+from .tuples import add_each, affine_each, load_each, quadratic, round_each, store_each
+
+
+@kernel
+def descend_moments(change, error, square, scale, weights, steps, every, wait, trace):
+    """Take `steps` steps from `weights`, one after the other.
+
+    Args:
+        change: the table of a step: what it adds to w, rate (h - H w).
+        error: the table of w.(H w - 2 h), by its upper triangle.
+        square, scale: mse = (square + w.(H w - 2 h)) * scale.
+        weights: a tuple of degree + 1 floats.
+        steps, every, wait, trace: as in `descent.descend`.
+
+    Returns:
+        As `descent.descend`.
+    """
+    stored = trace.dtype.type
+    row = 0
+    for step in range(steps):
+        mse = stored(nonnegative(square + quadratic(error, weights)) * scale)
+        if not math.isfinite(mse):
+            return weights, step
+        if wait == 0:
+            trace[row] = mse
+            row += 1
+            wait = every
+        wait -= 1
+        weights = round_each(add_each(weights, affine_each(change, weights)), trace)
+    return weights, steps
+
+
+@kernel
+def descend_abreast(change, error, square, scale, state, like, trace):
+    """Record as many mse values as `trace` has, `lanes` at a time, for descent that converges.
+
+    The lanes of the state are the weights of `lanes` recorded steps, one after the other, and `change` takes each of
+    them `lanes` recorded steps on: nothing waits for anything.
+
+    Args:
+        change: the table of `lanes * every` steps.
+        error, square, scale: as in `descend_moments`.
+        state: (degree + 1, lanes) float64; left as the weights of the recorded steps that come next.
+        like: any tuple of degree + 1 floats.
+        trace: (m * lanes,) float64.
+    """
+    weights = load_each(state, like)
+    squares, scales = splat(square, state), splat(scale, state)
+    for row in range(0, trace.size, lanes(trace)):
+        store(trace, row, nonnegative(squares + quadratic(error, weights)) * scales)
+        weights = add_each(weights, affine_each(change, weights))
+    store_each(state, weights)
