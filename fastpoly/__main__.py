@@ -8,6 +8,14 @@ import sys
 def main() -> None:
     """Run the command line, or say what it takes to have one."""
     try:
+        _run()
+    except KeyboardInterrupt:  # while modules are loaded: the commands answer Ctrl-C themselves
+        print("fastpoly: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
+    try:
         from ._cli.app import app
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]

@@ -45,10 +45,7 @@ def vector(value: object, name: str) -> Array:
     Raises:
         TypeError: not real numbers. ValueError: not one column, or empty.
     """
-    array = _from_tensor(value, name) if is_tensor(value) else _from_sequence(value, name)
-    if array.dtype.kind not in "fiub":
-        hint = "; convert it with .astype(float)" if array.dtype.kind == "O" else ""
-        raise TypeError(f"{name}: wants real numbers, got dtype {array.dtype}{hint}")
+    array = _real(value, name)
     if array.ndim == 0:
         raise ValueError(f"{name}: wants a vector or a column, got a single number")
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
@@ -58,19 +55,46 @@ def vector(value: object, name: str) -> Array:
     return array.reshape(-1)
 
 
+def matrix(value: object, name: str) -> Array:
+    """`value` as a non-empty matrix of real numbers; a view where that can be. Raises as `vector`."""
+    array = _real(value, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name}: wants a matrix, a row for each problem, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name}: is empty, wants at least one number")
+    return array
+
+
+def _real(value: object, name: str) -> Array:
+    """`value` as an array of real numbers."""
+    array = _from_tensor(value, name) if is_tensor(value) else _from_sequence(value, name)
+    if array.dtype.kind not in "fiub":
+        hint = "; convert it with .astype(float)" if array.dtype.kind == "O" and array.ndim else ""
+        raise TypeError(f"{name}: wants real numbers, got dtype {array.dtype}{hint}")
+    return array
+
+
 def refuse_nonfinite(array: Array, name: str, dtype: np.dtype[Any]) -> None:
     """Raise ValueError for the first entry that is NaN, infinite, or becomes so in `dtype`, naming its index."""
-    for start in range(0, array.size, 2**20):  # bounds the memory that this takes
-        part = array[start : start + 2**20]
+    rows = max(1, 2**20 // (array[0].size or 1))  # bounds the memory that this takes
+    for start in range(0, len(array), rows):
+        part = array[start : start + rows]
         if part.dtype != dtype:
             with np.errstate(over="ignore"):
                 part = part.astype(dtype)
         finite = np.isfinite(part)
         if finite.all():
             continue
-        i = start + int(np.argmin(finite))
-        wants = "finite numbers" if not np.isfinite(array[i]) else f"numbers that {dtype} can hold"
-        raise ValueError(f"{name}: wants {wants}, got {name}[{i}] = {array[i]}")
+        first, *rest = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        index = (start + int(first), *map(int, rest))
+        wants = "finite numbers" if not np.isfinite(array[index]) else f"numbers that {dtype} can hold"
+        raise ValueError(f"{name}: wants {wants}, got {name}[{', '.join(map(str, index))}] = {array[index]}")
+
+
+def computable(array: Array, dtype: type[np.floating[Any]]) -> Array:
+    """`array` contiguous, of `dtype` and writable: kernels are compiled for that one kind. Copies only what is not."""
+    result = np.ascontiguousarray(array, dtype)
+    return result if result.flags.writeable else result.copy()
 
 
 def to_device(array: Array, device: torch.device | None) -> Any:
@@ -94,9 +118,15 @@ def _from_sequence(value: object, name: str) -> Array:
 def _from_tensor(value: Any, name: str) -> Array:
     import torch
 
+    if value.is_meta:
+        raise TypeError(f"{name}: wants values, got a tensor on the meta device")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: wants a dense tensor, got layout {value.layout}; pass {name}.to_dense()")
-    if value.dtype == torch.bfloat16:  # the one real dtype that numpy lacks
-        value = value.float()
-    result: Array = value.detach().cpu().numpy()
+    value = value.detach().cpu()
+    if value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64):
+        value = value.float()  # bfloat16 and the float8 kinds, which numpy lacks
+    try:
+        result: Array = value.resolve_conj().resolve_neg().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"{name}: wants a tensor whose values can be read, got {value.dtype}: {error}") from None
     return result

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import reference
 from ._arrays import to_device
 from ._backends import missing_cuda, missing_torch
 from ._errors import BackendUnavailableError
 from ._fit import solve
 from ._problem import FitProblem
+from ._result import FitResult
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +49,7 @@ def train(
 
     Returns:
         mseTrace (nSteps,) and w (degree + 1, 1), both float32; learnRate; seconds; use_torch, use_autograd, use_gpu. If
-        the run diverges, the rest of mseTrace and w are NaN, as the post's loop leaves them.
+        the mse leaves the range of float32, the post's own loop takes the steps that are left.
 
     Raises:
         TypeError, ValueError, MemoryError, Interrupted: as `fit`.
@@ -71,11 +74,8 @@ def train(
     result = solve(dataclasses.replace(problem, device=device))
     w, mse_trace = result.weights.reshape(-1, 1), result.mse
     if result.diverged_at is not None:
-        w[:] = math.nan
-        padded = np.full(problem.steps, math.nan, np.float32)
-        padded[: result.steps] = np.asarray(mse_trace.cpu() if use_torch else mse_trace)
-        mse_trace = to_device(padded, device)
-    if use_autograd:
+        mse_trace = _finish(problem, device, w, result, use_autograd)
+    elif use_autograd:
         w.requires_grad_(True)
     return {
         "mseTrace": mse_trace,
@@ -86,6 +86,23 @@ def train(
         "use_autograd": use_autograd,
         "use_gpu": use_gpu,
     }
+
+
+def _finish(problem: FitProblem, device: torch.device | None, w: Any, result: FitResult, use_autograd: bool) -> Any:
+    """Take the steps after the mse left float32 as the post's loop takes them; w in place, the whole trace returned."""
+    x, y = (to_device(samples.reshape(-1, 1), device) for samples in problem.arrays())
+    step: Callable[..., Any] = reference.numpy_step if device is None else reference.torch_step
+    if use_autograd:
+        w.requires_grad_(True)
+        step = reference.autograd_step
+    rest = np.full(problem.steps - result.steps, math.nan, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(rest.size):
+            rest[i] = step(x, y, w, problem.learn_rate)
+            if bool((w != w).all()):  # all NaN, and so is all that follows
+                break
+    trace = np.concatenate([np.asarray(result.mse.cpu() if device is not None else result.mse), rest])
+    return to_device(trace, device)
 
 
 def _device(use_torch: bool, use_gpu: bool) -> torch.device | None:

@@ -76,12 +76,14 @@ def fit(
 
 def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None = None) -> FitResult:
     """Run `problem`, and tell the caller of `fit` or `train` (two frames up) if it diverges."""
-    name, train = choose(backend, problem)
-    started = time.perf_counter()
-    trajectory = train(problem, Monitor(progress))
-    seconds = time.perf_counter() - started
+    monitor = Monitor(progress)
+    with monitor.listening():
+        name, train = choose(backend, problem)
+        started = time.perf_counter()
+        trajectory = train(problem, monitor)
+        seconds = time.perf_counter() - started
     result = FitResult.of(problem, trajectory, name, seconds)
-    if trajectory.interrupted:
+    if monitor.interrupted:
         raise Interrupted(result, problem.steps)
     if trajectory.diverged_at is not None:
         warnings.warn(_divergence(problem, trajectory.diverged_at), DivergenceWarning, stacklevel=3)

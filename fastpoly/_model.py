@@ -14,7 +14,8 @@ def dpoly_dw(x: Any, w: Any) -> Any:
     """The derivative of poly(x, w) by the weights: the matrix of powers x**0, x**1, ..., one row a sample.
 
     Args:
-        x: (n,) or (n, 1) samples, numpy (or a list) or torch, of any float dtype, on any device.
+        x: (n,) or (n, 1) samples, numpy (or a list) or torch, of any float dtype (others
+            are converted), on any device.
         w: (degree + 1, ...) weights; only the first length counts.
 
     Returns:
@@ -23,8 +24,12 @@ def dpoly_dw(x: Any, w: Any) -> Any:
     if is_tensor(x):
         import torch
 
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
         return x.reshape(-1, 1) ** torch.arange(w.shape[0], dtype=x.dtype, device=x.device)
     x = np.asarray(x)
+    if x.dtype.kind != "f":  # powers of integers soon overflow
+        x = x.astype(np.float64)
     return x.reshape(-1, 1) ** np.arange(len(w), dtype=x.dtype)
 
 
@@ -38,7 +43,8 @@ def poly(x: Any, w: Any) -> Any:
     Returns:
         (n,) or (n, m), differentiable in torch by x and by w.
     """
-    return dpoly_dw(x, w) @ w
+    powers = dpoly_dw(x, w)
+    return powers @ (w.to(powers.dtype) if is_tensor(w) and not w.is_floating_point() else w)
 
 
 def stability_limit(x: Any, degree: int) -> float:

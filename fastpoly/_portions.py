@@ -41,17 +41,16 @@ def run_in_portions(problem: FitProblem, monitor: Monitor, advance: Advance, ste
     trace = np.empty(problem.rows(problem.steps), problem.storage)
     weights, done, diverged = problem.initial_weights, 0, False
     portion = max(1, int(FIRST_SECONDS / step_seconds))
-    with monitor.listening():
-        while done < problem.steps and not diverged and not monitor.interrupted:
-            steps = min(portion, problem.steps - done)
-            wait = steps if problem.trace_every is None else -done % every
-            started = time.perf_counter()
-            weights, taken = advance(weights, steps, every, wait, trace[problem.rows(done) :])
-            seconds = time.perf_counter() - started
-            done += taken
-            diverged = taken < steps
-            portion = max(1, min(steps * 16, int(steps * PORTION_SECONDS / max(seconds, 1e-6))))
-            monitor.report(done, problem.steps)
+    while done < problem.steps and not diverged and not monitor.interrupted:
+        steps = min(portion, problem.steps - done)
+        wait = steps if problem.trace_every is None else -done % every
+        started = time.perf_counter()
+        weights, taken = advance(weights, steps, every, wait, trace[problem.rows(done) :])
+        seconds = time.perf_counter() - started
+        done += taken
+        diverged = taken < steps
+        portion = max(1, min(steps * 16, int(steps * PORTION_SECONDS / max(seconds, 1e-6))))
+        monitor.report(done, problem.steps)
     if done == problem.steps and not np.isfinite(weights).all():
         diverged = True  # in the last step of all, whose mse nobody asked for
     return Trajectory(
@@ -59,5 +58,4 @@ def run_in_portions(problem: FitProblem, monitor: Monitor, advance: Advance, ste
         trace[: problem.rows(done)],
         done,
         done if diverged else None,
-        monitor.interrupted,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, device_of, refuse_nonfinite, vector
+from ._arrays import Array, computable, device_of, refuse_nonfinite, vector
 from ._memory import available_bytes
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ PRECISIONS: Mapping[str, tuple[type[np.floating[Any]], type[np.floating[Any]]]] 
 
 MAX_STEPS = 2**63 - 1
 """Kernels count steps in int64."""
+
+MAX_DEGREE = 256
+"""Kernels are unrolled by degree: at 256 compiling takes some seconds. Powers beyond leave float64 for |x| > 16."""
 
 SMALL_BYTES = 2**26
 """A trace below this is not worth the 20 us of asking for free memory: no machine that runs numba lacks 64 MiB."""
@@ -83,19 +86,13 @@ class FitProblem:
                 got and what it wants.
             MemoryError: the trace would not fit into memory.
         """
-        named = dict(names or {})
-        if not isinstance(precision, str) or precision not in PRECISIONS:
-            raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
-        storage = PRECISIONS[precision][1]
+        named = {"steps": "steps", "learn_rate": "learn_rate", **(names or {})}
+        degree, steps, trace_every, _, storage = checked_options(degree, steps, precision, trace_every, named["steps"])
         device = device_of(x, y)
         x, y = vector(x, "x"), vector(y, "y")
         if x.size != y.size:
             raise ValueError(f"x and y: want the same number of samples, got {x.size} and {y.size}")
-        degree = integer(degree, "degree", 0)
-        steps = integer(steps, named.get("steps", "steps"), 0, MAX_STEPS)
-        learn_rate = positive(learn_rate, named.get("learn_rate", "learn_rate"))
-        if trace_every is not None:
-            trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
+        learn_rate = positive(learn_rate, named["learn_rate"])
         if initial_weights is None:
             weights = np.zeros(degree + 1, storage)
         else:
@@ -106,7 +103,7 @@ class FitProblem:
                 wanted = f"{degree + 1} weights for degree {degree}"
                 raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}")
         problem = cls(x, y, degree, steps, learn_rate, precision, weights, trace_every, device)
-        problem._refuse_trace_beyond_memory(named.get("steps", "steps"))
+        refuse_beyond_memory(problem.rows(steps), storage, named["steps"])
         if every_sample:
             problem.refuse_nonfinite()
         return problem
@@ -118,7 +115,7 @@ class FitProblem:
 
     def arrays(self) -> tuple[Array, Array]:
         """x and y, contiguous and of the dtype of the arithmetic; copies only where they are not."""
-        return np.ascontiguousarray(self.x, self.arithmetic), np.ascontiguousarray(self.y, self.arithmetic)
+        return computable(self.x, self.arithmetic), computable(self.y, self.arithmetic)
 
     @property
     def arithmetic(self) -> type[np.floating[Any]]:
@@ -134,16 +131,31 @@ class FitProblem:
         """How many mse values the first `steps` steps leave in the trace."""
         return 0 if self.trace_every is None else -(-steps // self.trace_every)
 
-    def _refuse_trace_beyond_memory(self, steps_name: str) -> None:
-        needed = self.rows(self.steps) * np.dtype(self.storage).itemsize
-        if needed < SMALL_BYTES:
-            return
-        free = available_bytes()
-        if free is not None and needed > free:
-            raise MemoryError(
-                f"the trace of {self.rows(self.steps):,} values takes {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB "
-                f"are free; choose a larger trace_every, or None, or fewer {steps_name}"
-            )
+
+def checked_options(
+    degree: Any, steps: Any, precision: Any, trace_every: Any, steps_name: str = "steps"
+) -> tuple[int, int, int | None, type[np.floating[Any]], type[np.floating[Any]]]:
+    """degree, steps and trace_every as they should be, and what the precision means: (arithmetic, storage)."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
+    degree = integer(degree, "degree", 0, MAX_DEGREE)
+    steps = integer(steps, steps_name, 0, MAX_STEPS)
+    if trace_every is not None:
+        trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
+    return degree, steps, trace_every, *PRECISIONS[precision]
+
+
+def refuse_beyond_memory(values: int, dtype: type[np.floating[Any]], steps_name: str) -> None:
+    """Raise MemoryError for a trace of that many values if it cannot fit."""
+    needed = values * np.dtype(dtype).itemsize
+    if needed < SMALL_BYTES:
+        return
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"the trace of {values:,} values takes {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free; "
+            f"choose a larger trace_every, or None, or fewer {steps_name}"
+        )
 
 
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
@@ -169,6 +181,8 @@ def positive(value: Any, name: str) -> float:
         raise TypeError(f"{name}: wants {wants}, got {value!r} ({type(value).__name__})")
     try:
         result = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: wants {wants}, got one beyond float64") from None
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of more than one element
         raise TypeError(f"{name}: wants {wants}, got {type(value).__name__}") from None
     if not 0 < result < float("inf"):

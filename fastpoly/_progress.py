@@ -34,14 +34,14 @@ def shown(progress: bool | Progress) -> Iterator[Progress | None]:
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """A bar on standard error while the block runs, if that is a terminal; the function that moves it."""
+    """A bar while the block runs, on a terminal's standard error or in a notebook; the function that moves it."""
     try:
         from rich.console import Console
     except ModuleNotFoundError as error:
         message = "progress=True draws its bar with rich; pip install 'fastpoly[cli]', or pass a function (done, of)"
         raise ModuleNotFoundError(message, name="rich") from error
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal or console.is_jupyter):
         yield lambda _done, _of: None
         return
     with new_bar(console) as columns:

@@ -25,19 +25,20 @@ class Trajectory:
         steps: how many steps were taken; fewer than asked for when the run diverged or was interrupted.
         diverged_at: the first step whose mse is not finite in the storage dtype, or None. Then `weights` are those that
             have this mse, and steps == diverged_at.
-        interrupted: Ctrl-C ended the run.
     """
 
     weights: Array
     mse: Array
     steps: int
     diverged_at: int | None = None
-    interrupted: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FitResult:
-    """A polynomial fitted by gradient descent. Arrays are numpy or torch, as x and y were.
+    """A polynomial fitted by gradient descent, or a batch of them. Arrays are numpy or torch, as x and y were.
+
+    After `fit_many`, weights, mse and predictions have the problems as their first axis; `learn_rate` is what was
+    given; `diverged_at` is None if no problem diverged, else an array of steps, -1 for those that did not.
 
     Attributes:
         weights: (degree + 1,), x^0 first; float64 in precision "double", else float32.
@@ -53,11 +54,11 @@ class FitResult:
     weights: Any
     mse: Any
     steps: int
-    learn_rate: float
+    learn_rate: Any
     precision: str
     backend: str
     seconds: float
-    diverged_at: int | None
+    diverged_at: Any
     trace_every: int | None
 
     @classmethod
@@ -77,22 +78,35 @@ class FitResult:
 
     @property
     def polynomial(self) -> Polynomial:
-        """The fit as a numpy.polynomial.Polynomial in float64 (`.deriv()`, `.roots()`, and so on)."""
+        """The fit as a numpy.polynomial.Polynomial in float64 (`.deriv()`, `.roots()`, and so on).
+
+        Raises:
+            ValueError: this is a batch; make one of a row of `weights`.
+        """
         from numpy.polynomial import Polynomial
 
-        return Polynomial(self._numpy_weights())
+        weights = self._numpy_weights()
+        if weights.ndim > 1:
+            raise ValueError(f"polynomial: there are {len(weights)} fits; use Polynomial(result.weights[i])")
+        return Polynomial(weights)
 
     def predict(self, x: Any) -> Any:
         """The polynomial at `x`: a number, list, array or tensor of any shape, in that shape.
 
-        Evaluated by Horner's rule in float64, or in the tensor's own float dtype on its own device.
+        Evaluated by Horner's rule in float64, or in the tensor's own float dtype on its own device. Of a batch, every
+        polynomial is evaluated: (batch, ...).
         """
-        weights = self._numpy_weights()
-        if not is_tensor(x):
+        weights: Any = self._numpy_weights()
+        if is_tensor(x):
+            import torch
+
+            weights = torch.as_tensor(weights).to(x)
+        else:
             x = np.asarray(x, np.float64)
-        value = x * 0.0 + weights[-1]
-        for weight in weights[-2::-1]:
-            value = value * x + weight
+        weights = weights.reshape(*weights.shape[:-1], *(1 for _ in range(x.ndim)), weights.shape[-1])
+        value = x * 0 + weights[..., -1]
+        for k in range(weights.shape[-1] - 2, -1, -1):
+            value = value * x + weights[..., k]
         return value
 
     def _numpy_weights(self) -> Array:
@@ -100,6 +114,10 @@ class FitResult:
         return np.asarray(weights, np.float64)
 
     def __repr__(self) -> str:
+        if self.weights.ndim > 1:
+            batch, size = self.weights.shape
+            run = f"{self.steps:,} steps, {self.backend} {self.precision}, {self.seconds:.3g} s"
+            return f"FitResult({batch:,} polynomials of degree {size - 1}; {run})"
         terms = " ".join(
             f"{weight:+.6g}" + (f" x^{k}" if k > 1 else " x" if k else "")
             for k, weight in enumerate(self._numpy_weights())

@@ -1,22 +1,33 @@
-"""The command `fastpoly`, as a person meets it: real processes, 80 columns."""
+"""The command `fastpoly`, as a person meets it: 80 columns, real processes where more than a few words are looked at."""
 
+import contextlib
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
+import rich.console
 from typer.testing import CliRunner, Result
 
+import fastpoly
+from fastpoly import __main__ as command
+from fastpoly._cli import demo, fit_file
 from fastpoly._cli.app import app
+from fastpoly._cli.write import write_json
+from fastpoly._progress import bar
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def fastpoly(*words, cwd, **environment):
+def in_a_process(*words, cwd, **environment):
     return subprocess.run(
         [sys.executable, "-m", "fastpoly", *map(str, words)],
         capture_output=True,
@@ -37,14 +48,33 @@ def told_in_a_line(run, *parts):
     return True
 
 
+def interrupted_in_a_line(run, told):
+    """The run ended as Ctrl-C should end it: status 130, one line, no traceback."""
+    assert run.exit_code == 130, run.stderr
+    assert run.stderr == f"fastpoly: {told}\n"
+    return True
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, and we are in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*words):
+    """The command in this process, which is quicker."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
 # -- demo
 # ---------------------------------------------------------------------------------------------------------------
 
 
 def test_demo_judges_the_compiled_rows_right(tmp_path):
-    run = fastpoly("demo", "--no-slow", cwd=tmp_path)
+    run = in_a_process("demo", "--no-slow", cwd=tmp_path)
     assert run.returncode == 0, run.stderr + run.stdout
-    assert run.stdout.count("right") == 3
+    assert run.stdout.count("right") == 6
     assert max(map(len, run.stdout.splitlines())) <= 80
     out = tmp_path / "fastpoly-demo"
     report = json.loads((out / "demo.json").read_text())
@@ -52,6 +82,9 @@ def test_demo_judges_the_compiled_rows_right(tmp_path):
         ("numba", "double"),
         ("numba", "mixed"),
         ("numba", "single"),
+        ("gram", "double"),
+        ("gram", "mixed"),
+        ("spectral", "double"),
     ]
     for row in report["rows"]:
         assert row["right"] is True
@@ -62,7 +95,7 @@ def test_demo_judges_the_compiled_rows_right(tmp_path):
 
 
 def test_demo_runs_every_backend_or_says_why_not(tmp_path):
-    run = fastpoly("demo", "--steps", 200, "--out", tmp_path / "here", cwd=tmp_path)
+    run = in_a_process("demo", "--steps", 200, "--out", tmp_path / "here", cwd=tmp_path)
     assert run.returncode == 0, run.stderr + run.stdout
     report = json.loads((tmp_path / "here" / "demo.json").read_text())
     shown = {row["backend"] for row in report["rows"]}
@@ -78,30 +111,76 @@ def test_demo_runs_every_backend_or_says_why_not(tmp_path):
 
 
 def test_demo_only(tmp_path):
-    run = fastpoly("demo", "--only", "numpy", "--steps", 50, cwd=tmp_path)
+    run = in_a_process("demo", "--only", "numpy", "--steps", 50, cwd=tmp_path)
     assert run.returncode == 0
     report = json.loads((tmp_path / "fastpoly-demo" / "demo.json").read_text())
     assert [row["backend"] for row in report["rows"]] == ["numpy"]
-    assert told_in_a_line(fastpoly("demo", "--only", "fortran", cwd=tmp_path), "--only: wants one of numpy, torch,")
+    assert told_in_a_line(in_a_process("demo", "--only", "fortran", cwd=tmp_path), "--only: wants one of numpy, torch,")
 
 
 def test_demo_steps_are_checked(tmp_path):
-    assert told_in_a_line(fastpoly("demo", "--steps", -1, cwd=tmp_path), "steps: wants an integer >= 0, got -1")
+    assert told_in_a_line(in_a_process("demo", "--steps", -1, cwd=tmp_path), "steps: wants an integer >= 0, got -1")
+
+
+def test_demo_makes_no_folder_for_a_mistake(here):
+    assert told_in_a_line(invoke("demo", "--steps", -1), "steps: wants an integer >= 0, got -1")
+    assert not (here / "fastpoly-demo").exists()
+
+
+def test_demo_with_nothing_to_run_says_so(here):
+    run = invoke("demo", "--only", "numpy", "--no-slow")
+    assert told_in_a_line(run, "nothing to run: --no-slow leaves out")
+    assert not (here / "fastpoly-demo").exists()
+
+
+def test_demo_of_what_cannot_run_here_says_why(here, monkeypatch):
+    missing = fastpoly.Backend("torch-gpu", "", ("single",), "no such card")
+    monkeypatch.setattr(demo, "backends", lambda: (missing,))
+    assert told_in_a_line(invoke("demo"), "nothing to run: torch-gpu: no such card")
+
+
+def test_demo_looks_at_its_folder_before_it_runs(here, monkeypatch):
+    (here / "taken").write_text("")
+    monkeypatch.setattr(demo, "fit", None)  # a run would fail otherwise
+    assert told_in_a_line(invoke("demo", "--out", "taken"), "taken")
 
 
 def test_demo_with_no_steps_still_ends(tmp_path):
-    assert fastpoly("demo", "--steps", 0, cwd=tmp_path).returncode == 0
+    assert in_a_process("demo", "--steps", 0, cwd=tmp_path).returncode == 0
 
 
 def test_ctrl_c_ends_the_demo_in_a_line(tmp_path):
-    arguments = [sys.executable, "-m", "fastpoly", "demo", "--only", "numpy", "--steps", str(10**8)]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path) as run:
-        time.sleep(3)  # into the run, which would take half an hour
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fastpoly", "demo", "--only", "numpy", "--steps", str(10**8)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"},
+    )
+    with run:
+        assert run.stdout.readline().startswith("degree 4 to sin(x)")
+        time.sleep(0.5)  # into the run, which would take half an hour
         run.send_signal(signal.SIGINT)
-        stderr = run.stderr.read()
+        _, stderr = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "Traceback" not in stderr
-    assert "interrupted" in stderr
+    assert stderr == "fastpoly: interrupted after 0 of 1 rows; what is done is in fastpoly-demo\n"
+
+
+def test_ctrl_c_keeps_the_rows_that_the_demo_has_done(here, monkeypatch):
+    def fit_until_numba(*arguments, backend, **options):
+        if backend == "numba":
+            raise KeyboardInterrupt
+        return fastpoly.fit(*arguments, backend=backend, **options)
+
+    monkeypatch.setattr(demo, "fit", fit_until_numba)
+    run = invoke("demo", "--only", "numpy", "--only", "numba", "--steps", 20)
+    assert interrupted_in_a_line(run, "interrupted after 1 of 4 rows; what is done is in fastpoly-demo")
+    assert "numpy    mixed" in run.stdout
+    report = json.loads((here / "fastpoly-demo" / "demo.json").read_text())
+    assert [row["backend"] for row in report["rows"]] == ["numpy"]
+    for picture in ("fit.png", "mse.png", "seconds.png"):
+        assert (here / "fastpoly-demo" / picture).read_bytes().startswith(PNG)
 
 
 # -- fit
@@ -118,7 +197,7 @@ def csv(tmp_path, post):
 
 
 def test_fit_csv(tmp_path, csv):
-    run = fastpoly("fit", csv, cwd=tmp_path)
+    run = in_a_process("fit", csv, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "FitResult(0.311635 +0.376421 x" in run.stdout
     out = tmp_path / "fastpoly-fit"
@@ -131,16 +210,17 @@ def test_fit_csv(tmp_path, csv):
 
 
 def test_fit_with_every_option(tmp_path, csv):
-    run = fastpoly(
+    run = in_a_process(
         *("fit", csv, "--x", "angle", "--y", "sine", "--degree", 2, "--steps", 100, "--learn-rate", "1e-3"),
-        *("--backend", "numpy", "--precision", "single", "--out", "elsewhere"),
+        *("--trace-every", 30, "--backend", "numpy", "--precision", "single", "--out", "elsewhere"),
         cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr
     written = json.loads((tmp_path / "elsewhere" / "weights.json").read_text())
     assert len(written["weights"]) == 3
-    chosen = {key: written[key] for key in ("degree", "steps", "learn_rate", "backend", "precision")}
-    assert chosen == dict(degree=2, steps=100, learn_rate=1e-3, backend="numpy", precision="single")
+    expected = dict(degree=2, steps=100, learn_rate=1e-3, trace_every=30, backend="numpy", precision="single")
+    assert {key: written[key] for key in expected} == expected
+    assert np.load(tmp_path / "elsewhere" / "mse.npy").shape == (4,)
 
 
 def test_fit_npy_and_npz(tmp_path, post):
@@ -155,7 +235,7 @@ def test_fit_npy_and_npz(tmp_path, post):
         ("fields.npy", "--x", "angle"),
         ("named.npz", "--y", "sine"),
     ):
-        run = fastpoly("fit", *words, "--steps", 50, cwd=tmp_path)
+        run = in_a_process("fit", *words, "--steps", 50, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
         weights = json.loads((tmp_path / "fastpoly-fit" / "weights.json").read_text())["weights"]
         expected = expected or weights
@@ -173,10 +253,13 @@ MISTAKES = [
     ("hole.csv", "x,y\n1,2\n,4\n", [], ["line 3, column x: is empty"]),
     ("short.csv", "x,y\n1,2\n3\n", [], ["line 3 has 1 cells where the header has 2"]),
     ("nan.csv", "x,y\n1,2\n3,nan\n", [], ["y: wants finite numbers, got y[1] = nan"]),
+    ("twice.csv", "x,y,x\n1,2,3\n", [], ["twice.csv: 2 columns are named 'x'"]),
+    ("bare.csv", "1,2\n3,4\n", [], ["bare.csv: the first line holds numbers; wants a header"]),
     ("binary.csv", b"\xff\xfe\x00x", [], ["is not UTF-8 text"]),
     ("not.npy", "hello", [], ["is not a numpy file"]),
     ("empty.npz", "", [], ["is not a numpy file"]),
     ("ok.csv", "x,y\n1,2\n", ["--degree", "-1"], ["degree: wants an integer >= 0"]),
+    ("ok.csv", "x,y\n1,2\n", ["--trace-every", "0"], ["trace_every: wants an integer >= 1"]),
     ("ok.csv", "x,y\n1,2\n", ["--learn-rate", "0"], ["learn_rate: wants a positive finite number"]),
     ("ok.csv", "x,y\n1,2\n", ["--backend", "fortran"], ["backend: wants auto, numpy,"]),
     ("ok.csv", "x,y\n1,2\n", ["--precision", "half"], ["precision: wants one of double, mixed, single"]),
@@ -198,16 +281,130 @@ def test_a_mistake_is_told_in_a_line(tmp_path, monkeypatch, name, content, optio
 
 def test_a_pickle_is_never_opened(tmp_path):
     np.save(tmp_path / "pickled.npy", np.array([{"run": "me"}], dtype=object), allow_pickle=True)
-    assert told_in_a_line(fastpoly("fit", "pickled.npy", cwd=tmp_path), "without unpickling")
+    assert told_in_a_line(in_a_process("fit", "pickled.npy", cwd=tmp_path), "without unpickling")
     np.savez(tmp_path / "pickled.npz", x=np.array([{"run": "me"}], dtype=object), y=np.zeros(1))
-    assert told_in_a_line(fastpoly("fit", "pickled.npz", cwd=tmp_path), "pickle")
+    assert told_in_a_line(in_a_process("fit", "pickled.npz", cwd=tmp_path), "pickle")
+
+
+def damaged_archives():
+    """A .npz for each way in which it can be damaged: what to do to its bytes, and what is said of it."""
+
+    def stored(old, new):
+        return lambda archive: archive.replace(old, new, 1)
+
+    method = b"PK\x01\x02" + b"\x14\x03\x14\x00\x00\x00"  # of the first entry of the directory, before its method
+    return [
+        pytest.param(stored(np.array(0.75).tobytes(), bytes(8)), "Bad CRC-32", id="data"),
+        pytest.param(lambda archive: archive.replace(method + b"\0", method + b"\x63"), "compression", id="method"),
+        pytest.param(lambda archive: archive[:-30], "is not a numpy file", id="directory"),
+    ]
+
+
+@pytest.mark.parametrize(("damage", "told"), damaged_archives())
+def test_a_damaged_archive_is_told_in_a_line(here, damage, told):
+    np.savez("bad.npz", x=[0.25, 0.75], y=[1.0, 2.0])
+    (here / "bad.npz").write_bytes(damage((here / "bad.npz").read_bytes()))
+    assert told_in_a_line(invoke("fit", "bad.npz"), "bad.npz: ", told)
+
+
+def test_a_damaged_compressed_archive_is_told_in_a_line(here):
+    np.savez_compressed("bad.npz", x=np.random.default_rng(1).random(1000), y=np.zeros(1000))
+    content = bytearray((here / "bad.npz").read_bytes())
+    content[60:600] = b"\xff" * 540  # in the stream of x
+    (here / "bad.npz").write_bytes(content)
+    assert told_in_a_line(invoke("fit", "bad.npz"), "bad.npz: ", "decompressing")
+
+
+def test_a_member_that_is_no_array_is_told_in_a_line(here):
+    with zipfile.ZipFile("other.npz", "w") as archive:
+        archive.writestr("x", "some text")
+        archive.writestr("y", "more text")
+    assert told_in_a_line(invoke("fit", "other.npz"), "x: wants")
+
+
+def test_a_damaged_npy_header_is_told_in_a_line(here):
+    np.save("bad.npy", np.zeros((3, 2)))
+    content = (here / "bad.npy").read_bytes()
+    (here / "bad.npy").write_bytes(content.replace(b"(3, 2), }", b"(3, 2,   "))
+    assert told_in_a_line(invoke("fit", "bad.npy"), "bad.npy: is not a numpy file")
+
+
+def test_a_header_too_long_for_numpy_is_told_in_a_line(here):
+    np.save("long.npy", np.zeros(1, [(f"column{i}", float) for i in range(1000)]))
+    assert told_in_a_line(invoke("fit", "long.npy"), "long.npy: is not a numpy file")  # numpy's own words take 2 lines
 
 
 def test_divergence_is_told_and_kept(tmp_path, csv):
-    run = fastpoly("fit", csv, "--learn-rate", "0.001", cwd=tmp_path)
+    run = in_a_process("fit", csv, "--learn-rate", "0.001", cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("fastpoly: diverged at step 78")
     assert json.loads((tmp_path / "fastpoly-fit" / "weights.json").read_text())["diverged_at"] == 78
+
+
+def test_json_has_null_for_what_is_not_finite(here, csv):
+    run = invoke("fit", csv, "--learn-rate", "1e308")
+    assert run.exit_code == 1, run.stderr
+    assert run.stderr.startswith("fastpoly: diverged at step 1:")
+    assert run.stderr.count("\n") == 1
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    written = json.loads((here / "fastpoly-fit" / "weights.json").read_text(), parse_constant=refuse)
+    assert written["diverged_at"] == 1
+    assert None in written["weights"]
+    rows = [{"weights": [float("nan"), 1.0], "final_error": float("-inf"), "right": None}]
+    path = write_json(here / "demo.json", {"rows": rows})
+    assert json.loads(path.read_text()) == {"rows": [{"weights": [None, 1.0], "final_error": None, "right": None}]}
+
+
+def test_other_warnings_pass_and_do_not_fail_the_fit(here, csv, monkeypatch):
+    solve = fit_file.solve
+
+    def warning_solve(*arguments):
+        warnings.warn("by the way", UserWarning, stacklevel=1)
+        return solve(*arguments)
+
+    monkeypatch.setattr(fit_file, "solve", warning_solve)
+    with pytest.warns(UserWarning, match="by the way"):
+        run = invoke("fit", csv, "--steps", 10)
+    assert run.exit_code == 0, run.stderr
+    assert run.stderr == ""
+
+
+def test_ctrl_c_keeps_what_the_fit_has_done(here, csv, monkeypatch):
+    @contextlib.contextmanager
+    def interrupting_bar():
+        yield lambda done, of: signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fit_file, "bar", interrupting_bar)
+    run = invoke("fit", csv, "--steps", 10**9, "--trace-every", 1000, "--out", "half")
+    written = json.loads((here / "half" / "weights.json").read_text())
+    done = written["steps"]
+    assert 0 < done < 10**9
+    assert interrupted_in_a_line(run, f"interrupted after {done:,} of 1,000,000,000 steps; what is done is in half")
+    assert run.stdout == ""
+    trace = np.load(here / "half" / "mse.npy")
+    assert len(trace) == -(-done // 1000)
+    assert written["last_mse"] == trace[-1]
+    assert (here / "half" / "fit.png").read_bytes().startswith(PNG)
+
+
+def test_ctrl_c_before_there_is_anything_is_told_in_a_line(here, csv, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_file, "read_samples", interrupted)
+    assert interrupted_in_a_line(invoke("fit", csv), "interrupted")
+
+
+def test_fit_looks_at_its_folder_before_it_runs(here, csv, monkeypatch):
+    monkeypatch.setattr(fit_file, "solve", None)  # a run would fail otherwise
+    (here / "taken").write_text("")
+    assert told_in_a_line(invoke("fit", csv, "--out", "taken"), "taken")
+    assert told_in_a_line(invoke("fit", csv, "--out", "taken/inside"), "taken")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert told_in_a_line(invoke("fit", csv, "--out", "locked"), "locked: no permission to write there")
 
 
 # -- the rest
@@ -215,15 +412,52 @@ def test_divergence_is_told_and_kept(tmp_path, csv):
 
 
 def test_backends_lists_all_with_reasons(tmp_path):
-    run = fastpoly("backends", cwd=tmp_path)
+    run = in_a_process("backends", cwd=tmp_path)
     assert run.returncode == 0
     for name in ("numpy", "torch", "torch-gpu", "torch-autograd", "torch-autograd-gpu", "numba"):
         assert f" {name} " in run.stdout
     assert max(map(len, run.stdout.splitlines())) <= 80
 
 
+def test_backends_tells_a_mistake_in_a_line(monkeypatch):
+    def broken():
+        raise OSError("libtorch.so: cannot open shared object file")
+
+    monkeypatch.setattr("fastpoly._cli.app.backends", broken)
+    assert told_in_a_line(invoke("backends"), "libtorch.so: cannot open")
+
+
+def test_ctrl_c_while_modules_load_is_told_in_a_line(monkeypatch, capsys):
+    class Loading(types.ModuleType):
+        @property
+        def app(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "fastpoly._cli.app", Loading("fastpoly._cli.app"))
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "fastpoly: interrupted\n"
+
+
+@pytest.mark.parametrize(("kind", "drawn"), [("force_jupyter", 1), ("force_terminal", 1), ("no_color", 0)])
+def test_the_bar_is_drawn_on_terminals_and_in_notebooks(monkeypatch, kind, drawn):
+    bars = []
+
+    @contextlib.contextmanager
+    def new_bar(console):
+        bars.append(console)
+        yield types.SimpleNamespace(add_task=lambda *_, **__: 0, update=lambda *_, **__: None)
+
+    monkeypatch.setattr(rich.console, "Console", functools.partial(rich.console.Console, **{kind: True}))
+    monkeypatch.setattr("fastpoly._progress.new_bar", new_bar)
+    with bar() as report:
+        report(1, 2)
+    assert len(bars) == drawn
+
+
 def test_help_names_the_commands(tmp_path):
-    run = fastpoly("--help", cwd=tmp_path)
+    run = in_a_process("--help", cwd=tmp_path)
     assert run.returncode == 0
     for command in ("demo", "fit", "backends"):
         assert command in run.stdout

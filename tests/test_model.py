@@ -21,6 +21,12 @@ def test_values_are_the_polynomials():
     assert dpoly_dw(X, W)[:, 3] == pytest.approx(X.ravel() ** 3)
 
 
+def test_integers_do_not_overflow():
+    assert poly([1000], np.ones(8)) == pytest.approx(sum(1000.0**k for k in range(8)))
+    assert poly(np.array([2, 3], np.uint8), np.ones(10)) == pytest.approx([1023, 29524])
+    assert poly(torch.tensor([2, 3]), torch.ones(10)).tolist() == [1023, 29524]
+
+
 def test_vectors_give_vectors():
     assert poly(X.ravel(), W.ravel()).shape == (20,)
     assert np.array_equal(poly([1, 2], [1, 1]), [2, 3])

@@ -13,7 +13,7 @@ EXACT_WEIGHTS = np.array(EXACT["post"]["weights"], float)
 @pytest.fixture(scope="module")
 def runs():
     x, y = samples()
-    return {precision: fit(x, y, precision=precision) for precision in REFERENCES}
+    return {precision: fit(x, y, backend="numba", precision=precision) for precision in REFERENCES}
 
 
 @pytest.mark.parametrize("precision", list(REFERENCES))

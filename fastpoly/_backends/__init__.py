@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,8 +58,21 @@ class _Entry:
 
 def missing_torch() -> str | None:
     """None, or why torch cannot be used here and what would change that."""
+    if sys.modules.get("torch") is not None:
+        return None
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed; pip install 'fastpoly[torch]'"
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
+        return f"torch is installed but cannot be imported ({error}); install it anew"
+    return None
+
+
+def missing_compiler() -> str | None:
+    """None, or why numba cannot compile here and what would change that."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT is set; unset it"
     return None
 
 
@@ -90,16 +105,20 @@ _ENTRIES = (
         "published:autograd_gpu_loop",
         missing_cuda,
     ),
-    _Entry("numba", "the whole loop in one compiled CPU kernel", _ALL, "numba_loop:train"),
+    _Entry("numba", "the whole loop in one compiled CPU kernel", _ALL, "numba_loop:train", missing_compiler),
     _Entry(
         "gram",
         "a small recurrence on the samples' moments",
         ("double", "mixed"),
         "gram:train",
+        missing_compiler,
         checks_samples=True,
     ),
     _Entry("spectral", "every step in closed form, by singular values", ("double",), "spectral:train"),
 )
+
+SPECTRAL_SAMPLES = 4096
+"""Where decomposing all samples becomes slower than a pass over them and a recurrence: measured."""
 
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
@@ -109,17 +128,30 @@ def backends() -> tuple[Backend, ...]:
     return tuple(Backend(entry.name, entry.summary, entry.precisions, entry.needs()) for entry in _ENTRIES)
 
 
+def _fastest(problem: FitProblem) -> str:
+    if problem.precision == "single":
+        return "numba"
+    return "spectral" if problem.precision == "double" and problem.x.size <= SPECTRAL_SAMPLES else "gram"
+
+
 def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
     """The backend that `name` means for `problem`, as its own name and its function.
 
-    "auto" is `numba` in every precision.
+    "auto" takes the fastest that gives the precision:
+
+    | precision | samples  | backend    | because                                                         |
+    | --------- | -------- | ---------- | --------------------------------------------------------------- |
+    | double    | <= 4,096 | `spectral` | there is no loop at all                                         |
+    | double    | more     | `gram`     | one pass over the samples, then steps that know nothing of them |
+    | mixed     | any      | `gram`     | the same                                                        |
+    | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
 
     Raises:
         ValueError: no such backend, or it cannot run in this precision.
         BackendUnavailableError: it cannot run here.
     """
     if name == "auto":
-        name = "numba"
+        name = _fastest(problem)
     entry = _BY_NAME.get(name) if isinstance(name, str) else None
     if entry is None:
         raise ValueError(f"backend: wants auto, {', '.join(_BY_NAME)}; got {name!r}")

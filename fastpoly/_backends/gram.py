@@ -33,14 +33,15 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
     sums = moments(problem.x, problem.y, problem.degree, monitor)
     if sums is None:
-        return Trajectory(problem.initial_weights, np.empty(0, problem.storage), 0, interrupted=True)
+        return Trajectory(problem.initial_weights, np.empty(0, problem.storage), 0)
     if not sums.finite:
         problem.refuse_nonfinite()
         return numba_loop.train(problem, monitor)  # it is the powers that overflow: the loop will diverge at once
     rate = problem.learn_rate * 2 / sums.n
-    if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
-        return _abreast(problem, monitor, sums, rate)
-    return _one_by_one(problem, monitor, sums, rate)
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite rate diverges, and is reported as that
+        if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
+            return _abreast(problem, monitor, sums, rate)
+        return _one_by_one(problem, monitor, sums, rate)
 
 
 def _one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
@@ -52,7 +53,7 @@ def _one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: floa
         end, taken = descend_moments(change, error, sums.square, 1 / sums.n, start, steps, every, wait, trace)
         return np.array(end, problem.storage), taken
 
-    advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compile, or load, before Ctrl-C is heard
+    advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion
     return run_in_portions(problem, monitor, advance, 0.3e-9 * (problem.degree + 2) ** 2)
 
 
@@ -71,17 +72,15 @@ def _abreast(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) 
         table, error = between.times(width).table(), _error_table(sums)
         like = (0.0,) * (problem.degree + 1)
         arguments = (table, error, sums.square, 1 / sums.n, state, like)
-        descend_abreast(*arguments, trace[:0])  # compile, or load, before Ctrl-C is heard
-        with monitor.listening():
-            for start in range(0, trace.size, ROWS):
-                descend_abreast(*arguments, trace[start : start + ROWS])
-                done = min((start + ROWS) * every, problem.steps)
-                monitor.report(done, problem.steps)
-                if monitor.interrupted and done < problem.steps:
-                    return Trajectory(state[:, 0].copy(), trace[: start + ROWS], done, interrupted=True)
+        for start in range(0, trace.size, ROWS):
+            descend_abreast(*arguments, trace[start : start + ROWS])
+            done = min((start + ROWS) * every, problem.steps)
+            monitor.report(done, problem.steps)
+            if monitor.interrupted and done < problem.steps:
+                return Trajectory(state[:, 0].copy(), trace[: start + ROWS], done)
     monitor.report(problem.steps, problem.steps)
     weights = step.times(problem.steps)(problem.initial_weights)
-    return Trajectory(weights, trace[:rows], problem.steps, interrupted=monitor.interrupted)
+    return Trajectory(weights, trace[:rows], problem.steps)
 
 
 @dataclass(frozen=True)

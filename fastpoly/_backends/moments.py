@@ -12,7 +12,7 @@ import numpy as np
 
 from fastpoly_kernels.moments import power_sums
 
-from .._arrays import Array
+from .._arrays import Array, computable
 from .._monitor import Monitor
 
 CHUNK = 2**20
@@ -53,12 +53,11 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
         sums = np.zeros((3 * degree + 3, 2))
         if not monitor.interrupted:
             part = slice(start, start + CHUNK)
-            chunk = (np.ascontiguousarray(samples[part], np.float64) for samples in (x, y))
+            chunk = (computable(samples[part], np.float64) for samples in (x, y))
             power_sums(*chunk, (0.0,) * (2 * degree + 1), (0.0,) * (degree + 1), sums)
         return sums
 
-    with monitor.listening():
-        chunks = list(_in_threads(of_chunk, range(0, x.size, CHUNK)))
+    chunks = list(_in_threads(of_chunk, range(0, x.size, CHUNK)))
     if monitor.interrupted:
         return None
     sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))

@@ -35,8 +35,24 @@ def _told_in_a_line() -> Iterator[None]:
         typer.echo(f"fastpoly: {error}", err=True)
         raise typer.Exit(MISTAKE) from None
     except KeyboardInterrupt as error:
-        typer.echo(f"fastpoly: {error or 'interrupted'}", err=True)
+        typer.echo(f"fastpoly: {str(error) or 'interrupted'}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _divergence_in_a_line() -> Iterator[None]:
+    """Tell of a DivergenceWarning as of a mistake, and of any other warning as Python does."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DivergenceWarning)
+            yield
+    finally:
+        for warning in caught:
+            if issubclass(warning.category, DivergenceWarning):
+                typer.echo(f"fastpoly: {warning.message}", err=True)
+            else:
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @app.command()
@@ -47,9 +63,9 @@ def demo(
     slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Run the post's own loops too.")] = True,
 ) -> None:
     """Run every backend on the post's problem and compare."""
-    from .demo import run_demo
-
     with _told_in_a_line():
+        from .demo import run_demo
+
         right = run_demo(out, steps, only or [], slow, Console())
     raise typer.Exit(0 if right else 1)
 
@@ -64,24 +80,24 @@ def fit(
     degree: Annotated[int, typer.Option(help="Degree of the polynomial.")] = 4,
     steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = STEPS,
     learn_rate: Annotated[float, typer.Option(help="Factor on the gradient.")] = 1e-5,
+    trace_every: Annotated[int, typer.Option(help="Keep the mse of one step in so many.")] = 1,
     backend: Annotated[str, typer.Option(help="A name that `fastpoly backends` lists, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="double, mixed or single.")] = "double",
     out: Annotated[Path, typer.Option(help="Folder for weights.json, mse.npy and fit.png.")] = Path("fastpoly-fit"),
 ) -> None:
     """Fit a polynomial to the samples in FILE."""
-    from .fit_file import fit_file
+    with _told_in_a_line(), _divergence_in_a_line():
+        from .fit_file import fit_file
 
-    with _told_in_a_line(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DivergenceWarning)
-        fit_file(file, x, y, degree, steps, learn_rate, backend, precision, out, Console())
-    for warning in caught:
-        typer.echo(f"fastpoly: {warning.message}", err=True)
-    raise typer.Exit(1 if caught else 0)
+        options = (degree, steps, learn_rate, trace_every, backend, precision)
+        result = fit_file(file, x, y, *options, out, Console())
+    raise typer.Exit(0 if result.diverged_at is None else 1)
 
 
 @app.command("backends")
 def list_backends() -> None:
     """List what can run here, and why the rest cannot."""
-    from .tables import backends_table
+    with _told_in_a_line():
+        from .tables import backends_table
 
-    Console().print(backends_table(backends()))
+        Console().print(backends_table(backends()))

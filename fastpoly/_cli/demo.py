@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import sys
@@ -21,12 +20,11 @@ from .._backends import Backend, backends
 from .._fit import fit
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, PUBLISHED_SECONDS, REFERENCES, STEPS, samples
+from .._problem import FitProblem
 from .._progress import new_bar
 from .._result import FitResult
 from . import plots
-
-PUBLISHED_PRECISION = {"numpy": "mixed", "torch": "single"}
-"""The precision of the post's loops; those that are not here are torch's."""
+from .write import make_folder, write_json
 
 QUICK_SECONDS = 1.0
 """A run below this is repeated, and its median shown: a single one shows the machine's noise."""
@@ -49,18 +47,51 @@ class Row:
 
 
 def run_demo(out: Path, steps: int, only: Sequence[str], slow: bool, console: Console) -> bool:
-    """Run the comparison, show it while it runs, write it into `out`. True if every row that can be judged is right."""
+    """Run the comparison, show it while it runs, write it into `out`. True if every row that can be judged is right.
+
+    Raises:
+        ValueError: no such backend, or nothing is left to run.
+        KeyboardInterrupt: Ctrl-C; the rows that were done are shown and written, and the message says so.
+    """
+    wanted = _wanted(only, slow)
+    plan = [(backend, precision) for backend in wanted if backend.available for precision in _precisions(backend)]
+    missing = [backend for backend in wanted if not backend.available]
+    if not plan:
+        reasons = [f"{backend.name}: {backend.unavailable}" for backend in missing]
+        raise ValueError(f"nothing to run: {'; '.join(reasons) or '--no-slow leaves out the loops of the post'}")
+    FitProblem.checked(*samples(), DEGREE, steps, LEARN_RATE)  # so that a mistake is told before there is a folder
+    make_folder(out)
+
+    rows: list[Row] = []
+    interrupted = False
+    try:
+        _run(plan, steps, rows, console)
+    except KeyboardInterrupt:
+        interrupted = True
+    console.print(_table(rows))
+    for backend in missing:
+        console.print(f"{backend.name} did not run: {backend.unavailable}", markup=False, highlight=False)
+    _write(out, rows, missing, steps, console)
+    wrong = [row.name for row in rows if row.right is False]
+    if wrong:
+        console.print(f"[red]wrong: {', '.join(wrong)}[/]")
+    if interrupted:
+        raise KeyboardInterrupt(f"interrupted after {len(rows)} of {len(plan)} rows; what is done is in {out}")
+    return not wrong
+
+
+def _wanted(only: Sequence[str], slow: bool) -> list[Backend]:
     known = backends()
     unknown = set(only) - {backend.name for backend in known}
     if unknown:
         names = ", ".join(backend.name for backend in known)
         raise ValueError(f"--only: wants one of {names}; got {', '.join(sorted(unknown))}")
     wanted = [backend for backend in known if backend.name in (only or [b.name for b in known])]
-    wanted = [backend for backend in wanted if slow or backend.name not in PUBLISHED_SECONDS]
-    plan = [(backend, precision) for backend in wanted if backend.available for precision in _precisions(backend)]
-    missing = [backend for backend in wanted if not backend.available]
+    return [backend for backend in wanted if slow or backend.name not in PUBLISHED_SECONDS]
 
-    rows: list[Row] = []
+
+def _run(plan: Sequence[tuple[Backend, str]], steps: int, rows: list[Row], console: Console) -> None:
+    """Add a row to `rows` for each backend and precision, where Ctrl-C leaves those that are done."""
     progress = new_bar(console)
     title = f"degree {DEGREE} to sin(x), 100 samples, {steps:,} steps, learn rate {LEARN_RATE:g}"
     console.print(title, highlight=False)
@@ -74,19 +105,11 @@ def run_demo(out: Path, steps: int, only: Sequence[str], slow: bool, console: Co
             rows.append(_measure(backend, precision, steps, report))
             progress.remove_task(task)
             live.update(Group(_table(rows), progress))
-    console.print(_table(rows))
-    for backend in missing:
-        console.print(f"{backend.name} did not run: {backend.unavailable}", markup=False, highlight=False)
-    _write(out, rows, missing, steps, console)
-    wrong = [row.name for row in rows if row.right is False]
-    if wrong:
-        console.print(f"[red]wrong: {', '.join(wrong)}[/]")
-    return not wrong
 
 
 def _precisions(backend: Backend) -> tuple[str, ...]:
     if backend.name in PUBLISHED_SECONDS:
-        return (PUBLISHED_PRECISION.get(backend.name, "single"),)
+        return ("mixed" if backend.name == "numpy" else "single",)
     return backend.precisions
 
 
@@ -141,9 +164,7 @@ def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
 
 
 def _write(out: Path, rows: Sequence[Row], missing: Sequence[Backend], steps: int, console: Console) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    written = [out / "demo.json"]
-    written[0].write_text(json.dumps(_as_json(rows, missing, steps), indent=2) + "\n")
+    written = [write_json(out / "demo.json", _as_json(rows, missing, steps))]
     if rows:
         x, y = samples()
         try:

@@ -36,7 +36,9 @@ def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:
     axes.plot(x, y, "o", color=MUTED, markersize=4, label=f"{x.size:,} samples")
     smooth = np.linspace(x[0], x[-1], 500)
     label = f"degree {len(result.weights) - 1}, {result.steps:,} steps"
-    axes.plot(smooth, result.predict(smooth), color=ACCENT, linewidth=2, label=label)
+    with np.errstate(over="ignore", invalid="ignore"):  # after divergence; what is not finite is not drawn
+        fitted = result.predict(smooth)
+    axes.plot(smooth, fitted, color=ACCENT, linewidth=2, label=label)
     axes.set(xlabel="x", ylabel="y")
     axes.legend(frameon=False)
     figure.savefig(path)

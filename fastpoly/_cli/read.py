@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -39,11 +40,25 @@ def read_samples(file: Path, x_name: str | None, y_name: str | None) -> tuple[Ar
         if name not in columns:
             raise ValueError(f"{file}: {option}: no column {name!r}; it has {listed}")
         chosen.append(name)
-    try:
+    with _told_of(file):
         x, y = (columns[name]() for name in chosen)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
     return x, y
+
+
+@contextmanager
+def _told_of(file: Path, problem: str = "") -> Iterator[None]:
+    """Make a ValueError in one line that names `file` of whatever fails in the block.
+
+    numpy, zipfile, zlib and tokenize each raise errors of their own kinds for a damaged file, and more with every
+    release. A file that cannot be read, and memory that does not suffice, are no damage.
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: {problem} ({reason})" if problem else f"{file}: {reason}") from None
 
 
 def _read_csv(file: Path) -> Columns:
@@ -64,6 +79,7 @@ def _read_csv(file: Path) -> Columns:
         raise ValueError(f"{file}: is empty, wants a header and one line a sample")
     header = [name.strip() for name in rows.pop(0)]
     del lines[0]
+    _check_header(file, header)
     if not rows:
         raise ValueError(f"{file}: has a header and no samples")
     for line, row in zip(lines, rows, strict=True):
@@ -71,6 +87,22 @@ def _read_csv(file: Path) -> Columns:
             raise ValueError(f"{file}: line {line} has {len(row)} cells where the header has {len(header)}")
     cells = zip(*rows, strict=True)
     return {name: partial(_numbers, name, column, lines) for name, column in zip(header, cells, strict=True)}
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
+    if all(_is_number(name) for name in header):
+        raise ValueError(f"{file}: the first line holds numbers; wants a header")
+    for name, columns in Counter(header).items():
+        if columns > 1:
+            raise ValueError(f"{file}: {columns} columns are named {name!r}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(name: str, cells: Sequence[str], lines: Sequence[int]) -> Array:
@@ -103,8 +135,6 @@ def _read_npz(file: Path) -> Columns:
 
 
 def _load(file: Path) -> Array | np.lib.npyio.NpzFile:
-    try:
+    with _told_of(file, "is not a numpy file that can be read without unpickling"):
         loaded: Array | np.lib.npyio.NpzFile = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{file}: is not a numpy file that can be read without unpickling ({error})") from None
     return loaded

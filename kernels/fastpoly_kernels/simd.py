@@ -8,7 +8,7 @@ packed instructions always, and the samples after the last whole vector in one m
     store(array, i, at)             writes them
     at = load_first(array, i, m)    the same for the lanes in mask m, zero in the others, which are not read
     a + b, a - b, a * b             lane by lane
-    fma(a, b, c)                    a * b + c, rounded once (scalars too)
+    fma(a, b, c)                    a * b + c, rounded once where the CPU can (scalars too)
     nonnegative(a)                  a, or zero where it is below (scalars too)
     masked(m, a)                    a in the lanes of m, zero in the others
     splat(s, array)                 the scalar s in every lane
@@ -76,8 +76,11 @@ def vector_of(array: types.Array) -> Vector:
 
 
 def emit_fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c with one rounding, for scalars and vectors."""
-    return _call(builder, "fma", a.type, [a, b, c], overloaded=a.type)
+    """a * b + c for scalars and vectors: with one rounding where the CPU has that instruction, else with two.
+
+    (`llvm.fma` would insist on the one rounding and call the C library for it, 13 times slower.)
+    """
+    return _call(builder, "fmuladd", a.type, [a, b, c], overloaded=a.type)
 
 
 def emit_splat(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
@@ -227,7 +230,7 @@ def nonnegative(typing: Any, a: types.Type) -> tuple[Any, Callable[..., ir.Value
 
 @intrinsic
 def fma(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
-    """a * b + c with one rounding; Vectors, or scalars of one type."""
+    """a * b + c, fused where the CPU can; Vectors, or scalars of one type."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return emit_fma(builder, *arguments)
