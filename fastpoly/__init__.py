@@ -12,6 +12,7 @@ from ._backends import Backend, backends
 from ._dropin import train
 from ._errors import BackendUnavailableError, DivergenceWarning, Interrupted
 from ._fit import fit
+from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
@@ -28,6 +29,7 @@ __all__ = [
     "backends",
     "dpoly_dw",
     "fit",
+    "fit_many",
     "poly",
     "reference",
     "stability_limit",

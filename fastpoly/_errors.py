@@ -23,14 +23,15 @@ class Interrupted(KeyboardInterrupt):
         partial: the FitResult so far. `fit(..., initial_weights=partial.weights, steps=steps - partial.steps)` goes on
             from it. The loops (`numpy`, `torch`, ..., `numba`, and `gram` in `mixed`) then end with the same bits as a
             run that was never interrupted; the closed forms agree to rounding. The new trace counts its steps from 0.
-        wanted: how many steps were asked for.
+            After `fit_many` it holds the first problems, those that were finished.
+        done: how far the run came, in words: "31,649 of 200,000 steps".
     """
 
-    def __init__(self, partial: FitResult, wanted: int) -> None:
-        super().__init__(f"interrupted after {partial.steps:,} of {wanted:,} steps; .partial holds them")
+    def __init__(self, partial: FitResult, done: str) -> None:
+        super().__init__(f"interrupted after {done}; .partial holds them")
         self.partial = partial
-        self.wanted = wanted
+        self.done = done
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[FitResult, int]]:
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[FitResult, str]]:
         """Pickle by what it is made of: a pool of processes sends exceptions home that way."""
-        return Interrupted, (self.partial, self.wanted)
+        return Interrupted, (self.partial, self.done)

@@ -84,7 +84,7 @@ def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None 
         seconds = time.perf_counter() - started
     result = FitResult.of(problem, trajectory, name, seconds)
     if monitor.interrupted:
-        raise Interrupted(result, problem.steps)
+        raise Interrupted(result, f"{result.steps:,} of {problem.steps:,} steps")
     if trajectory.diverged_at is not None:
         warnings.warn(_divergence(problem, trajectory.diverged_at), DivergenceWarning, stacklevel=3)
     return result

@@ -21,8 +21,20 @@ class Monitor:
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self.interrupted = False
+        self._interrupted = False
         self._progress = progress
+        self._whole: Monitor | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Should the run stop?"""
+        return self._interrupted or (self._whole is not None and self._whole.interrupted)
+
+    def of_a_part(self) -> Monitor:
+        """A monitor for one of several runs at a time: it stops when this one does, and reports nothing."""
+        part = Monitor()
+        part._whole = self
+        return part
 
     def report(self, done: int, of: int) -> None:
         """Tell the caller how far the run has come."""
@@ -43,6 +55,6 @@ class Monitor:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _hear(self, *_: Any) -> None:
-        if self.interrupted:
+        if self._interrupted:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self._interrupted = True

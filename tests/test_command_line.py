@@ -1,4 +1,4 @@
-"""The command `fastpoly`, as a person meets it: 80 columns, real processes where more than a few words are looked at."""
+"""The command `fastpoly`, as a person meets it: 80 columns, and real processes where quick is not enough."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ import rich.console
 from typer.testing import CliRunner, Result
 
 import fastpoly
-from fastpoly import __main__ as command
+from fastpoly.__main__ import main
 from fastpoly._cli import demo, fit_file
 from fastpoly._cli.app import app
 from fastpoly._cli.write import write_json
@@ -286,24 +286,30 @@ def test_a_pickle_is_never_opened(tmp_path):
     assert told_in_a_line(in_a_process("fit", "pickled.npz", cwd=tmp_path), "pickle")
 
 
-def damaged_archives():
-    """A .npz for each way in which it can be damaged: what to do to its bytes, and what is said of it."""
-
-    def stored(old, new):
-        return lambda archive: archive.replace(old, new, 1)
-
-    method = b"PK\x01\x02" + b"\x14\x03\x14\x00\x00\x00"  # of the first entry of the directory, before its method
-    return [
-        pytest.param(stored(np.array(0.75).tobytes(), bytes(8)), "Bad CRC-32", id="data"),
-        pytest.param(lambda archive: archive.replace(method + b"\0", method + b"\x63"), "compression", id="method"),
-        pytest.param(lambda archive: archive[:-30], "is not a numpy file", id="directory"),
-    ]
+def with_other_data(archive):
+    return archive.replace(np.array(0.75).tobytes(), bytes(8))
 
 
-@pytest.mark.parametrize(("damage", "told"), damaged_archives())
-def test_a_damaged_archive_is_told_in_a_line(here, damage, told):
+def with_unknown_compression(archive):
+    method = archive.index(b"PK\x01\x02") + 10  # of the first entry in the directory
+    return archive[:method] + b"\x63" + archive[method + 1 :]
+
+
+def with_no_directory(archive):
+    return archive[:-30]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (with_other_data, "Bad CRC-32"),
+        (with_unknown_compression, "compression"),
+        (with_no_directory, "is not a numpy file"),
+    ],
+)
+def test_a_damaged_archive_is_told_in_a_line(here, damaged, told):
     np.savez("bad.npz", x=[0.25, 0.75], y=[1.0, 2.0])
-    (here / "bad.npz").write_bytes(damage((here / "bad.npz").read_bytes()))
+    (here / "bad.npz").write_bytes(damaged((here / "bad.npz").read_bytes()))
     assert told_in_a_line(invoke("fit", "bad.npz"), "bad.npz: ", told)
 
 
@@ -342,7 +348,7 @@ def test_divergence_is_told_and_kept(tmp_path, csv):
 
 
 def test_json_has_null_for_what_is_not_finite(here, csv):
-    run = invoke("fit", csv, "--learn-rate", "1e308")
+    run = invoke("fit", csv, "--learn-rate", "1e307", "--backend", "numba")
     assert run.exit_code == 1, run.stderr
     assert run.stderr.startswith("fastpoly: diverged at step 1:")
     assert run.stderr.count("\n") == 1
@@ -375,10 +381,10 @@ def test_other_warnings_pass_and_do_not_fail_the_fit(here, csv, monkeypatch):
 def test_ctrl_c_keeps_what_the_fit_has_done(here, csv, monkeypatch):
     @contextlib.contextmanager
     def interrupting_bar():
-        yield lambda done, of: signal.raise_signal(signal.SIGINT)
+        yield lambda *_: signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(fit_file, "bar", interrupting_bar)
-    run = invoke("fit", csv, "--steps", 10**9, "--trace-every", 1000, "--out", "half")
+    run = invoke("fit", csv, "--backend", "numba", "--steps", 10**9, "--trace-every", 1000, "--out", "half")
     written = json.loads((here / "half" / "weights.json").read_text())
     done = written["steps"]
     assert 0 < done < 10**9
@@ -403,7 +409,7 @@ def test_fit_looks_at_its_folder_before_it_runs(here, csv, monkeypatch):
     (here / "taken").write_text("")
     assert told_in_a_line(invoke("fit", csv, "--out", "taken"), "taken")
     assert told_in_a_line(invoke("fit", csv, "--out", "taken/inside"), "taken")
-    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda _, mode: mode == os.R_OK)
     assert told_in_a_line(invoke("fit", csv, "--out", "locked"), "locked: no permission to write there")
 
 
@@ -435,7 +441,7 @@ def test_ctrl_c_while_modules_load_is_told_in_a_line(monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "fastpoly._cli.app", Loading("fastpoly._cli.app"))
     with pytest.raises(SystemExit) as end:
-        command.main()
+        main()
     assert end.value.code == 130
     assert capsys.readouterr().err == "fastpoly: interrupted\n"
 

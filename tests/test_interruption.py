@@ -148,7 +148,7 @@ def test_ctrl_c_before_the_first_step(post):
     """While a kernel compiles, say: the run does not start, and what there is comes back."""
     for backend in ("numba", "gram", "spectral", "numpy"):
         monitor = Monitor()
-        monitor.interrupted = True
+        monitor._interrupted = True
         _, train = choose(backend, FitProblem.checked(*post, precision="double"))
         trajectory = train(FitProblem.checked(*post, precision="double"), monitor)
         assert trajectory.steps in (0, 200_000)  # closed forms have no steps to stop between

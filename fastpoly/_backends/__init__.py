@@ -3,7 +3,8 @@
 Requirements: nothing heavy is imported until a backend is asked for; a backend that cannot run here says why and what
 would bring it; a new backend is one new file and one entry in `_ENTRIES`.
 
-A backend is a function `train(problem: FitProblem, monitor: Monitor) -> Trajectory`.
+A backend is a function `train(problem: FitProblem, monitor: Monitor) -> Trajectory`; one that takes many problems in
+one call has a `train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory` beside it.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
 from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 
 Train = Callable[[FitProblem, Monitor], Trajectory]
+TrainMany = Callable[[BatchProblem, Monitor], BatchTrajectory]
 Requirement = Callable[[], str | None]
 
 
@@ -51,7 +55,9 @@ class _Entry:
     name: str
     summary: str
     precisions: tuple[str, ...]
-    train: str  # "module:function" in this package
+    module: str  # in this package, where `train` lies
+    train: str = "train"
+    many: str = ""  # the module where `train_many` lies, if it takes batches
     needs: Requirement = lambda: None
     checks_samples: bool = False  # it looks for NaN and infinity itself, in its only pass over the samples
 
@@ -94,27 +100,56 @@ _ALL = tuple(PRECISIONS)
 _OF_TORCH = ("double", "single")  # torch does not multiply a float64 matrix by float32 weights
 
 _ENTRIES = (
-    _Entry("numpy", "the post's loop on numpy", _ALL, "published:numpy_loop"),
-    _Entry("torch", "the post's loop on torch", _OF_TORCH, "published:torch_loop", missing_torch),
-    _Entry("torch-gpu", "the post's loop on torch, on the GPU", _OF_TORCH, "published:torch_gpu_loop", missing_cuda),
-    _Entry("torch-autograd", "the post's autograd loop", _OF_TORCH, "published:autograd_loop", missing_torch),
+    _Entry("numpy", "the post's loop on numpy", _ALL, "published", train="numpy_loop"),
+    _Entry("torch", "the post's loop on torch", _OF_TORCH, "published", train="torch_loop", needs=missing_torch),
+    _Entry(
+        "torch-gpu",
+        "the post's loop on torch, on the GPU",
+        _OF_TORCH,
+        "published",
+        train="torch_gpu_loop",
+        needs=missing_cuda,
+    ),
+    _Entry(
+        "torch-autograd",
+        "the post's autograd loop",
+        _OF_TORCH,
+        "published",
+        train="autograd_loop",
+        needs=missing_torch,
+    ),
     _Entry(
         "torch-autograd-gpu",
         "the post's autograd loop, on the GPU",
         _OF_TORCH,
-        "published:autograd_gpu_loop",
-        missing_cuda,
+        "published",
+        train="autograd_gpu_loop",
+        needs=missing_cuda,
     ),
-    _Entry("numba", "the whole loop in one compiled CPU kernel", _ALL, "numba_loop:train", missing_compiler),
+    _Entry(
+        "numba",
+        "the whole loop in one compiled CPU kernel",
+        _ALL,
+        "numba_loop",
+        many="numba_loop",
+        needs=missing_compiler,
+    ),
     _Entry(
         "gram",
         "a small recurrence on the samples' moments",
         ("double", "mixed"),
-        "gram:train",
-        missing_compiler,
+        "gram",
+        many="gram",
+        needs=missing_compiler,
         checks_samples=True,
     ),
-    _Entry("spectral", "every step in closed form, by singular values", ("double",), "spectral:train"),
+    _Entry(
+        "spectral",
+        "every step in closed form, by singular values",
+        ("double",),
+        "spectral",
+        many="spectral_many",
+    ),
 )
 
 SPECTRAL_SAMPLES = 4096
@@ -150,19 +185,33 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
         ValueError: no such backend, or it cannot run in this precision.
         BackendUnavailableError: it cannot run here.
     """
+    entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
+    if not entry.checks_samples:
+        problem.refuse_nonfinite()
+    train: Train = getattr(_imported(entry.module), entry.train)
+    return entry.name, train
+
+
+def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
+    """As `choose`, for a batch: "auto" is spectral in double, gram in mixed, numba in single."""
     if name == "auto":
-        name = _fastest(problem)
-    entry = _BY_NAME.get(name) if isinstance(name, str) else None
+        name = {"double": "spectral", "mixed": "gram", "single": "numba"}[problem.precision]
+    entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
+    train: TrainMany = _imported(entry.many).train_many
+    return entry.name, train
+
+
+def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry:
+    entry = among.get(name) if isinstance(name, str) else None
     if entry is None:
-        raise ValueError(f"backend: wants auto, {', '.join(_BY_NAME)}; got {name!r}")
-    if problem.precision not in entry.precisions:
-        can = " or ".join(entry.precisions)
-        raise ValueError(f"precision: backend {name} runs in {can}, got {problem.precision!r}")
+        raise ValueError(f"backend: wants auto, {', '.join(among)}; got {name!r}")
+    if precision not in entry.precisions:
+        raise ValueError(f"precision: backend {name} runs in {' or '.join(entry.precisions)}, got {precision!r}")
     reason = entry.needs()
     if reason is not None:
         raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")
-    module, function = entry.train.split(":")
-    train: Train = getattr(importlib.import_module(f".{module}", __name__), function)
-    if not entry.checks_samples:
-        problem.refuse_nonfinite()
-    return name, train
+    return entry
+
+
+def _imported(module: str) -> Any:
+    return importlib.import_module(f".{module}", __name__)

@@ -18,12 +18,14 @@ from fastpoly_kernels.gram import descend_abreast, descend_moments
 from fastpoly_kernels.simd import register_bits
 
 from .._arrays import Array
+from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._portions import run_in_portions
 from .._problem import FitProblem
 from .._result import Trajectory
 from . import numba_loop
-from .moments import Moments, moments
+from .each import train_each
+from .moments import CHUNK, Moments, moments
 
 ROWS = 2**23
 """Recorded steps to a portion of `descend_abreast`: some 20 ms, after which Ctrl-C is heard."""
@@ -42,6 +44,38 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
             return _abreast(problem, monitor, sums, rate)
         return _one_by_one(problem, monitor, sums, rate)
+
+
+def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    """Every problem by itself, across threads; where x is shared and only weights are wanted, one matrix for all.
+
+    After t steps w = w_0 - M w_0 + C h with M and C the same for all, and h = V^T y.
+    """
+    alike = problem.shared_x and problem.trace_every is None and (problem.learn_rates == problem.learn_rates[0]).all()
+    if alike and problem.precision == "double":
+        sums = moments(problem.x, problem.x, problem.degree, monitor)
+        rate = problem.learn_rates[0] * 2 / problem.x.size
+        if sums is not None and sums.finite and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
+            step = Change(rate * np.eye(problem.degree + 1), rate * sums.matrix)
+            return _together(problem, monitor, step.times(problem.steps))
+    return train_each(problem, monitor, train)
+
+
+def _together(problem: BatchProblem, monitor: Monitor, change: Change) -> BatchTrajectory:
+    powers = np.vander(problem.x, problem.degree + 1, increasing=True)
+    weights = np.empty((problem.batch, problem.degree + 1))
+    finite = np.empty(problem.batch, bool)
+    done = 0
+    while done < problem.batch and not monitor.interrupted:
+        part = slice(done, done + max(1, CHUNK // problem.x.size))
+        start = problem.initial_weights[part]
+        finite[part] = np.isfinite(np.einsum("bn,bn->b", problem.y[part], problem.y[part]))
+        weights[part] = start - start @ change.matrix.T + (problem.y[part] @ powers) @ change.constant.T
+        done = min(part.stop, problem.batch)
+        monitor.report(done, problem.batch)
+    # it converges, so that if any mse is beyond float64, the first is
+    weights[~finite] = problem.initial_weights[~finite]
+    return BatchTrajectory(weights[:done], np.empty((done, 0)), np.where(finite, -1, 0)[:done])
 
 
 def _one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:

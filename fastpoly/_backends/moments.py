@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +11,7 @@ from fastpoly_kernels.moments import power_sums
 
 from .._arrays import Array, computable
 from .._monitor import Monitor
+from .threads import in_threads
 
 CHUNK = 2**20
 """Samples to a chunk: 8 MiB of x and of y, which bounds the memory of a conversion, and 1 ms of work or more."""
@@ -57,29 +55,13 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
             power_sums(*chunk, (0.0,) * (2 * degree + 1), (0.0,) * (degree + 1), sums)
         return sums
 
-    chunks = list(_in_threads(of_chunk, range(0, x.size, CHUNK)))
+    chunks = in_threads(of_chunk, range(0, x.size, CHUNK))
     if monitor.interrupted:
         return None
     sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))
     powers, products = sums[: 2 * degree + 1], sums[2 * degree + 1 : -1]
     k = np.arange(degree + 1)
     return Moments(x.size, powers[k[:, None] + k], products, float(sums[-1]))
-
-
-def _in_threads(function: Callable[[int], Array], starts: range) -> Iterable[Array]:
-    """function(start) for each start, in order; kernels release the GIL, so threads are as good as processes."""
-    if len(starts) == 1:
-        return [function(starts[0])]
-    with ThreadPoolExecutor(min(len(starts), _cores())) as pool:
-        return list(pool.map(function, starts))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _exact_sums(rows: Array) -> Array:

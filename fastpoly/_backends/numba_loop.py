@@ -7,10 +7,17 @@ import numpy as np
 from fastpoly_kernels.descent import descend
 
 from .._arrays import Array
+from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._portions import run_in_portions
 from .._problem import FitProblem
 from .._result import Trajectory
+from .each import train_each
+
+
+def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    """Every problem by itself, across threads."""
+    return train_each(problem, monitor, train)
 
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:

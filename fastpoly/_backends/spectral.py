@@ -54,7 +54,7 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         residual = rows[:, m]
         z = u.T @ residual
         outside = residual - u @ z
-        modes = _Modes(s, z, math.sqrt(outside @ outside), problem.learn_rate * 2 / x.size)
+        modes = Modes(s, z, math.sqrt(outside @ outside), problem.learn_rate * 2 / x.size)
         diverged_at = modes.first_overflow(problem.steps)
         steps = problem.steps if diverged_at is None else diverged_at
         trace = modes.mse(x.size, problem.rows(steps), problem.trace_every or 1)
@@ -86,7 +86,7 @@ def _triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
     return triangle
 
 
-class _Modes:
+class Modes:
     """The residual in the singular basis of V, the slowest component first.
 
     Attributes:
@@ -98,11 +98,8 @@ class _Modes:
     """
 
     def __init__(self, s: Array, z: Array, rho: float, rate: float) -> None:
-        a = rate * s * s
         self.s, self.z, self.rho = s, z, rho
-        self.odd = a > 1
-        self.log = np.log1p(np.where(self.odd, a - 2, -a))
-        self.log = np.maximum(self.log, -1e6)  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
+        self.log, self.odd = log_factor(rate * s * s)
 
     def mse(self, n: int, count: int, every: int) -> Array:
         """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them."""
@@ -144,7 +141,19 @@ class _Modes:
 
     def progress(self, steps: int) -> Array:
         """z (1 - (1 - a)**steps) / s: what the weights have gained along each right singular vector."""
-        gained = -np.expm1(steps * self.log)
-        if steps % 2:
-            gained = np.where(self.odd, 2 - gained, gained)
-        return np.where(self.s > 0, self.z * gained / self.s, 0.0)
+        return self.z * gain(self.log, self.odd, self.s, steps)
+
+
+def log_factor(a: Array) -> tuple[Array, Array]:
+    """log |1 - a|, and where 1 - a is negative."""
+    odd = a > 1
+    log = np.log1p(np.where(odd, a - 2, -a))
+    return np.maximum(log, -1e6), odd  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
+
+
+def gain(log: Array, odd: Array, s: Array, steps: int) -> Array:
+    """(1 - (1 - a)**steps) / s, and 0 where s is: what a residual of 1 along a component adds to the weights."""
+    gained = -np.expm1(steps * log)
+    if steps % 2:
+        gained = np.where(odd, 2 - gained, gained)
+    return np.where(s > 0, gained / s, 0.0)

@@ -117,7 +117,8 @@ def _numbers(name: str, cells: Sequence[str], lines: Sequence[int]) -> Array:
 
 
 def _read_npy(file: Path) -> Columns:
-    array = _load(file)
+    with _opened(file) as array:
+        pass
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{file}: is not a .npy file")
     if array.dtype.names:
@@ -128,13 +129,22 @@ def _read_npy(file: Path) -> Columns:
 
 
 def _read_npz(file: Path) -> Columns:
-    archive = _load(file)
-    if isinstance(archive, np.ndarray):
-        raise ValueError(f"{file}: is not a .npz file")
-    return {name: partial(archive.__getitem__, name) for name in archive.files}
+    with _opened(file) as archive:
+        if isinstance(archive, np.ndarray):
+            raise ValueError(f"{file}: is not a .npz file")
+        return {name: partial(_member, file, name) for name in archive.files}
 
 
-def _load(file: Path) -> Array | np.lib.npyio.NpzFile:
-    with _told_of(file, "is not a numpy file that can be read without unpickling"):
-        loaded: Array | np.lib.npyio.NpzFile = np.load(file, allow_pickle=False)
-    return loaded
+def _member(file: Path, name: str) -> Array:
+    with _opened(file) as archive:
+        member: Array = archive[name]
+    return member
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Array | np.lib.npyio.NpzFile]:
+    """What numpy makes of `file`: an array, or an archive that can be read while the block runs."""
+    with file.open("rb") as stream:  # numpy leaves a damaged archive open if it opens it itself
+        with _told_of(file, "is not a numpy file that can be read without unpickling"):
+            loaded: Array | np.lib.npyio.NpzFile = np.load(stream, allow_pickle=False)
+        yield loaded

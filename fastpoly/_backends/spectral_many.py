@@ -1,0 +1,95 @@
+"""`spectral` for batches: where x is shared, one decomposition and a small matrix product for all problems."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._arrays import Array
+from .._batch import BatchProblem, BatchTrajectory
+from .._monitor import Monitor
+from . import spectral
+from .each import fill
+from .spectral import gain, log_factor
+
+VALUES = 2**20
+"""Numbers in the largest temporary array: 8 MiB."""
+
+
+def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    """See `spectral`; in portions, so that memory is bounded and Ctrl-C is heard."""
+    n, m = problem.y.shape[1], problem.degree + 1
+    weights = np.empty((problem.batch, m))
+    mse = np.full((problem.batch, problem.rows(problem.steps)), np.nan)
+    diverged_at = np.full(problem.batch, -1)
+    portion = max(1, VALUES // (n if problem.shared_x else n * m))
+    done = 0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        while done < problem.batch and not monitor.interrupted:
+            part = slice(done, min(done + portion, problem.batch))
+            _fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], monitor)
+            done = part.stop
+            monitor.report(done, problem.batch)
+    return BatchTrajectory(weights[:done], mse[:done], diverged_at[:done])
+
+
+def _fill_part(problem: BatchProblem, weights: Array, mse: Array, diverged_at: Array, monitor: Monitor) -> None:
+    """Fill the rows of a BatchTrajectory: those that stay finite together, the others one by one."""
+    unusual = np.ones(problem.batch, bool)
+    powers = _powers(problem.x, problem.degree + 1)
+    if np.isfinite(powers).all():
+        unusual = _fill_together(problem, powers, weights, mse)
+    for i in np.flatnonzero(unusual).tolist():
+        mse[i] = np.nan
+        fill(i, spectral.train(problem.one(i), monitor.of_a_part()), weights, mse, diverged_at)
+
+
+def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Array) -> Array:
+    """Fill weights and mse; return which problems leave float64 on the way, whose rows mean nothing."""
+    n, steps, every = problem.y.shape[1], problem.steps, problem.trace_every or 1
+    u, s, v = np.linalg.svd(powers, full_matrices=False)
+    residual = problem.y
+    if problem.initial_weights.any():
+        residual = residual - _applied(powers, problem.initial_weights)
+    z = residual @ u if problem.shared_x else np.einsum("bn,bnk->bk", residual, u)
+    rates = problem.learn_rates * 2 / n
+    alike = problem.shared_x and bool((rates == rates[0]).all())
+    log, odd = log_factor((rates[:1] if alike else rates)[:, None] * s * s)
+    gained = z * gain(log, odd, s, steps)
+    weights[:] = problem.initial_weights + (gained @ v if problem.shared_x else np.einsum("bk,bkm->bm", gained, v))
+
+    squares = np.einsum("bn,bn->b", residual, residual)
+    if steps:
+        squares = squares + np.exp(2.0 * (steps - 1) * log + 2 * np.log(np.abs(z))).sum(axis=1)
+    unusual: Array = ~(np.isfinite(squares) & np.isfinite(weights).all(axis=1))
+
+    rows = mse.shape[1]
+    if rows:
+        outside = residual - _applied(u, z)
+        rho = np.einsum("bn,bn->b", outside, outside)
+        if alike:
+            decay = np.exp(np.maximum(2.0 * every * np.multiply.outer(log[0], np.arange(rows)), spectral.NOTHING))
+            np.matmul(z * z, decay, out=mse)
+            mse += rho[:, None]
+            mse /= n
+        else:
+            singular = np.broadcast_to(s, z.shape)
+            for i in np.flatnonzero(~unusual):
+                modes = spectral.Modes(singular[i], z[i], float(np.sqrt(rho[i])), float(rates[i]))
+                mse[i] = modes.mse(n, rows, every)
+    return unusual
+
+
+def _powers(x: Array, count: int) -> Array:
+    """x**0 to x**(count - 1) along a new last axis."""
+    powers = np.empty((*x.shape, count))
+    powers[..., 0] = 1
+    for k in range(1, count):
+        np.multiply(powers[..., k - 1], x, out=powers[..., k])
+    return powers
+
+
+def _applied(matrix: Array, vectors: Array) -> Array:
+    """matrix @ vector for each row of `vectors`; the matrix is (n, k) for all, or (batch, n, k)."""
+    if matrix.ndim == 2:
+        return vectors @ matrix.T
+    return np.einsum("bnk,bk->bn", matrix, vectors)
