@@ -10,6 +10,8 @@ import pytest
 DATA = Path(__file__).parent / "data"
 POST = json.loads((DATA / "post.json").read_text())
 EXACT = json.loads((DATA / "exact.json").read_text())
+FIDELITY = []
+"""What test_fidelity measured: backend, precision, problem, deviation and bound of the weights, and of the mse."""
 
 
 def pytest_collection_modifyitems(items):
@@ -21,6 +23,18 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not FIDELITY:
+        return
+    terminalreporter.section("largest deviation from the truth (bound), over all problems")
+    for backend, precision in dict.fromkeys(row[:2] for row in FIDELITY):
+        rows = [row for row in FIDELITY if row[:2] == (backend, precision)]
+        weights, mse = max(row[3] for row in rows), max(row[5] for row in rows)
+        terminalreporter.write_line(
+            f"{backend:9} {precision:7} weights {weights:.0e} ({rows[0][4]:.0e})  mse {mse:.0e} ({rows[0][6]:.0e})"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_divergence_of_some_leaves_the_others_alone(backend, precision, x, trace
         kept = len(alone.mse)
         assert many.mse[i, :kept] == pytest.approx(alone.mse, rel=1e-9 if precision == "double" else 1e-3, abs=1e-6)
         assert np.isnan(many.mse[i, kept:]).all()
-        largest = np.abs(alone.weights).max()  # what has not grown is lost in the roundings of what has
+        largest = float(np.abs(alone.weights).max())  # what has not grown is lost in the roundings of what has
         assert many.weights[i] == pytest.approx(alone.weights, abs=(1e-9 if precision == "double" else 1e-3) * largest)
 
 
@@ -166,15 +166,7 @@ def test_ctrl_c_keeps_the_finished_problems(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match=r"interrupted after 4 of 7 problems; \.partial holds them") as stop:
-        fit_many(
-            X,
-            Y,
-            3,
-            100,
-            0.1,
-            backend="numba",
-            progress=lambda *at: signal.raise_signal(signal.SIGINT) if at[0] == 4 else 0,
-        )
+        fit_many(X, Y, 3, 100, 0.1, backend="numba", progress=progress)
     whole = fit_many(X, Y, 3, 100, 0.1, backend="numba")
     assert np.array_equal(stop.value.partial.weights, whole.weights[:4])
 

@@ -54,7 +54,10 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         residual = rows[:, m]
         z = u.T @ residual
         outside = residual - u @ z
-        modes = Modes(s, z, math.sqrt(outside @ outside), problem.learn_rate * 2 / x.size)
+        rate = problem.learn_rate * 2 / x.size
+        if not np.isfinite(rate * s[0] * s[0]):
+            return numba_loop.train(problem, monitor)  # so does the learn rate
+        modes = Modes(s, z, math.sqrt(outside @ outside), rate)
         diverged_at = modes.first_overflow(problem.steps)
         steps = problem.steps if diverged_at is None else diverged_at
         trace = modes.mse(x.size, problem.rows(steps), problem.trace_every or 1)
