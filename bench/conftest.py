@@ -15,6 +15,7 @@ import pytest
 from fastpoly._post import samples
 
 ROWS = pytest.StashKey[list]()
+LIMITS = pytest.StashKey[list]()
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,22 @@ def post():
 
 @pytest.fixture
 def versus(request, benchmark):
-    """versus(of, to, rounds=, inner=, at_least= or at_most=): time two (name, function) in turn; returns the Ratio."""
+    """versus(of, to, rounds=, inner=, times=, at_least= or at_most=): time two (name, function) in turn.
 
-    def run(of, to, *, rounds=9, inner=(1, 1), at_least=None, at_most=None):
-        times = ([], [])
+    Each round calls each side `inner` times; its seconds are multiplied by `times` (for what is extrapolated).
+    """
+
+    def run(of, to, *, rounds=9, inner=(1, 1), times=(1, 1), at_least=None, at_most=None):
+        seconds = ([], [])
         for _, function in (of, to):
             function()  # warm
         for _ in range(1 if benchmark.disabled else rounds):
-            for (_, function), repeats, into in zip((of, to), inner, times, strict=True):
+            for (_, function), repeats, into in zip((of, to), inner, seconds, strict=True):
                 for _ in range(repeats):
                     started = time.perf_counter()
                     function()
                     into.append(time.perf_counter() - started)
-        medians = [statistics.median(t) for t in times]
+        medians = [statistics.median(s) * factor for s, factor in zip(seconds, times, strict=True)]
         bar, most = (at_most, True) if at_least is None else (at_least, False)
         row = Ratio(of[0], to[0], medians[0] / medians[1], bar, most, *medians)
         benchmark.extra_info.update(of=row.of, to=row.to, ratio=row.ratio, bar=bar, at_most=most, holds=row.holds)
@@ -68,7 +72,22 @@ def versus(request, benchmark):
     return run
 
 
+@pytest.fixture
+def limits(request, benchmark):
+    """limits(name, value, limit, unit): a row of the table for what is not a time."""
+
+    def run(name, value, limit, unit):
+        benchmark.extra_info.update(name=name, value=value, limit=limit, unit=unit, holds=value <= limit)
+        if benchmark.enabled:
+            request.config.stash.setdefault(LIMITS, []).append((name, value, limit, unit))
+
+    return run
+
+
 def pytest_terminal_summary(terminalreporter, config):
+    for name, value, limit, unit in config.stash.get(LIMITS, []):
+        verdict = "holds" if value <= limit else "FALLS SHORT"
+        terminalreporter.write_line(f"{name} {value:.1f} {unit}, limit {limit:g}: {verdict}")
     rows = config.stash.get(ROWS, [])
     if not rows:
         return

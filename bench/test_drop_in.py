@@ -16,6 +16,6 @@ def test_train_against_the_numpy_loop(versus, post):
         ("numpy loop", lambda: reference.train(x, y)),
         ("train", lambda: train(x, y)),
         rounds=3,
-        inner=(1, 9),
-        at_least=250,
+        inner=(1, 25),
+        at_least=1500,
     )

@@ -14,7 +14,7 @@ from ._model import stability_limit
 from ._monitor import Monitor, Progress
 from ._problem import FitProblem
 from ._progress import shown
-from ._result import FitResult
+from ._result import FitResult, Trajectory
 
 
 def fit(
@@ -57,7 +57,8 @@ def fit(
         Interrupted: Ctrl-C; `.partial` holds the result so far.
 
     Warns:
-        DivergenceWarning: the mse left the range of its dtype. The result ends there.
+        DivergenceWarning: the mse left the range of its dtype, and the result ends there; or it grew from the first
+            kept step to the last with a learn_rate above the stability limit.
     """
     problem = FitProblem.checked(
         x,
@@ -77,22 +78,31 @@ def fit(
 def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None = None) -> FitResult:
     """Run `problem`, and tell the caller of `fit` or `train` (two frames up) if it diverges."""
     monitor = Monitor(progress)
-    with monitor.listening():
-        name, train = choose(backend, problem)
-        started = time.perf_counter()
-        trajectory = train(problem, monitor)
-        seconds = time.perf_counter() - started
+    name, train = choose(backend, problem)
+    started = time.perf_counter()
+    trajectory = train(problem, monitor)
+    seconds = time.perf_counter() - started
     result = FitResult.of(problem, trajectory, name, seconds)
     if monitor.interrupted:
         raise Interrupted(result, f"{result.steps:,} of {problem.steps:,} steps")
-    if trajectory.diverged_at is not None:
-        warnings.warn(_divergence(problem, trajectory.diverged_at), DivergenceWarning, stacklevel=3)
+    what = _went_wrong(problem, trajectory)
+    if what is not None:
+        warnings.warn(what, DivergenceWarning, stacklevel=3)
     return result
 
 
-def _divergence(problem: FitProblem, step: int) -> str:
+def _went_wrong(problem: FitProblem, trajectory: Trajectory) -> str | None:
+    """What to warn of: the mse overflowed, or is on its way there, which no run below the stability limit is."""
+    step, mse = trajectory.diverged_at, trajectory.mse
+    if step is not None:
+        what = f"diverged at step {step:,}: the mse left the range of {np.dtype(problem.storage)}"
+    elif mse.size > 1 and mse[-1] > mse[0]:
+        what = f"diverging: the mse grew from {mse[0]:.4g} to {mse[-1]:.4g}"
+    else:
+        return None
     limit = stability_limit(problem.x, problem.degree)
-    what = f"diverged at step {step:,}: the mse left the range of {np.dtype(problem.storage)}"
+    if step is None and problem.learn_rate <= limit:
+        return None  # a rounding error at the end of a run that started there
     where = "above" if problem.learn_rate > limit else "below"
     advice = (
         f"choose one below {limit:.4g}" if problem.learn_rate > limit > 0 else "scale x or y down, or lower the degree"

@@ -69,11 +69,10 @@ def fit_many(
     )
     with shown(progress) as report:
         monitor = Monitor(report)
-        with monitor.listening():
-            name, train = choose_many(backend, problem)
-            started = time.perf_counter()
-            trajectory = train(problem, monitor)
-            seconds = time.perf_counter() - started
+        name, train = choose_many(backend, problem)
+        started = time.perf_counter()
+        trajectory = train(problem, monitor)
+        seconds = time.perf_counter() - started
     diverged = trajectory.diverged_at >= 0
     result = FitResult(
         weights=to_device(trajectory.weights, problem.device),

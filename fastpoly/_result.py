@@ -47,7 +47,7 @@ class FitResult:
         steps: how many steps were taken.
         learn_rate, precision, trace_every: as asked for.
         backend: what ran.
-        seconds: how long the run took, compilation included (the first run on a machine compiles).
+        seconds: how long the run took; the first in a process loads numba, the first on a machine compiles as well.
         diverged_at: None, or the step at which the mse stopped being finite; `mse` and `weights` end there.
     """
 

@@ -193,3 +193,15 @@ def test_stability_limit_checks_its_input_too():
 def test_tensors_on_two_devices_are_refused():
     with pytest.raises(ValueError, match="want tensors on one device, got cpu and cuda:0"):
         fit(torch.tensor(X), torch.tensor(X, device="cuda"))
+
+
+@pytest.mark.parametrize("backend", ["gram", "spectral", "numba"])
+@pytest.mark.parametrize("degree", [0, 3])
+@pytest.mark.parametrize("place", [0, 57, 5_000, 1_200_000])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_not_a_number_is_found_wherever_it_is(backend, degree, place, name):
+    """In the pass over the samples that some backends make instead of a check before it."""
+    samples = {"x": np.linspace(-1, 1, place + 10), "y": np.linspace(-1, 1, place + 10)}
+    samples[name][place] = NAN
+    with pytest.raises(ValueError, match=rf"{name}: wants finite numbers, got {name}\[{place}\] = nan"):
+        fit(**samples, degree=degree, steps=3, learn_rate=0.1, backend=backend)

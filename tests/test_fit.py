@@ -311,7 +311,8 @@ def test_divergence_is_reported_and_the_trace_kept(small, backend, precision):
     assert f"the stability limit {limit:.4g}" in message
     assert caught[0].filename == __file__  # it points at the caller's line
     # the weights are those whose mse is not finite: one step before, they still are the kept trace's
-    again = fit(*small, 3, at, 2 * limit, backend=backend, precision=precision)
+    with pytest.warns(DivergenceWarning, match="diverging: the mse grew"):
+        again = fit(*small, 3, at, 2 * limit, backend=backend, precision=precision)
     assert again.diverged_at is None
     assert again.weights == pytest.approx(result.weights, rel=1e-12)
 
@@ -339,6 +340,20 @@ def test_divergence_between_recorded_steps_is_seen(small, backend, precision):
             thin = fit(*small, 3, 5_000, rate, backend=backend, precision=precision, trace_every=every)
         assert thin.diverged_at == dense.diverged_at
         assert thin.mse == pytest.approx(dense.mse[:: every or 10_000][: len(thin.mse)], rel=1e-11)
+
+
+@pytest.mark.parametrize(("backend", "precision"), CASES)
+def test_growing_is_warned_of_before_it_overflows(small, backend, precision):
+    limit = stability_limit(small[0], 3)
+    with pytest.warns(DivergenceWarning, match=r"diverging: the mse grew from 2\.021 to .*above the stability limit"):
+        result = fit(*small, 3, 20, 1.5 * limit, backend=backend, precision=precision)
+    assert result.diverged_at is None
+    assert result.steps == 20
+
+
+def test_a_run_from_its_own_end_is_no_divergence(small):
+    end = fit(*small, 3, 100_000, 0.5)
+    fit(*small, 3, 50, 0.5, initial_weights=end.weights)  # the mse moves by rounding errors, up or down: no warning
 
 
 @pytest.mark.parametrize("backend", ["numba", "gram", "spectral"])

@@ -111,7 +111,7 @@ def test_the_partial_result_continues_bit_for_bit(post, monkeypatch):
 
 def test_ctrl_c_in_the_last_portion_is_not_swallowed(post):
     with pytest.raises(Interrupted) as stop:
-        fit(*post, steps=100, progress=interrupting(100))
+        fit(*post, steps=100, backend="numba", progress=interrupting(100))
     assert stop.value.partial.steps == 100
 
 
@@ -119,7 +119,7 @@ def test_the_callers_handler_is_given_back(post):
     before = signal.getsignal(signal.SIGINT)
     fit(*post, steps=10)
     with pytest.raises(Interrupted):
-        fit(*post, steps=10, progress=interrupting(0))
+        fit(*post, steps=10, backend="numba", progress=interrupting(0))
     assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 
 
@@ -127,7 +127,7 @@ def test_a_handler_of_the_callers_own_stays_in_charge(post):
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
     try:
-        result = fit(*post, steps=10, progress=interrupting(0))
+        result = fit(*post, steps=10, backend="numba", progress=interrupting(0))
     finally:
         signal.signal(signal.SIGINT, before)
     assert heard == [1]
@@ -156,7 +156,7 @@ def test_ctrl_c_before_the_first_step(post):
 
 def test_an_interruption_can_be_pickled(post):
     with pytest.raises(Interrupted) as stop:
-        fit(*post, steps=10, progress=interrupting(0))
+        fit(*post, steps=10, backend="numba", progress=interrupting(0))
     again = pickle.loads(pickle.dumps(stop.value))
     assert str(again) == str(stop.value)
     assert np.array_equal(again.partial.weights, stop.value.partial.weights)

@@ -14,7 +14,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .._batch import BatchProblem, BatchTrajectory
@@ -60,6 +62,7 @@ class _Entry:
     many: str = ""  # the module where `train_many` lies, if it takes batches
     needs: Requirement = lambda: None
     checks_samples: bool = False  # it looks for NaN and infinity itself, in its only pass over the samples
+    hears_itself: bool = False  # it listens for Ctrl-C where it has the time; that costs 16 us
 
 
 def missing_torch() -> str | None:
@@ -149,6 +152,8 @@ _ENTRIES = (
         ("double",),
         "spectral",
         many="spectral_many",
+        checks_samples=True,
+        hears_itself=True,
     ),
 )
 
@@ -188,8 +193,7 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
     entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
     if not entry.checks_samples:
         problem.refuse_nonfinite()
-    train: Train = getattr(_imported(entry.module), entry.train)
-    return entry.name, train
+    return entry.name, partial(_train, entry)
 
 
 def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
@@ -197,8 +201,20 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
     if name == "auto":
         name = {"double": "spectral", "mixed": "gram", "single": "numba"}[problem.precision]
     entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
-    train: TrainMany = _imported(entry.many).train_many
-    return entry.name, train
+    return entry.name, partial(_train_many, entry)
+
+
+def _train(entry: _Entry, problem: FitProblem, monitor: Monitor) -> Trajectory:
+    # Ctrl-C is heard from the import on: interrupted in the middle, numba's would leave a process that cannot compile
+    with nullcontext() if entry.hears_itself else monitor.listening():
+        trajectory: Trajectory = getattr(_imported(entry.module), entry.train)(problem, monitor)
+    return trajectory
+
+
+def _train_many(entry: _Entry, problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    with monitor.listening():
+        trajectory: BatchTrajectory = _imported(entry.many).train_many(problem, monitor)
+    return trajectory
 
 
 def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry:

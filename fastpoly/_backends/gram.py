@@ -36,14 +36,14 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     sums = moments(problem.x, problem.y, problem.degree, monitor)
     if sums is None:
         return Trajectory(problem.initial_weights, np.empty(0, problem.storage), 0)
-    if not sums.finite:
+    if problem.degree == 0 or not np.isfinite(sums.largest):  # sums of degree 0 do not hold x
         problem.refuse_nonfinite()
-        return numba_loop.train(problem, monitor)  # it is the powers that overflow: the loop will diverge at once
     rate = problem.learn_rate * 2 / sums.n
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite rate diverges, and is reported as that
-        if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
-            return _abreast(problem, monitor, sums, rate)
-        return _one_by_one(problem, monitor, sums, rate)
+    if not (rate > 1e-290 and rate * sums.largest < 1e290):
+        return numba_loop.train(problem, monitor)  # out of range for a recurrence; such a run stands still or diverges
+    if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
+        return _abreast(problem, monitor, sums, rate)
+    return _one_by_one(problem, monitor, sums, rate)
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
@@ -55,7 +55,7 @@ def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     if alike and problem.precision == "double":
         sums = moments(problem.x, problem.x, problem.degree, monitor)
         rate = problem.learn_rates[0] * 2 / problem.x.size
-        if sums is not None and sums.finite and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
+        if sums is not None and np.isfinite(sums.largest) and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
             step = Change(rate * np.eye(problem.degree + 1), rate * sums.matrix)
             return _together(problem, monitor, step.times(problem.steps))
     return train_each(problem, monitor, train)
@@ -80,11 +80,11 @@ def _together(problem: BatchProblem, monitor: Monitor, change: Change) -> BatchT
 
 def _one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
     change = Change.of_a_step(sums, rate).table()
-    error = _error_table(sums)
+    scales = (rate * sums.square, 1 / rate, 1 / sums.n)
 
     def advance(weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
         start = tuple(float(weight) for weight in weights)
-        end, taken = descend_moments(change, error, sums.square, 1 / sums.n, start, steps, every, wait, trace)
+        end, taken = descend_moments(change, *scales, start, steps, every, wait, trace)
         return np.array(end, problem.storage), taken
 
     advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion

@@ -34,9 +34,9 @@ class Moments:
     square: float
 
     @property
-    def finite(self) -> bool:
-        """No sample was NaN or infinite, and no sum overflowed."""
-        return bool(np.isfinite(self.matrix).all() and np.isfinite(self.vector).all() and np.isfinite(self.square))
+    def largest(self) -> float:
+        """The largest sum; NaN or infinite if a sample is, or if a sum overflowed."""
+        return float(np.max([np.abs(self.matrix).max(), np.abs(self.vector).max(), self.square]))
 
 
 def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None:

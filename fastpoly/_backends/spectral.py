@@ -48,6 +48,8 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         rows = _rows(x, y, start) if x.size <= BLOCK else _triangle(x, y, start, monitor)
         if monitor.interrupted:
             return Trajectory(start, np.empty(0), 0)
+        if m == 1 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
+            problem.refuse_nonfinite()
         if not np.isfinite(rows).all():
             return numba_loop.train(problem, monitor)  # the powers overflow: the loop will diverge at once
         u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
@@ -81,11 +83,12 @@ def _rows(x: Array, y: Array, start: Array) -> Array:
 def _triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
     """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition."""
     triangle: Array = np.empty((0, start.size + 1))
-    for first in range(0, x.size, BLOCK):
-        rows = _rows(x[first : first + BLOCK], y[first : first + BLOCK], start)
-        if monitor.interrupted or not np.isfinite(rows).all():
-            return rows
-        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
+    with monitor.listening():
+        for first in range(0, x.size, BLOCK):
+            rows = _rows(x[first : first + BLOCK], y[first : first + BLOCK], start)
+            if monitor.interrupted or not np.isfinite(rows).all():
+                return rows
+            triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
     return triangle
 
 
@@ -114,7 +117,7 @@ class Modes:
         # rho comes before all: sums that start above zero never pass through denormal numbers, which are slow
         log = np.concatenate([[0.0], 2.0 * every * self.log[slowest_first]])
         start = np.concatenate([[self.rho], self.z[slowest_first]]) ** 2 / n
-        coarse = start * np.exp(np.maximum(np.multiply.outer(width * np.arange(height), log), NOTHING))
+        coarse = start[:, None] * np.exp(np.maximum(np.multiply.outer(log, width * np.arange(height)), NOTHING))
         fine = np.exp(np.maximum(np.multiply.outer(log, np.arange(width)), NOTHING))
         trace = np.empty((height, width))
         rows, alive = max(1, SMALL_PRODUCT // fine.size), log.size
@@ -122,7 +125,7 @@ class Modes:
         for i in range(0, height, rows):
             while fades[alive - 1] * i < FADED:
                 alive -= 1
-            np.matmul(coarse[i : i + rows, :alive], fine[:alive], out=trace[i : i + rows])
+            np.matmul(coarse[:alive, i : i + rows].T, fine[:alive], out=trace[i : i + rows])
         return trace.reshape(-1)[:count]
 
     def first_overflow(self, steps: int) -> int | None:

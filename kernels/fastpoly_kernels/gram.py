@@ -10,17 +10,19 @@ import math
 
 from .cache import kernel
 from .simd import lanes, nonnegative, splat, store
-from .tuples import add_each, affine_each, load_each, quadratic, round_each, store_each
+from .tuples import add_each, affine_each, constants, dot, load_each, quadratic, round_each, store_each
 
 
 @kernel
-def descend_moments(change, error, square, scale, weights, steps, every, wait, trace):
+def descend_moments(change, square, inverse_rate, inverse_n, weights, steps, every, wait, trace):
     """Take `steps` steps from `weights`, one after the other.
 
     Args:
-        change: the table of a step: what it adds to w, rate (h - H w).
-        error: the table of w.(H w - 2 h), by its upper triangle.
-        square, scale: mse = (square + w.(H w - 2 h)) * scale.
+        change: the table of a step: what it adds to w, d = rate (h - H w).
+        square: rate y.y. The sum of squared residuals times rate is rate y.y - w.(rate h + d), which takes degree + 1
+            multiplications where the quadratic form takes their square.
+        inverse_rate, inverse_n: 1 / rate and 1 / n. One after the other, so that the mse overflows where the loop's
+            does, when the sum of squares leaves float64.
         weights: a tuple of degree + 1 floats.
         steps, every, wait, trace: as in `descent.descend`.
 
@@ -28,9 +30,12 @@ def descend_moments(change, error, square, scale, weights, steps, every, wait, t
         As `descent.descend`.
     """
     stored = trace.dtype.type
+    offsets = constants(change, weights)
     row = 0
     for step in range(steps):
-        mse = stored(nonnegative(square + quadratic(error, weights)) * scale)
+        difference = affine_each(change, weights)
+        squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
+        mse = stored(squares * inverse_n)
         if not math.isfinite(mse):
             return weights, step
         if wait == 0:
@@ -38,7 +43,7 @@ def descend_moments(change, error, square, scale, weights, steps, every, wait, t
             row += 1
             wait = every
         wait -= 1
-        weights = round_each(add_each(weights, affine_each(change, weights)), trace)
+        weights = round_each(add_each(weights, difference), trace)
     return weights, steps
 
 
@@ -51,7 +56,8 @@ def descend_abreast(change, error, square, scale, state, like, trace):
 
     Args:
         change: the table of `lanes * every` steps.
-        error, square, scale: as in `descend_moments`.
+        error: the table of w.(H w - 2 h), by its upper triangle.
+        square, scale: mse = (square + w.(H w - 2 h)) * scale.
         state: (degree + 1, lanes) float64; left as the weights of the recorded steps that come next.
         like: any tuple of degree + 1 floats.
         trace: (m * lanes,) float64.

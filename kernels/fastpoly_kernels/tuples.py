@@ -166,6 +166,29 @@ def affine_each(typing: Any, table: types.Array, w: types.UniTuple) -> tuple[Any
 
 
 @intrinsic
+def constants(typing: Any, table: types.Array, like: types.UniTuple) -> tuple[Any, Callable[..., ir.Value]]:
+    """table[k, 0] of a table for `affine_each`, as a tuple of scalars."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        entries = [
+            builder.load(_entry(context, builder, table, arguments[0], k * (like.count + 1))) for k in range(like.count)
+        ]
+        return context.make_tuple(builder, like, entries)
+
+    return like(table, like), emit
+
+
+@intrinsic
+def dot(typing: Any, a: types.UniTuple, b: types.UniTuple) -> tuple[Any, Callable[..., ir.Value]]:
+    """sum_k a[k] b[k]."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return _chain(builder, *(cgutils.unpack_tuple(builder, argument) for argument in arguments))
+
+    return a.dtype(a, b), emit
+
+
+@intrinsic
 def quadratic(typing: Any, table: types.Array, w: types.UniTuple) -> tuple[Any, Callable[..., ir.Value]]:
     """sum_k w[k] (table[k, 0] + sum_{j >= k} table[k, j + 1] w[j]): a quadratic form by its upper triangle."""
 
