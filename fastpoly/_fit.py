@@ -40,15 +40,22 @@ def fit(
         degree: of the polynomial, >= 0.
         steps: how many to take, >= 0.
         learn_rate: > 0; above `stability_limit(x, degree)` the run diverges.
-        backend: a name from `backends()`, or "auto": the fastest that gives the asked precision.
+        backend: a name from `backends()`, or "auto": the fastest that gives the asked precision, as below.
         precision: "double" (float64 throughout), "mixed" (float64, with weights and mse rounded to float32 after every
             step, as the post's numpy loop does) or "single" (float32 throughout, as its torch loops do).
         initial_weights: degree + 1 weights, x^0 first; zeros if None.
         trace_every: keep the mse of every trace_every-th step, from step 0 on; None keeps none.
         progress: True shows a bar; a function is called with (steps done, steps) every few hundredths of a second.
 
+    | precision | samples  | "auto" is  | because                                                         |
+    | --------- | -------- | ---------- | --------------------------------------------------------------- |
+    | double    | <= 4,096 | `spectral` | there is no loop at all                                         |
+    | double    | more     | `gram`     | one pass over the samples, then steps that know nothing of them |
+    | mixed     | any      | `gram`     | the same                                                        |
+    | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
+
     Returns:
-        A FitResult; its arrays are torch tensors, on the same device, if x or y is one, else numpy.
+        A FitResult; its `backend` says what ran; its arrays are torch tensors, on the same device, if x or y is one, else numpy.
 
     Raises:
         TypeError, ValueError: an argument cannot be meant.

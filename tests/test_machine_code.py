@@ -1,4 +1,4 @@
-"""The machine code of the loop kernel is what it is meant to be. Facts of instructions, not of seconds."""
+"""The machine code of the kernels is what it is meant to be. Facts of instructions, not of seconds."""
 
 import platform
 import re
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from fastpoly_kernels.descent import descend
+from fastpoly_kernels.gram import descend_abreast, descend_moments
+from fastpoly_kernels.moments import power_sums
 from fastpoly_kernels.simd import register_bits
 
 X86 = platform.machine() in ("x86_64", "AMD64")
@@ -70,5 +72,19 @@ def test_nothing_is_called_in_the_loop(assembly, arithmetic, storage):
     assert not re.findall(r"\bcallq?\b", assembly(arithmetic, storage))
 
 
-def test_the_kernel_releases_the_gil():
-    assert descend.targetoptions["nogil"] is True
+@pytest.mark.skipif(not X86, reason="reads x86 assembly")
+def test_the_steps_abreast_are_packed_too():
+    """At degree 4: 25 multiplications for the weights' change and 20 for the mse, each for all lanes at once."""
+    fresh = numba.jit(**descend_abreast.targetoptions)(descend_abreast.py_func)
+    table = np.zeros((5, 6))
+    fresh(table, table, 1.0, 1.0, np.zeros((5, register_bits() // 64)), (0.0,) * 5, np.zeros(0))
+    text = fresh.inspect_asm(fresh.signatures[-1])
+    start = re.search(r"^_ZN16fastpoly_kernels4gram15descend_abreast\w*:", text, re.MULTILINE).end()
+    body = text[start : text.index(".Lfunc_end", start)]
+    assert len(re.findall(rf"vf[n]?m(?:add|sub)\d+pd\s[^\n]*%{REGISTER[register_bits()]}\d+", body)) >= 25
+    assert not re.findall(r"\bcallq?\b", body)
+
+
+@pytest.mark.parametrize("kernel", [descend, descend_moments, descend_abreast, power_sums])
+def test_kernels_release_the_gil(kernel):
+    assert kernel.targetoptions["nogil"] is True

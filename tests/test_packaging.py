@@ -13,7 +13,7 @@ import fastpoly
 HEAVY = ["torch", "numba", "llvmlite", "triton", "matplotlib", "typer", "rich", "pandas", "scipy"]
 FIT = (
     "import numpy as np; from fastpoly import fit; x = np.linspace(0, 5, 100)\n"
-    "print(fit(x, np.sin(x), {}).weights.tobytes().hex())"
+    "print(fit(x, np.sin(x), {}, backend='numba').weights.tobytes().hex())"
 )
 
 
@@ -35,6 +35,11 @@ def test_import_loads_numpy_and_nothing_heavy():
 def test_a_numpy_user_never_loads_torch():
     code = "import sys; from fastpoly import train; train([0, 1, 2], [0, 1, 4], 10); print(*sys.modules)"
     assert not {"torch", "matplotlib", "typer", "rich"} & set(python(code).split())
+
+
+def test_the_closed_form_is_numpy_alone():
+    code = "import sys; from fastpoly import fit; fit([0, 1, 2], [0, 1, 4], 2, 10, 0.01); print(*sys.modules)"
+    assert not {"numba", "torch"} & set(python(code).split())
 
 
 def test_kernels_know_nothing_of_the_floor_above():
@@ -84,7 +89,7 @@ def test_a_loaded_kernel_and_a_compiled_one_live_together(tmp_path):
     hits(tmp_path, degree=4)
     code = (
         "import numpy as np, numba; from fastpoly import fit; x = np.linspace(0, 1, 9)\n"
-        "fit(x, x, 4); fit(x, x, 5)\n"  # the first is loaded, the second compiled
+        "fit(x, x, 4, backend='numba'); fit(x, x, 5, backend='numba')\n"  # the first is loaded, the second compiled
         "print(numba.njit(lambda a: np.sort(a).sum() + len({1: a}))(x))"
     )
     assert float(python(code, NUMBA_CACHE_DIR=str(tmp_path))) == pytest.approx(np.linspace(0, 1, 9).sum() + 1)

@@ -175,16 +175,7 @@ def _fastest(problem: FitProblem) -> str:
 
 
 def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
-    """The backend that `name` means for `problem`, as its own name and its function.
-
-    "auto" takes the fastest that gives the precision:
-
-    | precision | samples  | backend    | because                                                         |
-    | --------- | -------- | ---------- | --------------------------------------------------------------- |
-    | double    | <= 4,096 | `spectral` | there is no loop at all                                         |
-    | double    | more     | `gram`     | one pass over the samples, then steps that know nothing of them |
-    | mixed     | any      | `gram`     | the same                                                        |
-    | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
+    """The backend that `name` means for `problem`, as its own name and its function; see `fit` for "auto".
 
     Raises:
         ValueError: no such backend, or it cannot run in this precision.

@@ -24,7 +24,6 @@ from .._arrays import Array
 from .._monitor import Monitor
 from .._problem import FitProblem
 from .._result import Trajectory
-from . import numba_loop
 
 BLOCK = 4096
 """Samples up to which V itself is decomposed; beyond, its rows at a time: 0.2 MB at degree 4."""
@@ -51,14 +50,14 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         if m == 1 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
             problem.refuse_nonfinite()
         if not np.isfinite(rows).all():
-            return numba_loop.train(problem, monitor)  # the powers overflow: the loop will diverge at once
+            return _diverge(problem, monitor)
         u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
         residual = rows[:, m]
         z = u.T @ residual
         outside = residual - u @ z
         rate = problem.learn_rate * 2 / x.size
         if not np.isfinite(rate * s[0] * s[0]):
-            return numba_loop.train(problem, monitor)  # so does the learn rate
+            return _diverge(problem, monitor)
         modes = Modes(s, z, math.sqrt(outside @ outside), rate)
         diverged_at = modes.first_overflow(problem.steps)
         steps = problem.steps if diverged_at is None else diverged_at
@@ -68,6 +67,13 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         diverged_at = steps
     monitor.report(steps, problem.steps)
     return Trajectory(weights, trace, steps, diverged_at)
+
+
+def _diverge(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """Where powers or the learn rate leave float64: leave it to the loop, which diverges at once."""
+    from . import numba_loop
+
+    return numba_loop.train(problem, monitor)
 
 
 def _rows(x: Array, y: Array, start: Array) -> Array:
