@@ -55,7 +55,8 @@ def fit(
     | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
 
     Returns:
-        A FitResult; its `backend` says what ran; its arrays are torch tensors, on the same device, if x or y is one, else numpy.
+        A FitResult; its `backend` says what ran. Its arrays are torch tensors, on the same device, if x or y is one, else
+        numpy.
 
     Raises:
         TypeError, ValueError: an argument cannot be meant.

@@ -26,10 +26,10 @@ from .._result import FitResult
 from . import plots
 from .write import make_folder, write_json
 
-QUICK_SECONDS = 1.0
+QUICK_SECONDS = 0.1
 """A run below this is repeated, and its median shown: a single one shows the machine's noise."""
 
-REPEATS = 5
+REPEATS = 25
 
 
 @dataclass(frozen=True)
