@@ -55,7 +55,7 @@ def fit(
     | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
 
     Returns:
-        A FitResult; its `backend` says what ran. Its arrays are torch tensors, on the same device, if x or y is one, else
+        A FitResult; its `backend` says what ran. Its arrays are torch tensors on the same device if x or y is one, else
         numpy.
 
     Raises:

@@ -45,8 +45,7 @@ def fit_file(
             result = solve(problem, backend, progress)
     except Interrupted as stop:
         _write(out, problem, stop.partial, console)
-        done = f"{stop.partial.steps:,} of {steps:,} steps"
-        raise KeyboardInterrupt(f"interrupted after {done}; what is done is in {out}") from None
+        raise KeyboardInterrupt(f"interrupted after {stop.done}; what is done is in {out}") from None
     written = _write(out, problem, result, console)
     console.print(repr(result), soft_wrap=True, markup=False, highlight=False)
     console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True, markup=False, highlight=False)
