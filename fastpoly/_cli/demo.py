@@ -150,7 +150,7 @@ def _table(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.backend,
             row.precision,
-            f"{row.seconds:.1f}" if row.seconds >= 1 else f"{row.seconds:.2g}",
+            f"{row.seconds:.1f}" if row.seconds >= 1 else f"{row.seconds:.3g}",
             _or_dash(base and base / row.seconds, lambda ratio: f"{ratio:,.2f}" if ratio < 10 else f"{ratio:,.0f}"),
             _or_dash(row.final_error, lambda error: f"{error:.7f}"),
             _or_dash(row.difference, lambda difference: f"{difference:.0e}"),
