@@ -35,8 +35,8 @@ for cores, and where another process holds one of them, for the scheduler: 16 ms
 NOTHING = -700.0
 """Exponents below are as good as none: e**-700 is 1e-304, the last that is no denormal number."""
 
-FADED = -120.0
-"""Below this exponent, e**-120 = 8e-53, a component is lost in rounding errors of rho, which are eps**2 = 5e-32."""
+FADED = -75.0
+"""Below this exponent, e**-75 = 3e-33, a component is lost in the rounding errors of rho**2, some 5e-32."""
 
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -121,10 +121,14 @@ class Modes:
         height = -(-count // width)
         slowest_first = np.argsort(-self.log)
         # rho comes before all: sums that start above zero never pass through denormal numbers, which are slow
-        log = np.concatenate([[0.0], 2.0 * every * self.log[slowest_first]])
-        start = np.concatenate([[self.rho], self.z[slowest_first]]) ** 2 / n
-        coarse = start[:, None] * np.exp(np.maximum(np.multiply.outer(log, width * np.arange(height)), NOTHING))
-        fine = np.exp(np.maximum(np.multiply.outer(log, np.arange(width)), NOTHING))
+        log, start = np.zeros((2, self.z.size + 1))
+        log[1:] = 2.0 * every * self.log[slowest_first]
+        start[0], start[1:] = self.rho, self.z[slowest_first]
+        at = np.arange(float(height + width))  # rows, then the places in a row
+        at[:height] *= width
+        at[height:] -= height
+        decay = np.exp(np.maximum(np.multiply.outer(log, at), NOTHING))
+        coarse, fine = decay[:, :height] * (start * start / n)[:, None], decay[:, height:]
         trace = np.empty((height, width))
         rows, alive = max(1, SMALL_PRODUCT // fine.size), log.size
         fades = (log * width).tolist()  # what a row adds to each exponent
@@ -158,9 +162,8 @@ class Modes:
 
 def log_factor(a: Array) -> tuple[Array, Array]:
     """log |1 - a|, and where 1 - a is negative."""
-    odd = a > 1
-    log = np.log1p(np.where(odd, a - 2, -a))
-    return np.maximum(log, -1e6), odd  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
+    log = np.log1p(np.maximum(-a, a - 2))
+    return np.maximum(log, -1e6), a > 1  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
 
 
 def gain(log: Array, odd: Array, s: Array, steps: int) -> Array:
