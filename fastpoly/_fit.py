@@ -79,6 +79,8 @@ def fit(
         trace_every=trace_every,
         every_sample=False,
     )
+    if progress is False:
+        return solve(problem, backend)
     with shown(progress) as report:
         return solve(problem, backend, report)
 

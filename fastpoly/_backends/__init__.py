@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from .._batch import BatchProblem, BatchTrajectory
@@ -220,5 +220,6 @@ def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry
     return entry
 
 
+@cache
 def _imported(module: str) -> Any:
     return importlib.import_module(f".{module}", __name__)

@@ -47,16 +47,17 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         rows = _rows(x, y, start) if x.size <= BLOCK else _triangle(x, y, start, monitor)
         if monitor.interrupted:
             return Trajectory(start, np.empty(0), 0)
-        if m == 1 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
+        finite = np.isfinite(rows).all()
+        if m == 1 or not finite:  # rows of degree 0 do not hold x
             problem.refuse_nonfinite()
-        if not np.isfinite(rows).all():
+        if not finite:
             return _diverge(problem, monitor)
         u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
         residual = rows[:, m]
         z = u.T @ residual
         outside = residual - u @ z
         rate = problem.learn_rate * 2 / x.size
-        if not np.isfinite(rate * s[0] * s[0]):
+        if not math.isfinite(rate * s[0] * s[0]):
             return _diverge(problem, monitor)
         modes = Modes(s, z, math.sqrt(outside @ outside), rate)
         diverged_at = modes.first_overflow(problem.steps)
@@ -119,7 +120,8 @@ class Modes:
             return np.empty(0)
         width = min(math.isqrt(count - 1) + 1, 2048)
         height = -(-count // width)
-        slowest_first = np.argsort(-self.log)
+        # singular values fall, so the last component is the slowest, unless some change sign
+        slowest_first = self.log.argsort()[::-1] if self.odd.any() else slice(None, None, -1)
         # rho comes before all: sums that start above zero never pass through denormal numbers, which are slow
         log, start = np.zeros((2, self.z.size + 1))
         log[1:] = 2.0 * every * self.log[slowest_first]
@@ -127,20 +129,23 @@ class Modes:
         at = np.arange(float(height + width))  # rows, then the places in a row
         at[:height] *= width
         at[height:] -= height
-        decay = np.exp(np.maximum(np.multiply.outer(log, at), NOTHING))
+        decay = np.multiply.outer(log, at)
+        np.exp(np.maximum(decay, NOTHING, out=decay), out=decay)
         coarse, fine = decay[:, :height] * (start * start / n)[:, None], decay[:, height:]
         trace = np.empty((height, width))
-        rows, alive = max(1, SMALL_PRODUCT // fine.size), log.size
         fades = (log * width).tolist()  # what a row adds to each exponent
-        for i in range(0, height, rows):
+        i, alive = 0, log.size
+        while i < height:
             while fades[alive - 1] * i < FADED:
                 alive -= 1
-            np.matmul(coarse[:alive, i : i + rows].T, fine[:alive], out=trace[i : i + rows])
+            rows = slice(i, i + max(1, SMALL_PRODUCT // (alive * width)))
+            np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
+            i = rows.stop
         return trace.reshape(-1)[:count]
 
     def first_overflow(self, steps: int) -> int | None:
         """The first step below `steps` whose sum of squares is beyond float64, or None."""
-        if steps == 0 or (self.log.max() <= 0 and np.isfinite(self.z @ self.z + self.rho**2)):
+        if steps == 0 or (self.log.max() <= 0 and math.isfinite(self.z @ self.z + self.rho**2)):
             return None  # it starts within range, and nothing grows
         start = 2 * np.log(np.abs(self.z))
 
@@ -169,6 +174,8 @@ def log_factor(a: Array) -> tuple[Array, Array]:
 def gain(log: Array, odd: Array, s: Array, steps: int) -> Array:
     """(1 - (1 - a)**steps) / s, and 0 where s is: what a residual of 1 along a component adds to the weights."""
     gained = -np.expm1(steps * log)
-    if steps % 2:
+    if steps % 2 and odd.any():
         gained = np.where(odd, 2 - gained, gained)
-    return np.where(s > 0, gained / s, 0.0)
+    gained /= s
+    gained[..., s == 0] = 0
+    return gained
