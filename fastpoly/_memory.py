@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 
 def available_bytes() -> int | None:
@@ -14,7 +13,7 @@ def available_bytes() -> int | None:
 
 def _machine() -> int | None:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in _text("/proc/meminfo").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
@@ -26,8 +25,12 @@ def _machine() -> int | None:
 
 
 def _container() -> int | None:
-    group = Path("/sys/fs/cgroup")
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        return int(_text("/sys/fs/cgroup/memory.max")) - int(_text("/sys/fs/cgroup/memory.current"))
     except (OSError, ValueError):  # not version 2, or "max": no limit
         return None
+
+
+def _text(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123 - pathlib would be a fifth of the time that `import fastpoly` takes
+        return file.read()
