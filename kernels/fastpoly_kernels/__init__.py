@@ -3,8 +3,10 @@
 Kernels are functions of arrays and numbers. They trust their caller (shapes, dtypes and contiguity are checked once, in
 `fastpoly`) and import nothing of `fastpoly`. This package itself imports nothing: each file brings in its own compiler.
 
-    descent   the whole gradient-descent run in one call (numba)
-    tuples    the small algebra on tuples of vectors that `descent` is written in
+    descent   the whole gradient-descent run over the samples in one call (numba)
+    moments   the power sums of samples in one pass (numba)
+    gram      the run from the moments alone (numba)
+    tuples    the small algebra on tuples of scalars and vectors that these are written in
     simd      SIMD vectors for numba: a type, its arithmetic, loads and sums
     cache     `kernel`, the decorator: compiles once a machine, keeps the result on disk
 """
