@@ -8,5 +8,8 @@ Kernels are functions of arrays and numbers. They trust their caller (shapes, dt
     gram      the run from the moments alone (numba)
     tuples    the small algebra on tuples of scalars and vectors that these are written in
     simd      SIMD vectors for numba: a type, its arithmetic, loads and sums
+    vector_math  exp, log, sin, tanh, erf and the like on such vectors, to 2 ulp
+    emitter   expressions that become LLVM code, in which those are written
+    stamp     a digest of this package's source
     cache     `kernel`, the decorator: compiles once a machine, keeps the result on disk
 """

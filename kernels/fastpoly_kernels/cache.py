@@ -12,15 +12,14 @@ numba's own `cache=True` has four habits that a library cannot live with:
 """
 
 import contextlib
-import functools
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 from numba.core import caching
 from numba.core.runtime.nrt import rtsys
+
+from .stamp import package_stamp
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,15 +40,6 @@ def kernel(function: Function) -> Function:
 def device(function: Function) -> Function:
     """Compile `function` for use inside kernels, where it is always inlined; it is not cached by itself."""
     return numba.njit(error_model="numpy", inline="always", _nrt=False)(function)
-
-
-@functools.cache
-def package_stamp() -> str:
-    """A digest of every source file of this package: machine code is fresh only while it stays the same."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 class _StampedWithPackage:

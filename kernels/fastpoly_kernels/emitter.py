@@ -1,0 +1,365 @@
+"""Formulas as Python expressions that emit LLVM IR: write once, for both float types, for scalars and vectors.
+
+`vector_math` states its algorithms as mathematics. What that asks for, and what stands here:
+
+- a `Number` has the operators of a formula, and Python constants beside it take its type;
+- one text serves float32 and float64 (`x.format` has what differs), one lane and many;
+- no operation depends on the value of a lane, except through `where`;
+- `fma` rounds once where the CPU can, and LLVM's `contract` flag, which numba may set on every other operation, cannot
+  tell: no formula may become wrong when LLVM fuses its `a * b + c`, or when it does not;
+- `function` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+
+INDEX = ir.IntType(32)
+
+
+@dataclass(frozen=True)
+class Format:
+    """An IEEE 754 binary format."""
+
+    bits: int
+    precision: int  # of the significand, with the bit that is not stored
+    code: str  # of the struct module
+    suffix: str  # of the C library's names
+    kind: ir.Type
+
+    @property
+    def integer(self) -> ir.IntType:
+        """The integer of the same size."""
+        return ir.IntType(self.bits)
+
+    @property
+    def stored(self) -> int:
+        """Bits of the significand that are stored, under the exponent."""
+        return self.precision - 1
+
+    @property
+    def bias(self) -> int:
+        """What the exponent of 1.0 is stored as; also the largest exponent."""
+        return (1 << (self.bits - self.precision - 1)) - 1
+
+    @property
+    def smallest_normal(self) -> float:
+        """Numbers below have fewer significant bits."""
+        return 2.0 ** (1 - self.bias)
+
+    def nearest(self, value: Fraction | float) -> float:
+        """`value` rounded to this format."""
+        return struct.unpack(self.code, struct.pack(self.code, float(value)))[0]
+
+    def encoded(self, value: float) -> int:
+        """The bits of `value`, as an integer."""
+        return int.from_bytes(struct.pack("<" + self.code, value), "little")
+
+    def parts(self, value: Fraction, count: int, significant: int | None = None) -> list[float]:
+        """Floats whose sum is the positive `value`, largest first; all are positive and all but the last cut off."""
+        parts = []
+        for _ in range(count - 1):
+            unit = Fraction(2) ** (math.frexp(value)[1] - (significant or self.precision))
+            parts.append(float(value // unit * unit))
+            value -= Fraction(parts[-1])
+        return [*parts, self.nearest(value)]
+
+
+SINGLE = Format(32, 24, "f", "f", ir.FloatType())
+DOUBLE = Format(64, 53, "d", "", ir.DoubleType())
+FORMATS = {"float": SINGLE, "i32": SINGLE, "double": DOUBLE, "i64": DOUBLE}
+
+
+def format_of(kind: ir.Type) -> Format:
+    """The float format for a float or integer type, or for the lanes of a vector type."""
+    return FORMATS[str(element_of(kind))]
+
+
+def element_of(kind: ir.Type) -> ir.Type:
+    """The type of a lane."""
+    return kind.element if isinstance(kind, ir.VectorType) else kind
+
+
+def has_fma() -> bool:
+    """Whether the CPU that numba compiles for multiplies and adds with one rounding. Only old x86 has not."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return not triple.startswith(("x86", "i386", "i686")) or "+fma" in features.split(",")
+
+
+# -- expressions
+# -------------------------------------------------------------------------------------------------------
+
+
+class Expression:
+    """A value in LLVM IR, of one lane or many, and the builder that its operators write to."""
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder = builder
+        self.value = value
+
+    @property
+    def kind(self) -> ir.Type:
+        """The LLVM type."""
+        return self.value.type
+
+    @property
+    def lanes(self) -> int:
+        """How many; 0 for a scalar."""
+        return self.kind.count if isinstance(self.kind, ir.VectorType) else 0
+
+    @property
+    def format(self) -> Format:
+        """Of the lanes: as floats, or as which they can be read."""
+        return format_of(self.kind)
+
+    def _filled(self, element: ir.Type, constant: float) -> ir.Constant:
+        if self.lanes:
+            return ir.Constant(ir.VectorType(element, self.lanes), [constant] * self.lanes)
+        return ir.Constant(element, constant)
+
+    def _cast(self, element: ir.Type) -> ir.Value:
+        return self.builder.bitcast(self.value, ir.VectorType(element, self.lanes) if self.lanes else element)
+
+    def _operand(self, other: "Expression | float") -> ir.Value:
+        if isinstance(other, Expression):
+            return other.value
+        return self._filled(element_of(self.kind), other)
+
+
+class Truth(Expression):
+    """What holds, or not."""
+
+    def where(self, then: "Number", otherwise: "Number | float") -> "Number":
+        """`then` in the lanes where this holds, `otherwise` in the others."""
+        return Number(self.builder, self.builder.select(self.value, then.value, then._operand(otherwise)))
+
+    def any(self) -> ir.Value:
+        """Whether it holds in any lane."""
+        if not self.lanes:
+            return self.value
+        together = ir.IntType(self.lanes)
+        return self.builder.icmp_unsigned("!=", self.builder.bitcast(self.value, together), ir.Constant(together, 0))
+
+
+class Bits(Expression):
+    """Integers, as which the bits of a Number are read. They wrap around."""
+
+    def _with(self, method: str, other: "Bits | int") -> "Bits":
+        return Bits(self.builder, getattr(self.builder, method)(self.value, self._operand(other)))
+
+    def __add__(self, other: "Bits | int") -> "Bits":
+        return self._with("add", other)
+
+    def __sub__(self, other: "Bits | int") -> "Bits":
+        return self._with("sub", other)
+
+    def __rsub__(self, other: int) -> "Bits":
+        return Bits(self.builder, self._filled(element_of(self.kind), other)) - self
+
+    def __and__(self, other: "Bits | int") -> "Bits":
+        return self._with("and_", other)
+
+    def __or__(self, other: "Bits | int") -> "Bits":
+        return self._with("or_", other)
+
+    def __xor__(self, other: "Bits | int") -> "Bits":
+        return self._with("xor", other)
+
+    def __lshift__(self, other: int) -> "Bits":
+        return self._with("shl", other)
+
+    def __rshift__(self, other: int) -> "Bits":
+        return self._with("lshr", other)
+
+    def __lt__(self, other: int) -> Truth:
+        return Truth(self.builder, self.builder.icmp_unsigned("<", self.value, self._operand(other)))
+
+    def equals(self, other: int) -> Truth:
+        """Lane by lane."""
+        return Truth(self.builder, self.builder.icmp_unsigned("==", self.value, self._operand(other)))
+
+    @property
+    def number(self) -> "Number":
+        """The float with these bits."""
+        return Number(self.builder, self._cast(self.format.kind))
+
+
+class Number(Expression):
+    """Floats."""
+
+    @property
+    def bits(self) -> Bits:
+        """The bits of the floats, as integers."""
+        return Bits(self.builder, self._cast(self.format.integer))
+
+    def constant(self, value: Fraction | float) -> "Number":
+        """`value` in every lane, rounded to this format."""
+        return Number(self.builder, self._filled(self.format.kind, self.format.nearest(value)))
+
+    def _operand(self, other: "Number | Fraction | float") -> ir.Value:
+        return other.value if isinstance(other, Number) else self.constant(other).value
+
+    def _with(self, method: str, other: "Number | float") -> "Number":
+        return Number(self.builder, getattr(self.builder, method)(self.value, self._operand(other)))
+
+    def __add__(self, other: "Number | float") -> "Number":
+        return self._with("fadd", other)
+
+    def __sub__(self, other: "Number | float") -> "Number":
+        return self._with("fsub", other)
+
+    def __mul__(self, other: "Number | float") -> "Number":
+        return self._with("fmul", other)
+
+    def __truediv__(self, other: "Number | float") -> "Number":
+        return self._with("fdiv", other)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __rsub__(self, other: float) -> "Number":
+        return self.constant(other) - self
+
+    def __rtruediv__(self, other: float) -> "Number":
+        return self.constant(other) / self
+
+    def __neg__(self) -> "Number":
+        return Number(self.builder, self.builder.fneg(self.value))
+
+    def __abs__(self) -> "Number":
+        return intrinsic("fabs", self)
+
+    def _compared(self, sign: str, other: "Number | float") -> Truth:
+        return Truth(self.builder, self.builder.fcmp_ordered(sign, self.value, self._operand(other)))
+
+    # Comparisons with NaN do not hold.
+    def __lt__(self, other: "Number | float") -> Truth:
+        return self._compared("<", other)
+
+    def __gt__(self, other: "Number | float") -> Truth:
+        return self._compared(">", other)
+
+    def equals(self, other: "Number | float") -> Truth:
+        """Lane by lane; +0 equals -0."""
+        return self._compared("==", other)
+
+    def at_least(self, bound: "Number | float") -> "Number":
+        """The larger one; NaN stays."""
+        return (self < bound).where(self._like(bound), self)
+
+    def at_most(self, bound: "Number | float") -> "Number":
+        """The smaller one; NaN stays."""
+        return (self > bound).where(self._like(bound), self)
+
+    def with_sign_of(self, other: "Number") -> "Number":
+        """The magnitude of this and the sign of `other`."""
+        return intrinsic("copysign", self, other)
+
+    def _like(self, other: "Number | float") -> "Number":
+        return other if isinstance(other, Number) else self.constant(other)
+
+
+def intrinsic(name: str, *arguments: Number) -> Number:
+    """LLVM's intrinsic `name`, whose arguments and result have one type."""
+    kind, builder = arguments[0].kind, arguments[0].builder
+    signature = ir.FunctionType(kind, [kind] * len(arguments))
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{_mangled(kind)}")
+    return Number(builder, builder.call(function, [argument.value for argument in arguments]))
+
+
+def _mangled(kind: ir.Type) -> str:
+    lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    return f"{lanes}f{format_of(kind).bits}"
+
+
+def fma(a: Number, b: Number | float, c: Number | float) -> Number:
+    """a * b + c with one rounding where the CPU has that instruction, else with two."""
+    return intrinsic("fmuladd", a, a._like(b), a._like(c))
+
+
+def polynomial(x: Number, coefficients: Sequence[float]) -> Number:
+    """Σ coefficients[k] x**k by Estrin's scheme (pairs, pairs of pairs): a chain of log2(n) steps, not n."""
+    terms: list[Number | float] = list(coefficients)
+    power = x
+    while len(terms) > 1:
+        pairs = zip(terms[1::2], terms[::2], strict=False)
+        tail = terms[-1:] if len(terms) % 2 else []
+        terms = [fma(power, odd, even) for odd, even in pairs] + tail
+        if len(terms) > 1:
+            power = power * power
+    return x._like(terms[0])
+
+
+# -- functions
+# ---------------------------------------------------------------------------------------------------------
+
+
+def function(formula: Callable[..., Number], builder: ir.IRBuilder, arguments: Sequence[ir.Value]) -> ir.Value:
+    """Call the LLVM function of `formula` for the type of `arguments`, written at its first use in the module.
+
+    It goes by the formula's name: no two formulas may share one.
+    """
+    target = _written(formula.__name__, formula, builder.module, arguments, ("alwaysinline",))
+    return builder.call(target, arguments)
+
+
+def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
+    """`usual`, but the C library's `name` of x in the lanes where `rare` holds: a branch that other vectors pass by."""
+    builder = x.builder
+    before = builder.block
+    with builder.if_then(rare.any(), likely=False):
+        slow = rare.where(by_lane(name, x), usual)
+        branch = builder.block
+    result = builder.phi(x.kind)
+    result.add_incoming(usual.value, before)
+    result.add_incoming(slow.value, branch)
+    return Number(builder, result)
+
+
+def by_lane(name: str, *arguments: Number) -> Number:
+    """The C library's function `name` (`namef` for float32), called for each lane."""
+    builder, values = arguments[0].builder, [argument.value for argument in arguments]
+    target = _written(f"{name}.by_lane", partial(_by_lane, name), builder.module, values, ("noinline",))
+    return Number(builder, builder.call(target, values))
+
+
+def _by_lane(name: str, *arguments: Number) -> Number:
+    builder, kind, lanes = arguments[0].builder, arguments[0].kind, arguments[0].lanes
+    form = arguments[0].format
+    signature = ir.FunctionType(form.kind, [form.kind] * len(arguments))
+    callee = cgutils.get_or_insert_function(builder.module, signature, name + form.suffix)
+    if not lanes:
+        return Number(builder, builder.call(callee, [argument.value for argument in arguments]))
+    result = ir.Constant(kind, ir.Undefined)
+    for lane in range(lanes):
+        at = ir.Constant(INDEX, lane)
+        scalars = [builder.extract_element(argument.value, at) for argument in arguments]
+        result = builder.insert_element(result, builder.call(callee, scalars), at)
+    return Number(builder, result)
+
+
+def _written(
+    name: str,
+    formula: Callable[..., Number],
+    module: ir.Module,
+    arguments: Sequence[ir.Value],
+    attributes: Sequence[str],
+) -> ir.Function:
+    kind = arguments[0].type
+    full_name = f"fastpoly.{name}.{_mangled(kind)}"
+    if full_name in module.globals:
+        return module.globals[full_name]
+    written = ir.Function(module, ir.FunctionType(kind, [kind] * len(arguments)), full_name)
+    written.linkage = "internal"
+    for attribute in attributes:
+        written.attributes.add(attribute)
+    builder = ir.IRBuilder(written.append_basic_block())
+    builder.ret(formula(*(Number(builder, argument) for argument in written.args)).value)
+    return written
