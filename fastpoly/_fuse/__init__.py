@@ -1,0 +1,16 @@
+"""The fuser: a function of torch tensors, traced once, becomes one loop of machine code.
+
+    trace.py        run the function once and write down every ATen operation on what changes from step to step
+    expressions.py  numbers as expressions: constants folded, common parts shared
+    pointwise.py    the table from elementwise operation to expression
+    rules.py        the table for the rest: sums, products of matrices, views
+    schedule.py     which sums need which loops over which axes, and which values must be kept in memory between them
+    layout.py       where everything lies in memory
+    page.py         a page of Python: lines, names, expressions as text
+    nests.py        a loop nest on such a page
+    write.py        the whole function, the loop over the steps on the outside
+    machine.py      that text as machine code, from the disk if it was compiled before
+    program.py      all of it together, for given tensors
+
+Each imports only what stands above it.
+"""

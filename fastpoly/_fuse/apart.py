@@ -1,0 +1,101 @@
+"""Taking operations apart into those that have a rule: torch's own decompositions, and ours where torch has none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+@cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """torch's, by operation."""
+    from torch._decomp import core_aten_decompositions, decomposition_table
+
+    return {**decomposition_table, **core_aten_decompositions()}
+
+
+class VectorTimesMatrix(TorchFunctionMode):
+    """A vector times a matrix as a matrix times a vector: torch's own way changes a tensor's shape in place."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _MATMUL and len(args) == 2 and not kwargs:
+            one, other = args[::-1] if func is torch.Tensor.__rmatmul__ else args
+            if one.ndim == 1 and other.ndim == 2:
+                return torch.mv(other.t(), one)
+        return func(*args, **(kwargs or {}))
+
+
+_MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+
+
+def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = False) -> Any:
+    if a.ndim == 0:
+        return a * 0 / max(1 - (1 if correction is None else correction), 0), a
+    dims = list(range(a.ndim)) if not dims else [dims] if isinstance(dims, int) else list(dims)
+    count = math.prod(a.shape[d] for d in dims)
+    mean = a.mean(dims, keepdim=True)
+    squares = ((a - mean) ** 2).sum(dims, keepdim=keep)
+    divisor = max(count - (1 if correction is None else correction), 0)
+    return squares / divisor, mean if keep else mean.squeeze(dims)
+
+
+def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
+    """The largest or smallest values along a dimension, and the first places where they stand."""
+    if a.ndim == 0:
+        return a, a.new_zeros((), dtype=torch.int64)
+    values = a.amax(dim, keepdim=True) if largest else a.amin(dim, keepdim=True)
+    size = a.shape[dim]
+    numbers = torch.arange(size).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
+    there = (a == values) | (a != a)
+    places = torch.where(there, numbers, size).amin(dim, keepdim=True)
+    return (values, places) if keep else (values.squeeze(dim), places.squeeze(dim))
+
+
+def _unsliced(grad: Any, sizes: Sequence[int], dim: int, start: int, _: int, step: int) -> Any:
+    """The gradient of a slice: zeros with `grad` where the slice was."""
+    dim, size = dim % len(sizes), sizes[dim % len(sizes)]
+    start = max(start + size, 0) if start < 0 else min(start, size)
+    if step > 1 and grad.shape[dim] > 0:  # each element, and zeros up to the next
+        apart = torch.stack([grad, *[grad * 0] * (step - 1)], dim + 1).flatten(dim, dim + 1)
+        grad = apart.narrow(dim, 0, (grad.shape[dim] - 1) * step + 1)
+    edges = [(n, *sizes[dim + 1 :]) for n in (start, size - start - grad.shape[dim])]
+    zeros = [grad.new_zeros((*sizes[:dim], *edge)) for edge in edges]
+    return torch.cat([zeros[0], grad, zeros[1]], dim)
+
+
+def _padded(a: Any, pad: Sequence[int], value: float = 0) -> Any:
+    for i in range(len(pad) // 2):
+        dim, (before, after) = a.ndim - 1 - i, pad[2 * i : 2 * i + 2]
+        a = a.narrow(dim, max(-before, 0), a.shape[dim] + min(before, 0) + min(after, 0))
+        edges = [a.new_full((*a.shape[:dim], max(n, 0), *a.shape[dim + 1 :]), value) for n in (before, after)]
+        a = torch.cat([edges[0], a, edges[1]], dim) if max(before, after) > 0 else a
+    return a
+
+
+def _rolled(a: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    if not dims:
+        return _rolled(a.flatten(), shifts, [0]).reshape(a.shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = a.shape[dim]
+        start = -shift % max(size, 1)
+        a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim) if start else a
+    return a
+
+
+OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation
+    "var": lambda *arguments: _variance(*arguments)[0],
+    "var_mean": _variance,
+    "split": lambda a, size, dim=0: [
+        a.narrow(dim, start, min(size, a.shape[dim] - start)) for start in range(0, a.shape[dim], size)
+    ],
+    "split_with_sizes": lambda a, sizes, dim=0: [a.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)],
+    "unsafe_split": lambda a, size, dim=0: list(a.split(size, dim)),
+    "slice_backward": lambda *arguments: _unsliced(*arguments),
+    "roll": lambda *arguments: _rolled(*arguments),
+    "constant_pad_nd": lambda *arguments: _padded(*arguments),
+}

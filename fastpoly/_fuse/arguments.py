@@ -1,0 +1,133 @@
+"""The arguments of ATen operations: what is in them, and what shape and dtype the result has.
+
+Asking torch for the shapes of most operations, on its meta device, loads its compiler and sympy: a second. So those of
+the commonest are computed here; a mistake in them is told as torch tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def leaves(*values: Any) -> Iterator[Any]:
+    """What is in nested lists, tuples and dicts: an operation's arguments hold nothing else (torch's own does more)."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from leaves(*value)
+        elif isinstance(value, dict):
+            yield from leaves(*value.values())
+        else:
+            yield value
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same with `function` of everything in them."""
+    if isinstance(value, (list, tuple)):
+        return [mapped(function, part) for part in value]
+    if isinstance(value, dict):
+        return {key: mapped(function, part) for key, part in value.items()}
+    return function(value)
+
+
+def in_order(schema: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+    """The arguments as the schema lists them, defaults where nothing was given."""
+    for i, argument in enumerate(schema.arguments):
+        if i < len(args):
+            yield args[i]
+        elif argument.name in kwargs:
+            yield kwargs[argument.name]
+        else:
+            yield argument.default_value
+
+
+def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> Any:
+    """A tensor without memory, of the shape, strides and dtype of the result."""
+    # torch's own answers for most of these load its compiler and sympy: a second
+    if name in _REDUCTIONS and not kwargs:
+        counts = name == "sum" and not args[0].dtype.is_floating_point
+        dtype = torch.int64 if counts else args[0].dtype
+        return torch.empty(_reduced(args[0].shape, *args[1:3]), dtype=dtype, device="meta")
+    if name in _PRODUCTS:
+        shapes = [tuple(tensor.shape) for tensor in args]
+        if not _fit(*shapes):
+            raise RuntimeError(f"{name}: shapes {shapes[0]} and {shapes[1]} cannot be multiplied")
+        return torch.empty(_PRODUCTS[name](*shapes), dtype=args[0].dtype, device="meta")
+    if is_elementwise:
+        shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            raise RuntimeError(f"{name}: shapes {' and '.join(map(str, shapes))} cannot be broadcast") from None
+        of_nothing = func(*mapped(_emptied, args), **mapped(_emptied, kwargs))
+        return torch.empty(shape, dtype=of_nothing.dtype, device="meta")
+    return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
+
+
+def _reduced(shape: Sequence[int], dims: int | Sequence[int] | None = None, keep: bool = False) -> list[int]:
+    """The shape that is left when `dims` (all where none are given) are summed over."""
+    dims = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))
+    rank = max(len(shape), 1)
+    for dim in dims:
+        if not -rank <= dim < rank:
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim})"
+            )
+    gone = {dim % rank for dim in dims}
+    if len(gone) < len(dims):
+        raise RuntimeError(f"dims {dims} name a dimension twice")
+    return [1 if i in gone else size for i, size in enumerate(shape) if keep or i not in gone]
+
+
+def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Can these be multiplied as matrices (or vectors, or batches of matrices)?"""
+    return one[-1] == other[-2 if len(other) > 1 else 0] and one[:-2] == other[:-2]
+
+
+def refuse_out_of_range(name: str, args: Any, is_traced: Callable[[Any], bool]) -> None:
+    """Indices are data, known before the first step: raise IndexError for one that is not there."""
+    source, *rest = args
+    indices = rest[0] if name in BY_LIST else [None] * (rest[0] % max(source.ndim, 1)) + [rest[1]]
+    for dim, index in enumerate(indices):
+        if index is None or is_traced(index) or not index.numel():
+            continue
+        size = source.shape[dim] if source.ndim else 1
+        low, high = int(index.min()), int(index.max())
+        if high >= size or low < (-size if name in BY_LIST else 0):
+            bad = high if high >= size else low
+            raise IndexError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
+
+
+def without_masks(indices: Any, is_traced: Callable[[Any], bool]) -> list[Any]:
+    """A mask that does not change picks places that do not change."""
+    result: list[Any] = []
+    for index in indices:
+        if index is not None and index.dtype in (torch.bool, torch.uint8) and not is_traced(index):
+            result.extend(index.nonzero().unbind(1))
+        else:
+            result.append(index)
+    return result
+
+
+BY_LIST = ("index", "index_put", "_unsafe_index", "_unsafe_index_put")
+BY_DIMENSION = ("gather", "scatter", "scatter_add")
+_REDUCTIONS = ("sum", "mean", "amax", "amin")
+_PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {
+    "mm": lambda a, b: (a[0], b[1]),
+    "mv": lambda a, _: (a[0],),
+    "dot": lambda *_: (),
+    "bmm": lambda a, b: (a[0], a[1], b[2]),
+}
+
+
+def _shapes_only(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+def _emptied(value: Any) -> Any:
+    return torch.empty((0,) * value.ndim, dtype=value.dtype) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,75 @@
+"""What a trace is written down as: nodes, each with the caller's line that it comes from."""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Where:
+    """A line of the caller's code; `gradient` if the operation came from differentiating it."""
+
+    file: str
+    line: int
+    gradient: bool = False
+
+    @property
+    def text(self) -> str:
+        """The line itself."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        of = "the gradient of " if self.gradient else ""
+        return f"{of}{Path(self.file).name}:{self.line}"
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation of the graph, or an input, or a constant.
+
+    Attributes:
+        op: the ATen operation's name without its overload ("mul"), or "input" or "constant".
+        args: what it was called with, in the order of its schema, defaults filled in: Nodes and plain values.
+        shape, dtype: of its result.
+        where: the caller's line it came from.
+        tensor: of a constant, its value.
+        baked: of a constant that the function itself makes, its value as an array; of size 1 if all elements are equal.
+            It is part of the program, where data that comes from outside is not.
+        label: of an input or a constant, what to call it.
+        is_own: was the constant made while tracing?
+        view_of: of a constant, another one that holds the same elements in memory, and for each of that one's
+            dimensions the dimension here, or None where there is only one element.
+        position: of an input, which one.
+    """
+
+    op: str
+    args: tuple[Any, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    where: Where | None = None
+    tensor: torch.Tensor | None = None
+    baked: np.ndarray[Any, Any] | None = None
+    label: str = ""
+    is_own: bool = False
+    view_of: tuple[Node, tuple[int | None, ...]] | None = None
+    position: int = -1
+
+    @property
+    def is_constant(self) -> bool:
+        """Does it keep its value through all steps?"""
+        return self.op == "constant"
+
+
+@dataclass
+class Graph:
+    """What a function does: its inputs, and the nodes that it returns."""
+
+    inputs: list[Node]
+    outputs: list[Node]
+    nodes: list[Node] = field(default_factory=list)

@@ -1,0 +1,292 @@
+"""The text of a loop nest.
+
+Along the lanes axis `i` whole registers are read; the samples that do not fill one come after the loop, with a mask, or
+all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes element by
+element. An expression is computed in the outermost loop that it can be computed in.
+"""
+
+from __future__ import annotations
+
+from .expressions import Axis, Expr, Index, Memory
+from .graph import Node
+from .page import STRENGTH, WIDE, Page
+from .schedule import Accumulate, Loops, Nest, Root, Store
+
+PEELED = 150
+"""A loop body of at most so many operations is written twice, for whole registers and for the samples that are left."""
+
+JAMMED = 8
+"""Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
+
+AT_A_TIME = 4
+"""How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
+
+MOST_SUMS = 16
+"""How many sums a loop may have in registers then."""
+
+BLOCK = 16_384
+"""Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""
+
+NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.inf"}
+LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
+
+
+def write_nest(page: Page, nest: Nest, threads: int) -> None:
+    """Write a nest; of `threads` each takes the samples from `first` to `last`."""
+    roots, jammed = _jammed(page, nest)
+    page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
+    page.vector = nest.loops.lanes is not None and all(_in_registers(page, root, nest.loops.lanes) for root in roots)
+    page.hoist(root.value for root in roots)
+    body = _Body(page, nest.loops, roots, jammed, threads)
+    body.level(0)
+    for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
+        page.names.pop(expr, None)
+    page.kept_here, page.vector = frozenset(), False
+
+
+def combined(page: Page, kind: str, one: str, other: str) -> str:
+    """Two partial sums (products, ...) as one."""
+    sign = {"add": "+", "mul": "*"}.get(kind)
+    return f"{one} {sign} {other}" if sign else f"{page.use(kind)}({one}, {other})"
+
+
+def moved(expr: Expr, axis: Axis, by: int) -> Expr:
+    """The expression at axis + by."""
+    if by == 0 or axis not in expr.axes:
+        return expr
+    args = tuple(
+        moved(a, axis, by) if isinstance(a, Expr) else a.moved(axis, by) if isinstance(a, Index) else a
+        for a in expr.args
+    )
+    return Expr(expr.op, *args, is_bool=expr.is_bool)
+
+
+def _jammed(page: Page, nest: Nest) -> tuple[list[Root], Axis | None]:
+    """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop."""
+    outer, inner = nest.loops.outer, nest.loops.inner
+    sums = [root for root in nest.roots if isinstance(root, Accumulate) and root.value.cost <= JAMMED]
+    if len(sums) < len(nest.roots):
+        return nest.roots, None
+    if outer:
+        axis = outer[-1]
+        if any(axis in root.reduced for root in sums) or axis.size % AT_A_TIME or len(sums) * AT_A_TIME > MOST_SUMS:
+            return nest.roots, None
+        return [_neighbour(page, root, axis, by) for by in range(AT_A_TIME) for root in sums], axis
+    if inner and len(sums) == 1 and inner[-1].size % AT_A_TIME == 0:
+        (root,) = sums
+        return [root, *(_part(page, root, inner[-1], by) for by in range(1, AT_A_TIME))], inner[-1]
+    return nest.roots, None
+
+
+def _neighbour(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
+    """The sum at axis + by."""
+    assert root.offset is not None
+    value, offset = moved(root.value, axis, by), root.offset.moved(axis, by)
+    name = page.schedule.new_name(root.name)
+    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, offset)
+
+
+def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
+    """A part of the sum: the elements at axis + by, axis + by + AT_A_TIME, ..."""
+    value = moved(root.value, axis, by)
+    name = page.schedule.new_name(root.name)
+    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, root.offset, part_of=root)
+
+
+def _in_registers(page: Page, root: Root, lanes: Axis) -> bool:
+    """Can whole registers be read and written along the lanes axis?"""
+    for expr in page.unnamed([root.value]):
+        if expr.op in ("position", "lookup") and lanes in expr.axes:
+            return False
+        if expr.op == "load" and expr.args[1].factor(lanes) not in (0, 1):
+            return False
+    if isinstance(root, Store):
+        memory = root.memory
+        whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % page.schedule.lanes == 0
+        return whole and root.offset.factor(lanes) == 1  # else the last register would overwrite what comes next
+    return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
+
+
+class _Body:
+    """One nest while it is written."""
+
+    def __init__(self, page: Page, loops: Loops, roots: list[Root], jammed: Axis | None, threads: int) -> None:
+        self.page = page
+        self.lanes = loops.lanes
+        self.order = loops.order
+        self.roots = roots
+        self.sums = [root for root in roots if isinstance(root, Accumulate)]
+        self.jammed = jammed
+        self.is_shared = threads > 1 and self.lanes is not None and self.lanes.size == page.schedule.samples
+        self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
+        self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
+        self.named = self._named()
+
+    def _named(self) -> set[Expr]:
+        """What gets a name: what is used twice, or from a deeper loop, or would make a long line."""
+        users: dict[Expr, int] = {}
+        named: set[Expr] = set()
+        width: dict[Expr, int] = {}
+        for expr in self.exprs:
+            operands = [self.page.resolved(operand) for operand in expr.operands]
+            for operand in operands:
+                users[operand] = users.get(operand, 0) + 1
+                if self.depth.get(operand, 0) and self.depth[operand] < self.depth[expr]:
+                    named.add(operand)
+            width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
+            for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
+                if width[expr] > WIDE:
+                    named.add(widest)
+                    width[expr] -= width[widest] - 10
+        for value in (self.page.resolved(root.value) for root in self.roots):
+            users[value] = users.get(value, 0) + 1
+            if value in self.depth and self.depth[value] < len(self.order):
+                named.add(value)
+        data = {expr for expr in self.exprs if expr.op == "load" and expr.args[0].region == "data"}  # for its name
+        return named | data | {expr for expr in self.exprs if users.get(expr, 0) > 1}
+
+    # -- loops
+
+    def level(self, depth: int) -> None:
+        """Everything inside of the first `depth` loops."""
+        starting = [root for root in self.sums if self._scope(root) == depth]
+        self._start(starting)
+        if depth == len(self.order):
+            self._update("")
+        elif self.order[depth] is self.lanes and self.page.vector:
+            self._along_lanes(depth)
+        else:
+            axis = self.order[depth]
+            size = f"0, {axis.size}, {AT_A_TIME}" if axis is self.jammed else str(axis.size)
+            if axis is self.lanes and self.is_shared:
+                size = f"first, min(last, {axis.size})"
+            with self.page.block(f"for {axis} in range({size}):"):
+                self._statements(depth + 1)
+                self.level(depth + 1)
+        self._finish(starting)
+
+    def _scope(self, root: Accumulate) -> int:
+        """Inside of how many loops a sum begins and ends: of those around the first that it runs over."""
+        return next(depth for depth, axis in enumerate(self.order) if axis in root.reduced)
+
+    def _along_lanes(self, depth: int) -> None:
+        page, axis, width = self.page, self.order[depth], self.page.schedule.lanes
+        whole = axis.size - axis.size % width
+        if whole == axis.size or not any(axis in root.reduced for root in self.sums):
+            self._loop(depth, -(-axis.size // width) * width)
+        elif len(self.exprs) > PEELED and whole:
+            span = "first, last" if self.is_shared else f"0, {axis.size}"
+            with page.block(f"for i in range({span}, {width}):"):
+                page.line(f"there = {page.use('first_lanes')}(data, {axis.size} - i)")
+                self._turn(depth, "there")
+        else:
+            if whole:
+                self._loop(depth, whole)
+            if self.is_shared:
+                with page.block(f"if last > {whole}:"):
+                    self._rest(depth, whole, axis.size - whole)
+            else:
+                self._rest(depth, whole, axis.size - whole)
+
+    def _rest(self, depth: int, start: int, count: int) -> None:
+        """The samples that do not fill a register."""
+        page = self.page
+        page.line(f"there = {page.use('first_lanes')}(data, {count})  # the samples that do not fill a register")
+        page.line(f"i = {start}")
+        self._turn(depth, "there")
+
+    def _loop(self, depth: int, end: int) -> None:
+        """The samples up to `end` in whole registers."""
+        page, width = self.page, self.page.schedule.lanes
+        first, last = ("first", f"min(last, {end})") if self.is_shared else ("0", str(end))
+        blocked = [r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK]
+        if not blocked:
+            with page.block(f"for i in range({first}, {last}, {width}):"):
+                self._turn(depth, "")
+            return
+        wholes = {root: page.schedule.new_name(f"{root.name}_blocks") for root in blocked}
+        for root, whole in wholes.items():
+            page.line(f"{whole} = {root.name}")
+        with page.block(f"for block in range({first}, {last}, {BLOCK}):"):
+            self._start(blocked)
+            with page.block(f"for i in range(block, min(block + {BLOCK}, {last}), {width}):"):
+                self._turn(depth, "")
+            for root, whole in wholes.items():
+                page.line(f"{whole} = {whole} + {root.name}")
+        for root, whole in wholes.items():
+            page.line(f"{root.name} = {whole}")
+
+    def _turn(self, depth: int, mask: str) -> None:
+        """One turn of the lanes loop; of a register that is not full, the lanes in `mask` count."""
+        self._statements(depth + 1)
+        if depth + 1 < len(self.order):
+            self.level(depth + 1)
+        else:
+            self._update(mask)
+        for expr in self.exprs:  # the next turn is written anew
+            if self.depth[expr] > depth:
+                self.page.names.pop(expr, None)
+
+    # -- statements
+
+    def _statements(self, depth: int) -> None:
+        """Everything that has a name and belongs just inside of `depth` loops."""
+        for expr in self.exprs:
+            if expr in self.named and self.depth[expr] == depth:
+                self.page.name(expr)
+
+    def _update(self, mask: str) -> None:
+        """The innermost statements: write what is stored, add to what is summed."""
+        for root in self.roots:
+            value = self.page.resolved(root.value)
+            if isinstance(root, Store):
+                self._write(root.memory, root.offset, self.page.text(value), value, root.node)
+                continue
+            new = self._added(root, value)
+            if mask and self.lanes in root.reduced:
+                new = f"{self.page.use('where')}({mask}, {new}, {root.name})"
+            self.page.line(f"{root.name} = {new}", root.node)
+
+    def _added(self, root: Accumulate, value: Expr) -> str:
+        if root.kind == "add" and value.op == "mul" and value.args[0].number == -1 and value not in self.page.names:
+            return f"{root.name} - {self.page.text(value.args[1], STRENGTH['mul'])}"
+        return combined(self.page, root.kind, root.name, self.page.text(value, STRENGTH["mul"]))
+
+    def _write(self, memory: Memory, offset: Index, text: str, value: Expr | None, node: Node) -> None:
+        """Write to memory; `value` is what the text stands for, None if that is a register."""
+        page, place = self.page, offset + memory.start
+        if not page.vector or self.lanes not in offset.axes:
+            page.line(f"{memory.region}[{place}] = {text}", node)
+            return
+        if value is not None and self.lanes not in value.axes:
+            text = f"{page.use('splat')}({text}, {memory.region})"
+        page.line(f"{page.use('store')}({memory.region}, {place}, {text})", node)
+
+    def _start(self, roots: list[Accumulate]) -> None:
+        page = self.page
+        for root in roots:
+            neutral = NEUTRAL[root.kind]
+            if "math" in neutral:
+                page.use("math")
+            # lane by lane if it runs over the lanes, or within one turn of their loop
+            inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
+            if page.vector and (self.lanes in root.reduced or inside):
+                page.line(f"{root.name} = {page.use('splat')}({neutral}, data)")
+            else:
+                page.line(f"{root.name} = {page.literal()}({neutral})")
+
+    def _finish(self, roots: list[Accumulate]) -> None:
+        page = self.page
+        for part in roots:
+            if part.part_of is not None:
+                page.line(f"{part.part_of.name} = {combined(page, part.kind, part.part_of.name, part.name)}")
+        for root in roots:
+            if root.part_of is not None:
+                continue
+            text = root.name
+            if page.vector and self.lanes in root.reduced:
+                text = f"{page.use(LANES[root.kind])}({root.name})"
+            if root.memory is not None and root.offset is not None:
+                self._write(root.memory, root.offset, text, None, root.node)
+            elif text != root.name:
+                page.line(f"{root.name} = {text}")

@@ -1,0 +1,436 @@
+"""The table from every other ATen operation to its elements: sums, products of matrices, views. One line each.
+
+A rule gives the element at some place of a node's result, in terms of elements of its arguments. It asks a Reader for
+those; what must be summed over comes back as a Sum, which the Reader turns into loops.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .expressions import Axis, Expr, Index, Places, call, compare, where
+from .graph import Node
+
+
+class NeedsMemory(Exception):  # noqa: N818 - not an error: the schedule starts again with this node in memory
+    """An element is wanted at a place that is only known in the loop, of a value that lies in variables."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.op)
+        self.node = node
+
+
+class Reader(Protocol):
+    """What a rule may ask."""
+
+    def element(self, node: Any, places: Places) -> Expr:
+        """The element of `node` (or a plain number) at `places`."""
+
+    def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
+        """The element of `node` at `places`, but for `dim`: there at the place `which`, a number of the data."""
+
+    def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
+        """The element at `places` of a reduction."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A reduction: the element at `kept` is the sum (or product, ...) of body(kept, reduced) over all `reduced`.
+
+    Attributes:
+        kind: "add", "mul", "maximum" or "minimum".
+        kept, reduced: the sizes of the dimensions.
+        body: an element of what is reduced.
+    """
+
+    kind: str
+    kept: tuple[int, ...]
+    reduced: tuple[int, ...]
+    body: Callable[[Places, Places], Expr]
+
+
+COMBINE: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "maximum": lambda a, b: call("maximum", a, b),
+    "minimum": lambda a, b: call("minimum", a, b),
+}
+
+Rule = Callable[[Reader, Node, Places], Expr]
+
+
+def broadcast(reader: Reader, value: Any, places: Places) -> Expr:
+    """The element of `value` that stands at `places` of a larger shape."""
+    if not isinstance(value, Node):
+        return Expr.of(value)
+    own = places[len(places) - len(value.shape) :]
+    return reader.element(value, tuple(Index() if n == 1 else i for i, n in zip(own, value.shape, strict=True)))
+
+
+# -- reductions
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _dimensions(dims: Any, of: int) -> tuple[int, ...]:
+    if dims is None or (isinstance(dims, Sequence) and not dims):
+        return tuple(range(of))
+    return tuple(sorted(d % max(of, 1) for d in ([dims] if isinstance(dims, int) else dims)))
+
+
+def _reduction(kind: str, is_mean: bool = False) -> Rule:
+    def rule(reader: Reader, node: Node, places: Places) -> Expr:
+        source, *rest = node.args
+        asked = rest[0] if rest and isinstance(rest[0], (int, Sequence)) else None  # sum(a, dtype) has no dims
+        dims = _dimensions(asked, len(source.shape)) if source.shape else ()
+        kept = [d for d in range(len(source.shape)) if d not in dims]
+        if len(node.shape) != len(kept):  # keepdim
+            places = tuple(places[d] for d in kept)
+
+        def body(at: Places, over: Places) -> Expr:
+            order = dict(zip((*kept, *dims), (*at, *over), strict=True))
+            return reader.element(source, tuple(order[d] for d in range(len(source.shape))))
+
+        sizes = tuple(source.shape[d] for d in dims)
+        whole = Sum(kind, tuple(source.shape[d] for d in kept), sizes, body)
+        total = reader.reduce(node, whole, places)
+        return total * (1 / math.prod(sizes)) if is_mean and math.prod(sizes) else total
+
+    return rule
+
+
+def _cumulative(kind: str, neutral: float) -> Rule:
+    def rule(reader: Reader, node: Node, places: Places) -> Expr:
+        source, dim = node.args[:2]
+        if not source.shape:
+            return reader.element(source, places)
+        dim %= len(source.shape)
+
+        def body(at: Places, over: Places) -> Expr:
+            term = reader.element(source, (*at[:dim], *over, *at[dim + 1 :]))
+            return where(compare("le", _number(over[0]), _number(at[dim])), term, neutral)
+
+        return reader.reduce(node, Sum(kind, node.shape, (source.shape[dim],), body), places)
+
+    return rule
+
+
+def _product(reader: Reader, node: Node, places: Places) -> Expr:
+    """mm, mv, dot and bmm: the last dimension of one with the last but one (or only one) of the other."""
+    one, other = node.args
+    batch = len(one.shape) - 2 if len(one.shape) == len(other.shape) > 2 else 0
+
+    def body(at: Places, over: Places) -> Expr:
+        first, rest = at[:batch], at[batch:]
+        row, column = rest[: len(one.shape) - batch - 1], rest[len(one.shape) - batch - 1 :]
+        return reader.element(one, (*first, *row, *over)) * reader.element(other, (*first, *over, *column))
+
+    return reader.reduce(node, Sum("add", node.shape, (one.shape[-1],), body), places)
+
+
+# -- views
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _reshape(reader: Reader, node: Node, places: Places) -> Expr:
+    source = node.args[0]
+    return reader.element(source, reshaped(node.shape, places, source.shape))
+
+
+def reshaped(shape: Sequence[int], places: Places, into: Sequence[int]) -> Places:
+    """Where the element at `places` of `shape` lies when the same elements have the shape `into`."""
+    # Dimensions of size 1 say nothing; the others are taken in the smallest groups of equal product, so that a
+    # dimension that is only moved along keeps its index as it is.
+    if 0 in shape:
+        return tuple(Index() for _ in into)
+    left = [(n, i) for n, i in zip(shape, places, strict=True) if n != 1]
+    result: list[Index] = []
+    wanted = [n for n in into if n != 1]
+    while wanted:
+        (n, flat), wide = left.pop(0), 1
+        group = [wanted.pop(0)]
+        while n != math.prod(group):
+            if n < math.prod(group):
+                m, index = left.pop(0)
+                n, flat = n * m, flat * m + index
+            else:
+                group.append(wanted.pop(0))
+        for size in reversed(group):
+            part = flat.divided(wide, "//")
+            result.insert(len(result), part if size == group[0] and size * wide == n else part.divided(size, "%"))
+            wide *= size
+        result[len(result) - len(group) :] = reversed(result[len(result) - len(group) :])
+    rest = iter(result)
+    return tuple(Index() if n == 1 else next(rest) for n in into)
+
+
+def _permute(reader: Reader, node: Node, places: Places) -> Expr:
+    source, order = node.args
+    at = {d % len(source.shape): place for d, place in zip(order, places, strict=True)}
+    return reader.element(source, tuple(at[d] for d in range(len(source.shape))))
+
+
+def _transpose(reader: Reader, node: Node, places: Places) -> Expr:
+    source, *dims = node.args
+    if len(places) < 2:
+        return reader.element(source, places)
+    one, other = (d % len(places) for d in (dims or (0, 1)))
+    swapped = list(places)
+    swapped[one], swapped[other] = places[other], places[one]
+    return reader.element(source, tuple(swapped))
+
+
+def _diagonal(reader: Reader, node: Node, places: Places) -> Expr:
+    source, offset, *dims = node.args
+    one, other = (d % len(source.shape) for d in dims)
+    rest = iter(places[:-1])
+    at = {one: places[-1] + max(-offset, 0), other: places[-1] + max(offset, 0)}
+    return reader.element(source, tuple(at[d] if d in at else next(rest) for d in range(len(source.shape))))
+
+
+def _select(reader: Reader, node: Node, places: Places) -> Expr:
+    source, dim, index = node.args
+    dim %= len(source.shape)
+    return reader.element(source, (*places[:dim], Index((), index % source.shape[dim]), *places[dim:]))
+
+
+def _slice(reader: Reader, node: Node, places: Places) -> Expr:
+    source, dim, start, _, step = node.args
+    dim %= len(source.shape)
+    start = max(start + source.shape[dim], 0) if (start or 0) < 0 else min(start or 0, source.shape[dim])
+    moved = places[dim] * step + start
+    return reader.element(source, (*places[:dim], moved, *places[dim + 1 :]))
+
+
+def _flip(reader: Reader, node: Node, places: Places) -> Expr:
+    source, dims = node.args
+    flipped = _dimensions(dims, len(places)) if dims else ()
+    moved = (p * -1 + (node.shape[d] - 1) if d in flipped else p for d, p in enumerate(places))
+    return reader.element(source, tuple(moved))
+
+
+def _stack(reader: Reader, node: Node, places: Places) -> Expr:
+    parts, dim = node.args[0], (node.args[1] or 0) % len(node.shape)
+    which = places[dim].number
+    if which is None:
+        raise NeedsMemory(node)
+    return reader.element(parts[which], (*places[:dim], *places[dim + 1 :]))
+
+
+def _cat(reader: Reader, node: Node, places: Places) -> Expr:
+    where_to = places[dim := (node.args[1] or 0) % len(node.shape)].number
+    if where_to is None:
+        raise NeedsMemory(node)
+    for part, start in parts_of(node):
+        if where_to < start + part.shape[dim]:
+            return reader.element(part, (*places[:dim], Index((), where_to - start), *places[dim + 1 :]))
+    raise AssertionError("beyond the last part")
+
+
+def parts_of(node: Node) -> list[tuple[Node, int]]:
+    """What a cat or stack puts together, and where each part begins."""
+    parts, dim = node.args[0], (node.args[1] or 0) % len(node.shape)
+    if node.op == "stack":
+        return [(part, i) for i, part in enumerate(parts)]
+    parts = [part for part in parts if part.shape != (0,)]  # torch lets an empty vector pass everywhere
+    starts = itertools.accumulate((part.shape[dim] for part in parts), initial=0)
+    return list(zip(parts, starts, strict=False))
+
+
+def _unsqueeze(reader: Reader, node: Node, places: Places) -> Expr:
+    source, dim = node.args
+    dim %= len(node.shape)
+    return reader.element(source, (*places[:dim], *places[dim + 1 :]))
+
+
+def _squeeze(reader: Reader, node: Node, places: Places) -> Expr:
+    source = node.args[0]
+    return reader.element(source, reshaped(node.shape, places, source.shape))
+
+
+# -- picking by constants
+# -----------------------------------------------------------------------------------------------
+
+
+SELECTED = 8
+"""Of so many elements one is picked by comparisons, in registers; of more it is read from memory, one by one."""
+
+
+def _pick(reader: Reader, source: Node, places: Places, dim: int, which: Expr) -> Expr:
+    """The element of `source` whose place along `dim` is a number that the data holds."""
+    if which.number is not None:
+        at = int(which.number) % source.shape[dim]
+        return reader.element(source, (*places[:dim], Index((), at), *places[dim + 1 :]))
+    if source.shape[dim] > SELECTED:
+        return reader.lookup(source, (*places[:dim], Index(), *places[dim + 1 :]), dim, which)
+    result: Expr | None = None
+    for at in range(source.shape[dim]):
+        value = reader.element(source, (*places[:dim], Index((), at), *places[dim + 1 :]))
+        result = value if result is None else where(compare("eq", which, at), value, result)
+    assert result is not None
+    return result
+
+
+def _gather(reader: Reader, node: Node, places: Places) -> Expr:
+    source, dim, index = node.args[:3]
+    return _pick(reader, source, places, dim % max(len(source.shape), 1), reader.element(index, places))
+
+
+def _scatter(reader: Reader, node: Node, places: Places) -> Expr:
+    """scatter: `value` (or its element) where the index names this place, else what was there."""
+    source, dim, index, value = node.args[:4]
+    dim %= len(source.shape)
+    result = reader.element(source, places)
+    for at in range(index.shape[dim]):
+        there = (*places[:dim], Index((), at), *places[dim + 1 :])
+        new = reader.element(value, there) if isinstance(value, Node) else Expr.of(value)
+        result = where(compare("eq", reader.element(index, there), _number(places[dim])), new, result)
+    return result
+
+
+def _scatter_add(reader: Reader, node: Node, places: Places) -> Expr:
+    """scatter_add: what was there, and the sum of all values whose index names this place."""
+    source, dim, index, values = node.args
+    dim %= max(len(node.shape), 1)
+
+    def body(at: Places, over: Places) -> Expr:
+        there = (*at[:dim], *over, *at[dim + 1 :])
+        named = compare("eq", reader.element(index, there), _number(at[dim]))
+        return where(named, reader.element(values, there), 0.0)
+
+    added = reader.reduce(node, Sum("add", node.shape, (index.shape[dim],), body), places)
+    return reader.element(source, places) + added
+
+
+def _number(place: Index) -> Expr:
+    return Expr.of(place.number) if place.number is not None else Expr("position", place)
+
+
+def _indexed(node: Node) -> tuple[list[tuple[int, Node]], tuple[int, ...], int]:
+    """The indexed dimensions with their indices, the shape of those together, and where it stands in the result."""
+    given = [(d, index) for d, index in enumerate(node.args[1]) if index is not None]
+    shape = np.broadcast_shapes(*(index.shape for _, index in given))
+    adjacent = given[-1][0] - given[0][0] == len(given) - 1
+    return given, shape, given[0][0] if adjacent else 0
+
+
+def _counts(index: Node, shape: tuple[int, ...]) -> bool:
+    """Is it 0, 1, 2, ...: does it leave things where they are?"""
+    baked = index.baked
+    return baked is not None and index.shape == shape and len(shape) == 1 and list(baked) == list(range(shape[0]))
+
+
+def _index(reader: Reader, node: Node, places: Places) -> Expr:
+    source = node.args[0]
+    given, shape, start = _indexed(node)
+    own = places[start : start + len(shape)]
+    rest = iter((*places[:start], *places[start + len(shape) :]))
+    indices = dict(given)
+    there = [Index() if d in indices else next(rest) for d in range(len(source.shape))]
+    which = []
+    for d, index in given:
+        if _counts(index, shape):
+            there[d] = own[0]
+        else:
+            which.append((d, _wrapped(broadcast(reader, index, own), source.shape[d])))
+    return _pick_all(reader, source, tuple(there), which)
+
+
+def _pick_all(reader: Reader, source: Node, places: Places, which: list[tuple[int, Expr]]) -> Expr:
+    """The element whose places along several dimensions are numbers that the data holds."""
+    if not which:
+        return reader.element(source, places)
+    (dim, number), *others = which
+    if not others:
+        return _pick(reader, source, places, dim, number)
+    result: Expr | None = None
+    for at in range(source.shape[dim]) if number.number is None else [int(number.number)]:
+        value = _pick_all(reader, source, (*places[:dim], Index((), at), *places[dim + 1 :]), others)
+        result = value if result is None else where(compare("eq", number, at), value, result)
+    assert result is not None
+    return result
+
+
+def _index_put(reader: Reader, node: Node, places: Places) -> Expr:
+    """index_put with accumulate: what was there, and the sum of all values whose indices name this place."""
+    source, _, values, _ = node.args
+    given, shape, start = _indexed(node)
+    indices = dict(given)
+    others = [d for d in range(len(node.shape)) if d not in indices]
+
+    def body(at: Places, over: Places) -> Expr:
+        own = [at[d] for d in others]
+        there = (*own[:start], *over, *own[start:])[len(others) + len(shape) - len(values.shape) :]
+        value = reader.element(
+            values, tuple(Index() if n == 1 else i for i, n in zip(there, values.shape, strict=True))
+        )
+        for d, index in given:
+            if not (_counts(index, shape) and shape[0] == node.shape[d]):
+                named = _wrapped(broadcast(reader, index, over), node.shape[d])
+                value = where(compare("eq", named, _number(at[d])), value, 0.0)
+        return value
+
+    before = reader.element(source, places)
+    for d, index in given:
+        if _counts(index, shape) and shape[0] == node.shape[d]:
+            return before + body(places, (places[d],))
+    return before + reader.reduce(node, Sum("add", node.shape, shape, body), places)
+
+
+def _wrapped(index: Expr, size: int) -> Expr:
+    """An index that counts from the end where it is negative."""
+    return where(compare("lt", index, 0), index + size, index)
+
+
+TABLE: dict[str, Rule] = {
+    # reductions
+    "sum": _reduction("add"),
+    "mean": _reduction("add", is_mean=True),
+    "amax": _reduction("maximum"),
+    "amin": _reduction("minimum"),
+    "max": _reduction("maximum"),
+    "min": _reduction("minimum"),
+    "prod": _reduction("mul"),
+    "cumsum": _cumulative("add", 0.0),
+    "cumprod": _cumulative("mul", 1.0),
+    # products
+    "mm": _product,
+    "mv": _product,
+    "dot": _product,
+    "bmm": _product,
+    # views
+    "view": _reshape,
+    "_unsafe_view": _reshape,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    "expand": lambda reader, node, places: broadcast(reader, node.args[0], places),
+    "permute": _permute,
+    "t": _transpose,
+    "transpose": _transpose,
+    "diagonal": _diagonal,
+    "select": _select,
+    "slice": _slice,
+    "flip": _flip,
+    "cat": _cat,
+    "stack": _stack,
+    # picking by constants
+    "gather": _gather,
+    "scatter": _scatter,
+    "scatter_add": _scatter_add,
+    "index": _index,
+    "index_put": _index_put,
+    "_unsafe_index": _index,
+    "_unsafe_index_put": _index_put,
+}
+
+EXTREMES = frozenset({"amax", "amin", "max", "min"})
+
+VIEWS = frozenset({"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "t", "transpose"})
+VIEWS |= {"diagonal", "select", "slice", "flip"}
+"""What moves elements and changes none."""

@@ -1,0 +1,174 @@
+"""From a schedule to the text of a Python function that numba compiles: the loop over the steps on the outside."""
+
+from __future__ import annotations
+
+import itertools
+
+from .expressions import Expr, Memory
+from .layout import Layout, lay_out
+from .nests import combined, write_nest
+from .page import WIDE, Page
+from .schedule import Accumulate, Schedule
+
+DOC = '''    """Take `steps` steps in {dtype}, which numba compiles to one loop of machine code.
+
+    carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
+    out: a row of results after `wait` steps and then after every `every` steps.
+    Axes with a loop: i, along which whole registers of {lanes} are read, and j and k. All others are written out.
+    """'''
+
+
+def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[str, Layout]:
+    """The kernel of a schedule as text, and where its arguments' elements lie.
+
+    Args:
+        dtype: "float32" or "float64": of everything.
+        stop_at: the result that ends the run when it is not finite.
+        threads: how many share the samples.
+    """
+    layout = lay_out(schedule, threads)
+    page = Page(schedule, dtype)
+    page.indent = 2
+    if threads > 1:
+        # two rooms in turn: a thread that is a step ahead must not overwrite what another still reads
+        page.line(f"side = (step & 1) * {threads * layout.room}")
+        page.line(f"mine = side + thread * {layout.room}")
+    room = 0
+    for _, nests in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
+        together = list(nests)
+        for nest in together:
+            write_nest(page, nest, threads)
+        if threads > 1:
+            room = _exchange(page, schedule.shared(together), room, layout)
+    _write_end(page, layout, stop_at)
+    step, page.lines, page.indent = page.lines, [], 1
+
+    variables = [
+        (name, f"carry[{start + at}]")
+        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
+        if memory is None
+        for at, name in enumerate(schedule.variables[node].values())
+    ]
+    for name, place in variables:
+        page.line(f"{name} = {place}")
+    for line in page.before:
+        page.line(line)
+    if threads > 1:
+        registers = -(-schedule.samples // schedule.lanes)
+        page.line(f"first = {registers} * thread // {threads} * {schedule.lanes}  # this thread's samples: from here")
+        page.line(f"last = {registers} * (thread + 1) // {threads} * {schedule.lanes}  # to here")
+        page.line("met = 0")
+    page.line("row = taken = 0")
+    page.line("for step in range(steps):")
+    page.lines += step
+    for name, place in variables:
+        page.line(f"{place} = {name}")
+    page.line("return taken")
+
+    shared = ", room, counter, thread" if threads > 1 else ""
+    head = f"def kernel(carry, data, scratch, out, steps, every, wait{shared}):"
+    lines = [*page.imports(), "", "", head, DOC.format(dtype=dtype, lanes=schedule.lanes), *page.lines]
+    return "\n".join(lines) + "\n", layout
+
+
+def _exchange(page: Page, sums: list[Accumulate], start: int, layout: Layout) -> int:
+    """Add up what the threads have summed over their samples; all of them get the same sums, bit for bit.
+
+    Returns where the next exchange may begin in the threads' room.
+    """
+    if not sums:
+        return start
+    variables = [(root.name, root.kind) for root in sums if root.memory is None]
+    memories = {root.memory: root.kind for root in sums if root.memory is not None}
+    places = [(name, kind, str(start + at)) for at, (name, kind) in enumerate(variables)]
+    start += len(variables)
+    for name, _, at in places:
+        page.line(f"room[mine + {at}] = {name}")
+    blocks: list[tuple[Memory, str, int]] = []
+    for memory, kind in memories.items():
+        blocks.append((memory, kind, start))
+        _copy(page, "room", f"mine + {start}", f"scratch[{memory.start} + i]", memory.size)
+        start += memory.size
+    page.line(f"met += {layout.threads}")
+    page.line(f"{page.use('meet')}(counter, met)")
+
+    def added(kind: str, at: str) -> str:
+        total = f"room[side + {at}]"
+        for thread in range(1, layout.threads):
+            total = combined(page, kind, total, f"room[side + {thread * layout.room} + {at}]")
+        return total
+
+    for name, kind, at in places:
+        page.line(f"{name} = {added(kind, at)}")
+    for memory, kind, first in blocks:
+        _copy(page, "scratch", str(memory.start), added(kind, f"{first} + i"), memory.size)
+    return start
+
+
+def _write_end(page: Page, layout: Layout, stop_at: int | None) -> None:
+    """What comes after the nests: the test for divergence, the results, and the successors."""
+    schedule = page.schedule
+    results, successors = schedule.results, schedule.successors
+    page.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
+    if stop_at is not None:
+        value = results[stop_at]
+        assert not isinstance(value, Memory)
+        page.use("math")
+        with page.block(f"if not math.isfinite({', '.join(map(page.text, value.values()))}):"):
+            page.line("break")
+    if results:
+        with page.block("if wait == 0:"):
+            if layout.threads > 1:
+                with page.block("if thread == 0:"):
+                    _write_results(page, layout)
+            else:
+                _write_results(page, layout)
+            page.line(f"row += {layout.row}")
+            page.line("wait = every")
+        page.line("wait -= 1")
+    old: list[str] = []
+    new: list[str] = []
+    for node, value in zip(schedule.graph.inputs, successors, strict=True):
+        if not isinstance(value, Memory):
+            for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True):
+                text = page.text(expr)
+                if text != name:
+                    old.append(name)
+                    new.append(text)
+    together = f"{', '.join(old)} = {', '.join(new)}"
+    if old and len(together) <= WIDE:
+        page.line(together)
+    else:  # none may change before all are known
+        following = [page.schedule.new_name(f"next_{name}") for name in old]
+        for name, text, expr in zip(following, new, _changing(page, old), strict=True):
+            page.line(f"{name} = {text}", expr)
+        for name, then in zip(old, following, strict=True):
+            page.line(f"{name} = {then}")
+    for value, (memory, start) in zip(successors, layout.carried, strict=True):
+        if isinstance(value, Memory) and memory is not None:
+            _copy(page, "carry", str(start), f"scratch[{value.start} + i]", value.size)
+    page.line("taken += 1")
+
+
+def _changing(page: Page, names: list[str]) -> list[Expr]:
+    """The successors of these variables."""
+    schedule = page.schedule
+    found: dict[str, Expr] = {}
+    for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True):
+        if not isinstance(value, Memory):
+            found.update(zip(schedule.variables[node].values(), value.values(), strict=True))
+    return [found[name] for name in names]
+
+
+def _write_results(page: Page, layout: Layout) -> None:
+    for value, (_, start) in zip(page.schedule.results, layout.results, strict=True):
+        if isinstance(value, Memory):
+            _copy(page, "out", f"row + {start}" if start else "row", f"scratch[{value.start} + i]", value.size)
+            continue
+        for at, expr in enumerate(value.values(), start):
+            page.line(f"out[row + {at}] = {page.text(expr)}" if at else f"out[row] = {page.text(expr)}")
+
+
+def _copy(page: Page, to: str, start: str, element: str, count: int) -> None:
+    with page.block(f"for i in range({count}):"):
+        page.line(f"{to}[{start} + i] = {element}")
