@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import Array, device_of, matrix, refuse_nonfinite, vector
-from ._problem import PRECISIONS, FitProblem, checked_options, positive, refuse_beyond_memory
+from ._problem import PRECISIONS, FitProblem, checked_options, positive, refuse_long_trace
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class BatchProblem:
             trace_every,
             device,
         )
-        refuse_beyond_memory(batch * problem.rows(steps), storage, "steps")
+        refuse_long_trace(batch * problem.rows(steps), np.dtype(storage).itemsize, "steps")
         return problem
 
     @property

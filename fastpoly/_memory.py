@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import os
 
+SMALL_BYTES = 2**26
+"""What takes less is not worth the 20 us of asking for free memory: no machine that runs numba lacks 64 MiB."""
+
+
+def refuse_beyond_memory(needed: int, what: str, advice: str) -> None:
+    """Raise MemoryError, "`what` x GB ...; choose `advice`", if that many bytes cannot be had."""
+    if needed < SMALL_BYTES:
+        return
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise MemoryError(f"{what} {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free; choose {advice}")
+
 
 def available_bytes() -> int | None:
     """Bytes that this process can still take: what the machine has free, or its container; None where nobody says."""

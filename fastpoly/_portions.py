@@ -22,7 +22,7 @@ FIRST_SECONDS = 0.005
 class Advance(Protocol):
     """Steps from some weights to others. Its result must not depend on how a run is cut into portions."""
 
-    def __call__(self, weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
+    def __call__(self, weights: Array, steps: int, every: int, wait: int, trace: Array, /) -> tuple[Array, int]:
         """Take `steps` steps from `weights`; write the mse into `trace` after `wait` steps, then every `every` steps.
 
         Returns the new weights and the number of steps taken. That is fewer than `steps` when the mse of a step is not

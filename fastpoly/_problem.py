@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import Array, computable, device_of, refuse_nonfinite, vector
-from ._memory import available_bytes
+from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,6 @@ MAX_STEPS = 2**63 - 1
 
 MAX_DEGREE = 256
 """Kernels are unrolled by degree: at 256 compiling takes some seconds. Powers beyond leave float64 for |x| > 16."""
-
-SMALL_BYTES = 2**26
-"""A trace below this is not worth the 20 us of asking for free memory: no machine that runs numba lacks 64 MiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +100,7 @@ class FitProblem:
                 wanted = f"{degree + 1} weights for degree {degree}"
                 raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}")
         problem = cls(x, y, degree, steps, learn_rate, precision, weights, trace_every, device)
-        refuse_beyond_memory(problem.rows(steps), storage, named["steps"])
+        refuse_long_trace(problem.rows(steps), np.dtype(storage).itemsize, named["steps"])
         if every_sample:
             problem.refuse_nonfinite()
         return problem
@@ -145,17 +142,10 @@ def checked_options(
     return degree, steps, trace_every, *PRECISIONS[precision]
 
 
-def refuse_beyond_memory(values: int, dtype: type[np.floating[Any]], steps_name: str) -> None:
-    """Raise MemoryError for a trace of that many values if it cannot fit."""
-    needed = values * np.dtype(dtype).itemsize
-    if needed < SMALL_BYTES:
-        return
-    free = available_bytes()
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"the trace of {values:,} values takes {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free; "
-            f"choose a larger trace_every, or None, or fewer {steps_name}"
-        )
+def refuse_long_trace(values: int, itemsize: int, steps_name: str) -> None:
+    """Raise MemoryError for a trace of that many values of `itemsize` bytes if it cannot fit."""
+    what = f"the trace of {values:,} values takes"
+    refuse_beyond_memory(values * itemsize, what, f"a larger trace_every, or None, or fewer {steps_name}")
 
 
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:

@@ -1,0 +1,143 @@
+"""Run a step many times: choose the loop, fall back where it cannot, in portions for Ctrl-C and progress."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._errors import BackendUnavailableError, UnsupportedOperationError
+from ._loops import MODULES, Loop, begin
+from ._memory import refuse_beyond_memory
+from ._monitor import Monitor
+from ._portions import FIRST_SECONDS, PORTION_SECONDS
+
+if TYPE_CHECKING:
+    import torch
+
+    from ._loops import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Repeated:
+    """What came of it.
+
+    Attributes:
+        carried: the tensors after the last step.
+        results: what the steps gave: a tensor (kept steps, *shape) for each.
+        steps: how many were taken.
+        stopped: did the result `stop_at` stop being finite?
+        backend, source: what ran, and the text of its kernel if it has one.
+    """
+
+    carried: list[torch.Tensor]
+    results: list[torch.Tensor]
+    steps: int
+    stopped: bool
+    backend: str
+    source: str | None
+
+
+def checked_backend(backend: object) -> str:
+    """The backend's name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if not isinstance(backend, str) or backend not in ("auto", *MODULES):
+        raise ValueError(f"backend: wants auto or one of {', '.join(MODULES)}, got {backend!r}")
+    return backend
+
+
+def repeat(
+    step: Step,
+    inputs: Sequence[torch.Tensor],
+    steps: int,
+    every: int | None,
+    backend: str,
+    monitor: Monitor,
+    *,
+    names: dict[int, str],
+    stop_at: int | None = None,
+    offset: int = 0,
+) -> Repeated:
+    """Take `steps` steps from `inputs`.
+
+    Args:
+        step: takes the list of tensors, returns their successors and its results.
+        every: keep the results of steps 0, every, 2 every, ...; None keeps none.
+        backend: "auto", "fused", "compile" or "eager".
+        monitor: hears Ctrl-C, and is told of progress.
+        names: what the caller calls tensors that the step uses, by their ids.
+        stop_at: the result that ends the run when it is not finite.
+        offset: how many steps came before these, of which `every` counts.
+    """
+    import torch
+
+    name, loop = _begun(step, inputs, backend, names, stop_at)
+    interval = every or 1
+    taken, stopped = 0, False
+    kept: list[torch.Tensor] | None = None
+    filled = 0
+    portion = max(1, int(FIRST_SECONDS / loop.step_seconds))
+    with monitor.listening():
+        while kept is None or (taken < steps and not stopped and not monitor.interrupted):
+            count = min(portion, steps - taken)
+            wait = count if every is None else -(offset + taken) % interval
+            started = time.perf_counter()
+            done, results = loop.advance(count, interval, wait)
+            seconds = time.perf_counter() - started
+            taken += done
+            stopped = done < count
+            if kept is None:
+                rows = 0 if every is None else -(-(offset + steps) // interval) - -(-offset // interval)
+                needed = rows * sum(result[:1].nbytes for result in results)
+                refuse_beyond_memory(needed, f"the outputs of {rows:,} steps take", "a smaller length")
+                kept = [result.new_empty((rows, *result.shape[1:])) for result in results]
+            for whole, part in zip(kept, results, strict=True):
+                _put(whole[filled : filled + len(part)], part)
+            filled += len(results[0]) if results else 0
+            portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
+            monitor.report(taken, steps)
+    carried = loop.carried()
+    if taken == steps and stop_at is not None and not all(bool(torch.isfinite(c).all()) for c in carried):
+        stopped = True  # in the last step of all, whose result nobody asked for
+    return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
+
+
+def _put(to: torch.Tensor, values: torch.Tensor) -> None:
+    """Copy, on the CPU by numpy: torch would wake threads for it, and wait for milliseconds if a core is busy."""
+    if to.device.type == "cpu":
+        to.numpy()[...] = values.detach().numpy()
+    else:
+        to.copy_(values)
+
+
+def _begun(
+    step: Step, inputs: Sequence[torch.Tensor], backend: str, names: dict[int, str], stop_at: int | None
+) -> tuple[str, Loop]:
+    if backend != "auto":
+        return backend, begin(backend)(step, inputs, names, stop_at)
+    reason = _cannot_be_fused(inputs)
+    if reason is None:
+        try:
+            return "fused", begin("fused")(step, inputs, names, stop_at)
+        except UnsupportedOperationError as error:
+            reason = str(error)
+    try:
+        loop, name = begin("compile")(step, inputs, names, stop_at), "compile"
+    except (BackendUnavailableError, UnsupportedOperationError):
+        loop, name = begin("eager")(step, inputs, names, stop_at), "eager"
+    warnings.warn(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, stacklevel=4)
+    return name, loop
+
+
+def _cannot_be_fused(inputs: Sequence[torch.Tensor]) -> str | None:
+    from ._backends import missing_compiler
+
+    devices = {str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}
+    if devices:
+        return f"the tensors are on {', '.join(sorted(devices))}, and the fused loop runs on the CPU"
+    return missing_compiler()

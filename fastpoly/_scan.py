@@ -1,0 +1,83 @@
+"""`scan`: the loop that torch lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._monitor import Monitor
+from ._problem import MAX_STEPS, integer
+from ._repeat import checked_backend, repeat
+from ._tensors import named, need_torch, refuse_changed, refuse_no_float_tensor, refuse_no_function, refuse_no_tensor
+
+
+def scan(
+    step: Callable[..., tuple[Any, Any]],
+    carry: Any,
+    data: Any = (),
+    length: int = 0,
+    *,
+    backend: str = "auto",
+) -> tuple[Any, Any]:
+    """Run carry, output = step(carry, *data) `length` times, as one compiled loop.
+
+    The step is traced once and fused into one kernel (see `descend`): whatever it computes from `data` alone is
+    computed once, and between two steps nothing happens in Python.
+
+    Args:
+        step: takes the carry and the data, returns the next carry and an output. It must do the same operations in
+            every step and depend on nothing else that changes.
+        carry: tensors of one float dtype on the CPU: a tensor, or a list, tuple or dict of such, nested at will.
+        data: what else the step takes, the same in every step: a tensor or a tuple.
+        length: how many steps. With 0 the step is still looked at, to know what its outputs are like.
+        backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch as it is), or
+            "auto": the first of these that can run the step, with a RuntimeWarning if it is not the first.
+
+    Returns:
+        The last carry, and the outputs of all steps: in the structure of one output, with the steps as first axis of
+        each tensor.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be meant, or the step returns a carry of another structure, shape or
+            dtype than it got.
+        UnsupportedOperationError: the step cannot be fused, and backend is "fused".
+        BackendUnavailableError: torch or a compiler is missing.
+        MemoryError: the outputs do not fit.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    need_torch()
+    from torch.utils import _pytree as tree
+
+    refuse_no_function(step, "step")
+    backend = checked_backend(backend)
+    length = integer(length, "length", 0, MAX_STEPS)
+    data = data if isinstance(data, tuple) else (data,)
+    start, structure = tree.tree_flatten(carry)
+    if not start:
+        raise ValueError("carry: has no tensors")
+    for leaf in start:
+        refuse_no_float_tensor(leaf, "carry")
+    found: dict[str, Any] = {}
+
+    def flat(leaves: list[Any]) -> list[Any]:
+        after, output = _pair(step(tree.tree_unflatten(list(leaves), structure), *data))
+        successors, found_structure = tree.tree_flatten(after)
+        if found_structure != structure:
+            raise ValueError(f"step: returns a carry of another structure: {found_structure}, wants {structure}")
+        refuse_changed(successors, leaves, "step", "carry")
+        results, found["output"] = tree.tree_flatten(output)
+        for result in results:
+            refuse_no_tensor(result, "step: an output")
+        return [*successors, *results]
+
+    monitor = Monitor()
+    run = repeat(flat, start, length, 1, backend, monitor, names=named(data))
+    if monitor.interrupted:
+        raise KeyboardInterrupt(f"interrupted after {run.steps:,} of {length:,} steps")
+    return tree.tree_unflatten(run.carried, structure), tree.tree_unflatten(run.results, found["output"])
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"step: wants to return (carry, output), got {type(value).__name__}")
+    return value

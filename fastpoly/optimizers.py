@@ -1,0 +1,244 @@
+"""Update rules: what a step does with the gradients. Each is torch.optim's of the same name and the same defaults.
+
+A rule is functional, so that it can be traced: state in, state out. `start` gives the state before the first step, a
+list of tensors; `update` takes lists of parameters and gradients and returns the next parameters and the next state.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from ._tensors import refuse_changed
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors: TypeAlias = "Sequence[torch.Tensor]"
+
+
+class Optimizer(Protocol):
+    """What `descend` takes for `optimizer`, beside a name or a function."""
+
+    def start(self, params: Tensors) -> list[torch.Tensor]:
+        """The state before the first step."""
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The next parameters and the next state."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
+    """Raise unless the attribute is a finite number >= `least`."""
+    value: Any = getattr(rule, name)
+    wants = "a finite number" if least == -math.inf else f"a finite number >= {least}"
+    if not _is_number(value):
+        raise TypeError(f"{name}: wants {wants}, got {value!r}")
+    if not (math.isfinite(value) and value >= least):
+        raise ValueError(f"{name}: wants {wants}, got {value}")
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent, with momentum if asked for (`torch.optim.SGD`).
+
+    Attributes:
+        momentum: how much of the last step goes into this one; 0 for none.
+        dampening: how much less of the gradient then goes into it.
+        nesterov: look ahead by the momentum.
+        weight_decay: this times the parameters is added to the gradients.
+    """
+
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _refuse_unless(self, "momentum", 0)
+        _refuse_unless(self, "dampening")
+        _refuse_unless(self, "weight_decay", 0)
+        if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
+            raise ValueError("nesterov: wants a momentum and no dampening")
+
+    def start(self, params: Tensors) -> list[torch.Tensor]:
+        """Zero velocities, and a 1 that says that this is the first step."""
+        if not self.momentum:
+            return []
+        first = [params[0].new_ones(())] if self.dampening else []
+        return [*(param.new_zeros(param.shape) for param in params), *first]
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """v = momentum v + (1 - dampening) g; w -= rate v."""
+        if self.weight_decay:
+            grads = [g + self.weight_decay * p for g, p in zip(grads, params, strict=True)]
+        if not self.momentum:
+            return [p - rate * g for p, g in zip(params, grads, strict=True)], []
+        keep: Any = 1 - self.dampening
+        rest: list[torch.Tensor] = []
+        if self.dampening:  # torch takes the whole gradient in the first step
+            keep = keep + self.dampening * state[-1]
+            rest = [state[-1] * 0]
+        velocities = [self.momentum * v + keep * g for v, g in zip(state, grads, strict=False)]
+        steps = velocities
+        if self.nesterov:
+            steps = [g + self.momentum * v for g, v in zip(grads, velocities, strict=True)]
+        return [p - rate * s for p, s in zip(params, steps, strict=True)], [*velocities, *rest]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1; `torch.optim.Adam`).
+
+    Attributes:
+        betas: how much of the running means of the gradients and of their squares is kept in a step.
+        eps: added to the root of the mean square.
+        weight_decay: this times the parameters is added to the gradients.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled = False
+
+    def __post_init__(self) -> None:
+        given: Any = self.betas
+        is_pair = isinstance(given, Sequence) and len(given) == 2
+        if not is_pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in given):
+            raise ValueError(f"betas: want two numbers from 0 up to 1, got {given!r}")
+        _refuse_unless(self, "eps", 0)
+        _refuse_unless(self, "weight_decay", 0)
+
+    def start(self, params: Tensors) -> list[torch.Tensor]:
+        """Zero means, and 1 - beta ** 0 for both betas."""
+        zeros = [param.new_zeros(param.shape) for param in (*params, *params)]
+        return [*zeros, params[0].new_zeros(()), params[0].new_zeros(())]
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """w -= rate * mean / (sqrt(mean square) + eps), both means corrected for their start at zero."""
+        n = len(params)
+        first, second = self.betas
+        if self.weight_decay and self.decoupled:
+            params = [p - rate * self.weight_decay * p for p in params]
+        elif self.weight_decay:
+            grads = [g + self.weight_decay * p for g, p in zip(grads, params, strict=True)]
+        means = [first * m + (1 - first) * g for m, g in zip(state[:n], grads, strict=True)]
+        squares = [second * v + (1 - second) * (g * g) for v, g in zip(state[n : 2 * n], grads, strict=True)]
+        # 1 - beta ** t by its own recurrence: in float32 the difference of 1 and 0.999 would keep 4 digits
+        complete = [c * beta + (1 - beta) for c, beta in zip(state[2 * n :], self.betas, strict=True)]
+        step, root = rate / complete[0], complete[1].sqrt()
+        after = [p - step * m / (v.sqrt() / root + self.eps) for p, m, v in zip(params, means, squares, strict=True)]
+        return after, [*means, *squares, *complete]
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019; `torch.optim.AdamW`).
+
+    Attributes:
+        weight_decay: rate times this times the parameters is taken off them.
+    """
+
+    weight_decay: float = 1e-2
+    decoupled = True
+
+
+NAMES: dict[str, Optimizer] = {
+    "sgd": SGD(),
+    "momentum": SGD(momentum=0.9),
+    "nesterov": SGD(momentum=0.9, nesterov=True),
+    "adam": Adam(),
+    "adamw": AdamW(),
+}
+
+
+class OfFunction:
+    """A rule that is a function (params, grads, state) -> (params, state) of the caller's structures.
+
+    Attributes:
+        structure: of the params.
+        state: the structure of the state, known after the first call of `update_first` or from a given state.
+    """
+
+    def __init__(self, function: Callable[..., Any], structure: Any) -> None:
+        self.function = function
+        self.structure = structure
+        self.state: Any = None
+
+    def flattened(self, state: Any) -> list[torch.Tensor]:
+        """The tensors of a state, whose structure is kept."""
+        from torch.utils import _pytree as tree
+
+        leaves, self.state = tree.tree_flatten(state)
+        return [leaf for leaf in leaves if leaf is not None]
+
+    def update_first(self, params: Tensors, grads: Tensors) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """`update` from no state at all."""
+        after, state = self._called(params, grads, None)
+        return after, self.flattened(state)
+
+    def unflattened(self, leaves: Tensors) -> Any:
+        """A state, from its tensors."""
+        from torch.utils import _pytree as tree
+
+        return tree.tree_unflatten(list(leaves), self.state) if leaves else None
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, _: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """See `Optimizer`."""
+        from torch.utils import _pytree as tree
+
+        after, following = self._called(params, grads, self.unflattened(state))
+        leaves, structure = tree.tree_flatten(following)
+        if structure != self.state and (state or following is not None):
+            raise ValueError(f"optimizer: its state changes its structure from {self.state} to {structure}")
+        if not state:
+            return after, []
+        refuse_changed(leaves, state, "optimizer", "state")
+        return after, list(leaves)
+
+    def _called(self, params: Tensors, grads: Tensors, state: Any) -> tuple[list[torch.Tensor], Any]:
+        from torch.utils import _pytree as tree
+
+        ours = [tree.tree_unflatten(list(leaves), self.structure) for leaves in (params, grads)]
+        result = self.function(*ours, state)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"optimizer: wants to return (params, state), got {type(result).__name__}")
+        leaves, structure = tree.tree_flatten(result[0])
+        if structure != self.structure:
+            raise ValueError(f"optimizer: returns params of another structure: {structure}, wants {self.structure}")
+        refuse_changed(leaves, params, "optimizer", "params")
+        return list(leaves), result[1]
+
+
+def named(optimizer: Any, structure: Any) -> Optimizer | OfFunction:
+    """The rule that `descend` was given: by name, as an object, or as a function of params of that structure.
+
+    Raises:
+        ValueError: no such name. TypeError: none of these.
+    """
+    if isinstance(optimizer, str):
+        if optimizer not in NAMES:
+            raise ValueError(f"optimizer: wants one of {', '.join(NAMES)}, got {optimizer!r}")
+        return NAMES[optimizer]
+    if isinstance(optimizer, type):
+        raise TypeError(f"optimizer: wants an object, got the class; write {optimizer.__name__}()")
+    if hasattr(optimizer, "start") and hasattr(optimizer, "update"):
+        rule: Optimizer = optimizer
+        return rule
+    if callable(optimizer):
+        return OfFunction(optimizer, structure)
+    raise TypeError(f"optimizer: wants a name, an object or a function, got {optimizer!r}")
