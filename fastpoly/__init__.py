@@ -7,31 +7,39 @@ This list is the whole public face. Importing it loads numpy and nothing heavier
 when something needs them. `fastpoly.reference` holds the published loops, the yardstick of every test and benchmark.
 """
 
-from . import reference
+from . import optimizers, reference
 from ._backends import Backend, backends
+from ._descend import DescentResult, descend, descend_module
 from ._dropin import train
-from ._errors import BackendUnavailableError, DivergenceWarning, Interrupted
+from ._errors import BackendUnavailableError, DivergenceWarning, Interrupted, UnsupportedOperationError
 from ._fit import fit
 from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
+from ._scan import scan
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
     "BackendUnavailableError",
+    "DescentResult",
     "DivergenceWarning",
     "FitProblem",
     "FitResult",
     "Interrupted",
+    "UnsupportedOperationError",
     "backends",
+    "descend",
+    "descend_module",
     "dpoly_dw",
     "fit",
     "fit_many",
+    "optimizers",
     "poly",
     "reference",
+    "scan",
     "stability_limit",
     "train",
 ]

@@ -38,7 +38,7 @@ def train(
 
     The flags say what comes back and in which precision, no longer how it is computed: without any, float64 arithmetic
     with float32 weights (`mixed`), as the post's numpy loop; with any, float32 throughout (`single`), as its torch
-    loops.
+    loops. With `use_autograd` the gradient is still torch's own, of a kernel traced from its autograd (`descend`).
 
     Args:
         x, y: n samples: (n, 1) or (n,) numpy arrays, or anything else that `fit` takes.
@@ -71,7 +71,8 @@ def train(
         names=_POSTS_NAMES,
         every_sample=False,
     )
-    result = solve(dataclasses.replace(problem, device=device))
+    fused = use_autograd and device is not None and device.type == "cpu"
+    result = solve(dataclasses.replace(problem, device=device), "fused-autograd" if fused else "auto")
     w, mse_trace = result.weights.reshape(-1, 1), result.mse
     if result.diverged_at is not None:
         mse_trace = _finish(problem, device, w, result, use_autograd)

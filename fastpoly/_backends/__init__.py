@@ -85,6 +85,13 @@ def missing_compiler() -> str | None:
     return None
 
 
+def missing_torch_compile() -> str | None:
+    """None, or why torch.compile cannot run here and what would change that."""
+    from .._loops.compiled import unavailable
+
+    return unavailable()
+
+
 def missing_cuda() -> str | None:
     """None, or why torch cannot use a GPU here and what would change that."""
     missing = missing_torch()
@@ -136,6 +143,22 @@ _ENTRIES = (
         "numba_loop",
         many="numba_loop",
         needs=missing_compiler,
+    ),
+    _Entry(
+        "fused-autograd",
+        "traced from torch's autograd, fused into one kernel",
+        _OF_TORCH,
+        "autograd",
+        train="fused",
+        needs=lambda: missing_torch() or missing_compiler(),
+    ),
+    _Entry(
+        "compile",
+        "the autograd step through torch.compile, in blocks",
+        _OF_TORCH,
+        "autograd",
+        train="compiled",
+        needs=lambda: missing_torch() or missing_torch_compile(),
     ),
     _Entry(
         "gram",

@@ -1,0 +1,89 @@
+"""The post's autograd loop with nothing of autograd left in it: traced from torch once, then fused or compiled.
+
+The gradient is torch's own, of the post's loss. The samples' powers do not change from step to step: they are data.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from .. import reference
+from .._arrays import Array
+from .._fuse.program import Written, traced
+from .._loops import begin
+from .._monitor import Monitor
+from .._portions import run_in_portions
+from .._problem import FitProblem
+from .._result import Trajectory
+
+if TYPE_CHECKING:
+    from .._loops import Step
+
+COMPILED_STEP_SECONDS = 1e-5
+"""About what a step of torch.compile's takes; it sets the first portion only."""
+
+
+def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """In one kernel; see `fastpoly._fuse`."""
+    data = _data(problem)
+    samples = len(data[1])
+    written, order = _written(samples, problem.degree, data[0].dtype)
+    program = written.bound([data[position] for position in order])
+    run = program.start([_column(problem.initial_weights, data[0])])
+
+    def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
+        taken = run.advance(steps, every, wait, trace)
+        return run.carried()[0].numpy().reshape(-1), taken
+
+    return run_in_portions(problem, monitor, advance, 1e-9 * (20 + written.cycles))
+
+
+def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """By torch.compile, in blocks of steps; see `fastpoly._loops.compiled`."""
+    data = _data(problem)
+    loop = begin("compile")(_step(*data), [_column(problem.initial_weights, data[0])], {}, 0)
+
+    def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
+        taken, (mse,) = loop.advance(steps, every, wait)
+        trace[: len(mse)] = mse
+        return loop.carried()[0].numpy().reshape(-1), taken
+
+    return run_in_portions(problem, monitor, advance, COMPILED_STEP_SECONDS)
+
+
+def _data(problem: FitProblem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The powers of x (n, degree + 1), y (n, 1) and the learn rate."""
+    x, y = (torch.from_numpy(samples).reshape(-1, 1) for samples in problem.arrays())
+    return reference.dpoly_dw(x, x.new_empty(problem.degree + 1)), y, x.new_tensor(problem.learn_rate)
+
+
+def _column(weights: Array, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(weights).to(like).reshape(-1, 1)
+
+
+def _step(powers: torch.Tensor, y: torch.Tensor, rate: torch.Tensor) -> Step:
+    def step(carried: list[torch.Tensor]) -> list[torch.Tensor]:
+        w = carried[0].detach().requires_grad_()
+        with torch.enable_grad():
+            loss = ((y - powers.mm(w)) ** 2).mean()
+            (gradient,) = torch.autograd.grad(loss, w)
+        return [carried[0] - rate * gradient, loss.detach()]
+
+    return step
+
+
+@lru_cache(maxsize=64)
+def _written(samples: int, degree: int, dtype: torch.dtype) -> tuple[Written, tuple[int, ...]]:
+    """The kernel for so many samples, and which of `_data` each of its constants is."""
+    data = (
+        torch.empty(samples, degree + 1, dtype=dtype),
+        torch.empty(samples, 1, dtype=dtype),
+        torch.empty((), dtype=dtype),
+    )
+    names = dict(zip(map(id, data), ("powers", "y", "learn_rate"), strict=True))
+    written, constants = traced(_step(*data), [torch.zeros(degree + 1, 1, dtype=dtype)], names, stop_at=0)
+    addresses = [tensor.data_ptr() for tensor in data]
+    return written, tuple(addresses.index(constant.data_ptr()) for constant in constants)
