@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-all check format bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
 
 test: $(VENV)/.test
-	$(BIN)/pytest
+	# a process for each core, each of them with one thread
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 	$(BIN)/pytest bench --benchmark-disable -q
+
+test-all: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

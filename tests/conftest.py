@@ -25,6 +25,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes (pytest -n)
+        session.config.workeroutput["fidelity"] = FIDELITY
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    FIDELITY.extend(getattr(node, "workeroutput", {}).get("fidelity", []))
+
+
 def pytest_terminal_summary(terminalreporter):
     if not FIDELITY:
         return
@@ -33,8 +43,17 @@ def pytest_terminal_summary(terminalreporter):
         rows = [row for row in FIDELITY if row[:2] == (backend, precision)]
         weights, mse = max(row[3] for row in rows), max(row[5] for row in rows)
         terminalreporter.write_line(
-            f"{backend:9} {precision:7} weights {weights:.0e} ({rows[0][4]:.0e})  mse {mse:.0e} ({rows[0][6]:.0e})"
+            f"{backend:14} {precision:7} weights {weights:.0e} ({rows[0][4]:.0e})  mse {mse:.0e} ({rows[0][6]:.0e})"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_of_this_session(tmp_path_factory):
+    """Fused kernels are kept in a folder of the session's own, children included: each is compiled once, and the
+    user's cache is neither read nor written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def invoke(*words):
 def test_demo_judges_the_compiled_rows_right(tmp_path):
     run = in_a_process("demo", "--no-slow", cwd=tmp_path)
     assert run.returncode == 0, run.stderr + run.stdout
-    assert run.stdout.count("right") == 6
+    assert run.stdout.count("right") == 9  # six, two of fused-autograd, one of compile
     assert max(map(len, run.stdout.splitlines())) <= 80
     out = tmp_path / "fastpoly-demo"
     report = json.loads((out / "demo.json").read_text())
@@ -82,6 +82,9 @@ def test_demo_judges_the_compiled_rows_right(tmp_path):
         ("numba", "double"),
         ("numba", "mixed"),
         ("numba", "single"),
+        ("fused-autograd", "double"),
+        ("fused-autograd", "single"),
+        ("compile", "single"),
         ("gram", "double"),
         ("gram", "mixed"),
         ("spectral", "double"),

@@ -58,7 +58,6 @@ def test_everything_returned_is_of_the_references_kind(post, flags):
             assert mine == value
 
 
-@pytest.mark.slow
 def test_the_whole_trace_is_the_references(post):
     ours, posts = train(*post), reference.train(*post)
     # both round to float32 after every step; where a value lies on the edge, one rounding apart

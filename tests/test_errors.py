@@ -119,7 +119,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["numba", "gram", "spectral"])
+@pytest.mark.parametrize("backend", ["numba", "gram", "spectral", "fused-autograd"])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"), [pytest.param(*case[1:], id=case[0].replace(" ", "-")) for case in BAD]
 )
@@ -195,7 +195,7 @@ def test_tensors_on_two_devices_are_refused():
         fit(torch.tensor(X), torch.tensor(X, device="cuda"))
 
 
-@pytest.mark.parametrize("backend", ["gram", "spectral", "numba"])
+@pytest.mark.parametrize("backend", ["gram", "spectral", "numba", "fused-autograd"])
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("place", [0, 57, 5_000, 1_200_000])
 @pytest.mark.parametrize("name", ["x", "y"])

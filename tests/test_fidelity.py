@@ -16,6 +16,7 @@ BOUNDS = {
     ("numba", "double"): (1e-9, 1e-11),
     ("gram", "double"): (1e-10, 1e-11),
     ("spectral", "double"): (1e-10, 1e-11),
+    ("fused-autograd", "double"): (1e-9, 1e-11),
     ("numba", "mixed"): (2e-7, 2e-7),
     ("gram", "mixed"): (2e-7, 2e-7),
 }

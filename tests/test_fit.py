@@ -356,7 +356,7 @@ def test_a_run_from_its_own_end_is_no_divergence(small):
     fit(*small, 3, 50, 0.5, initial_weights=end.weights)  # the mse moves by rounding errors, up or down: no warning
 
 
-@pytest.mark.parametrize("backend", ["numba", "gram", "spectral"])
+@pytest.mark.parametrize("backend", ["numba", "gram", "spectral", "fused-autograd"])
 def test_divergence_in_the_last_step_of_all(backend):
     with pytest.warns(DivergenceWarning, match="at step 1"):
         result = fit([1.0], [1e150], 0, 1, 1e200, backend=backend)
@@ -364,7 +364,7 @@ def test_divergence_in_the_last_step_of_all(backend):
     assert result.mse == pytest.approx([1e300])  # this one was still finite, the weights after it are not
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba", "gram", "spectral"])
+@pytest.mark.parametrize("backend", ["numpy", "numba", "gram", "spectral", "fused-autograd"])
 def test_data_too_large_for_the_powers_diverges_at_once(backend):
     with pytest.warns(DivergenceWarning, match="above the stability limit 0"):
         assert fit([1e200, 2e200], [1.0, 2.0], 4, 10, 1e-5, backend=backend).diverged_at <= 1

@@ -146,7 +146,7 @@ def test_portions_are_planned_for_many_samples_too(backend):
 
 def test_ctrl_c_before_the_first_step(post):
     """While a kernel compiles, say: the run does not start, and what there is comes back."""
-    for backend in ("numba", "gram", "spectral", "numpy"):
+    for backend in ("numba", "gram", "spectral", "numpy", "fused-autograd"):
         monitor = Monitor()
         monitor._interrupted = True
         _, train = choose(backend, FitProblem.checked(*post, precision="double"))

@@ -25,7 +25,6 @@ def test_first_step_gradient_by_autograd(post):
     assert w.grad.ravel().tolist() == pytest.approx(POST["first_step_gradient"], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_numpy_loop_prints_what_the_post_prints(post):
     result = reference.train(*post)
     printed = POST["train_numpy_float32_weights"]
@@ -35,7 +34,6 @@ def test_numpy_loop_prints_what_the_post_prints(post):
     assert result["mseTrace"][-3:] == pytest.approx(printed["mseTrace_last"], abs=6e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("use_autograd", [False, True], ids=["torch", "torch-autograd"])
 def test_torch_loops_print_what_the_post_prints(post, use_autograd):
     result = reference.train(*post, use_torch=True, use_autograd=use_autograd)

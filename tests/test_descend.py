@@ -1,0 +1,101 @@
+"""`descend` as its callers see it: the optimizers, what is refused, divergence, going on from a result."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+import zoo
+
+from fastpoly import DivergenceWarning, UnsupportedOperationError, descend, optimizers, scan
+
+X = torch.linspace(-2, 2, 100, dtype=torch.float64)
+W = torch.tensor(0.7, dtype=torch.float64)
+OPTIMIZERS = {
+    "sgd": ("sgd", lambda p: torch.optim.SGD(p, lr=0.01)),
+    "momentum": ("momentum", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
+    "nesterov": ("nesterov", lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True)),
+    "adam": ("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
+    "adamw": ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01)),
+    "dampening": (
+        optimizers.SGD(momentum=0.5, dampening=0.2, weight_decay=0.01),
+        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.5, dampening=0.2, weight_decay=0.01),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_an_optimizer_is_torchs(name):
+    ours, theirs = OPTIMIZERS[name]
+    model = zoo.model("exponential-decay", torch.float64)
+    weights = model.params.clone().requires_grad_()
+    optimizer = theirs([weights])
+    for _ in range(1000):
+        optimizer.zero_grad()
+        model.loss(weights, *model.data).backward()
+        optimizer.step()
+    run = descend(model.loss, model.params, model.data, learn_rate=0.01, steps=1000, optimizer=ours, backend="fused")
+    assert run.params.tolist() == pytest.approx(weights.tolist(), abs=1e-12, rel=0)  # a thousand roundings
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_goes_on_bit_for_bit(optimizer):
+    model = zoo.model("exponential-decay", torch.float64)
+    options = dict(learn_rate=0.01, optimizer=optimizer, backend="fused")
+    whole = descend(model.loss, model.params, model.data, steps=30, **options)
+    first = descend(model.loss, model.params, model.data, steps=13, **options)
+    rest = descend(model.loss, first.params, model.data, steps=17, state=first.state, **options)
+    assert torch.equal(rest.params, whole.params)
+    assert torch.equal(torch.cat([first.loss, rest.loss]), whole.loss)
+
+
+KEPT = []
+COUNT = itertools.count(1)
+REFUSED = {
+    "a branch": (lambda w, x: w * w if w > 0 else w, "test_descend.py"),
+    "item": (lambda w, x: w * w.item(), "_local_scalar_dense"),
+    "random": (lambda w, x: w * torch.rand(3, dtype=torch.float64).sum(), "draws random numbers"),
+    "a write": (lambda w, x: (w * x.add_(1)).sum(), "writes to a tensor from outside"),
+    "a leak": (lambda w, x: (KEPT.append(w * x), (w * x).sum())[1], "keeps a tensor"),
+    "a counter": (lambda w, x: w * w * next(COUNT), "does something else when it is called again"),
+    "numpy's random": (lambda w, x: w * w * np.random.default_rng().random(), "does something else"),
+    "two dtypes": (lambda w, x: (w * x.float()).sum(), "torch.float32"),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_cannot_be_fused_is_told(name):
+    loss, message = REFUSED[name]
+    with pytest.raises(UnsupportedOperationError, match=re.escape(message)) as refusal:
+        descend(loss, W, (X.clone(),), learn_rate=0.01, steps=2, backend="fused")
+    assert "ay out" in str(refusal.value)
+    KEPT.clear()
+
+
+def test_divergence_ends_with_the_params_of_that_loss():
+    def loss(w):
+        return (w**2).sum()
+
+    with pytest.warns(DivergenceWarning, match="diverged at step"):
+        run = descend(loss, torch.tensor([1.0]), learn_rate=1e6, steps=100, backend="fused")
+    assert run.diverged_at == run.steps == len(run.loss)
+    assert not torch.isfinite(loss(run.params))
+
+
+@pytest.mark.parametrize(("every", "rows"), [(1, 10), (3, 4), (100, 1), (None, 0)])
+def test_the_trace_keeps_what_was_asked_for(every, rows):
+    run = descend(lambda w, x: ((w - x) ** 2).mean(), W, (X,), learn_rate=0.1, steps=10, trace_every=every)
+    assert run.loss.shape == (rows,)
+    assert run.backend == "fused"
+
+
+def test_no_steps():
+    run = descend(lambda w, x: ((w - x) ** 2).mean(), W, (X,), learn_rate=0.1, steps=0)
+    assert (run.steps, float(run.params), len(run.loss)) == (0, 0.7, 0)
+
+
+def test_scan_is_the_loop():
+    start = (torch.tensor(0.0), torch.tensor(1.0))
+    _, numbers = scan(lambda c: ((c[1], c[0] + c[1]), c[0]), start, (), 10, backend="fused")
+    assert numbers.tolist() == [0, 1, 1, 2, 3, 5, 8, 13, 21, 34]
