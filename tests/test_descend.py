@@ -99,3 +99,34 @@ def test_scan_is_the_loop():
     start = (torch.tensor(0.0), torch.tensor(1.0))
     _, numbers = scan(lambda c: ((c[1], c[0] + c[1]), c[0]), start, (), 10, backend="fused")
     assert numbers.tolist() == [0, 1, 1, 2, 3, 5, 8, 13, 21, 34]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_the_largest_is_found_again(seed):
+    """The gradient of amax compares with it; rounded differently in another loop, nothing would be equal to it."""
+
+    def numbers(rows, columns, start):
+        count = torch.arange(rows * columns, dtype=torch.float64)
+        return (1.5 * torch.sin(count * 1.7 + (start + seed) * 0.61)).reshape(rows, columns)
+
+    def loss(params):
+        mixed = params[1] @ params[0].flip(1) / 3**0.5
+        return (mixed + 0.01 * numbers(1, 3, 33)).amax() + (mixed.flip(-1) * numbers(1, 3, 43)).mean()
+
+    params = [numbers(3, 3, 1), numbers(1, 3, 2)]
+    fused, eager = (descend(loss, params, learn_rate=0.1, steps=20, backend=backend) for backend in ("fused", "eager"))
+    assert fused.diverged_at is None
+    assert fused.loss.tolist() == pytest.approx(eager.loss.tolist(), rel=1e-12)
+
+
+def test_nan_is_found_as_the_largest():
+    """Its place must be one that exists: what lies there is read."""
+    x = torch.tensor([[1.0, float("nan"), 2.0], [3.0, 1.0, 2.0]], dtype=torch.float64)
+
+    def step(c, x):
+        values, places = (c * x).max(1)
+        return c, (values, places.to(c.dtype))
+
+    fused, eager = (scan(step, torch.ones((), dtype=torch.float64), x, 1, backend=b)[1] for b in ("fused", "eager"))
+    for got, want in zip(fused, eager, strict=True):
+        assert torch.equal(got.nan_to_num(-1), want.nan_to_num(-1))

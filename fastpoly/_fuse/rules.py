@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .expressions import Axis, Expr, Index, Places, call, compare, where
+from .expressions import Expr, Index, Places, call, compare, where
 from .graph import Node
 
 
