@@ -5,6 +5,7 @@
     pointwise.py    the table from elementwise operation to expression
     rules.py        the table for the rest: sums, products of matrices, views
     schedule.py     which sums need which loops over which axes, and which values must be kept in memory between them
+    recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
     page.py         a page of Python: lines, names, expressions as text
     nests.py        a loop nest on such a page

@@ -83,7 +83,7 @@ def _rolled(a: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
     for shift, dim in zip(shifts, dims, strict=True):
         size = a.shape[dim]
         start = -shift % max(size, 1)
-        a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim) if start else a
+        a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim)
     return a
 
 

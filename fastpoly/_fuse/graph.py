@@ -29,7 +29,7 @@ class Where:
         return f"{of}{Path(self.file).name}:{self.line}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One operation of the graph, or an input, or a constant.
 
@@ -59,6 +59,9 @@ class Node:
     is_own: bool = False
     view_of: tuple[Node, tuple[int | None, ...]] | None = None
     position: int = -1
+
+    def __repr__(self) -> str:
+        return f"Node({self.op}, {self.shape})"
 
     @property
     def is_constant(self) -> bool:

@@ -27,6 +27,8 @@ from typing import Any
 
 from fastpoly_kernels.stamp import package_stamp
 
+from .recursion import room_for
+
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
 threads run takes three more: the addresses of `room`, where they tell each other their sums, and of `counter`, an int64
@@ -160,14 +162,15 @@ def _from_numba(key: str, text: str, dtype: str, lanes: int, threads: int) -> Ke
     signature = types.int64(number, number, number, number, types.int64, types.int64, types.int64, *shared)
     # `contract` lets a product and a sum become one fused instruction, with one rounding less; nothing else is allowed:
     # sums are reordered by the text itself, and NaN means what it says.
-    dispatcher = numba.njit(
-        signature,
-        error_model="numpy",
-        fastmath={"contract"},
-        no_cpython_wrapper=True,
-        no_cfunc_wrapper=True,
-        _nrt=False,
-    )(function)
+    with room_for(text.count("\n")):  # numba follows a variable back through the loops before
+        dispatcher = numba.njit(
+            signature,
+            error_model="numpy",
+            fastmath={"contract"},
+            no_cpython_wrapper=True,
+            no_cfunc_wrapper=True,
+            _nrt=False,
+        )(function)
     result = dispatcher.overloads[dispatcher.signatures[0]]
     library, symbol = result.library, result.fndesc.llvm_func_name
     library._ensure_finalized()

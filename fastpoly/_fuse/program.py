@@ -21,6 +21,7 @@ from .expressions import Memory
 from .graph import Graph, Node
 from .layout import Layout
 from .machine import Kernel, compiled
+from .recursion import room_for
 from .schedule import Schedule, constants
 from .trace import trace
 from .write import write
@@ -169,7 +170,8 @@ def traced(
             _programs.move_to_end(key)
     if written is None:
         _refuse_unsteady(graph, known, _graph(function, inputs, names))
-        written = _written(graph, known, key[1], stop_at)
+        with room_for(len(graph.nodes)):
+            written = _written(graph, known, key[1], stop_at)
         with _lock:
             _programs[key] = written
             while len(_programs) > REMEMBERED:
@@ -217,6 +219,8 @@ _lock = threading.Lock()
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None) -> Written:
     schedule = Schedule(graph, _lanes(dtype))
+    if schedule.wants_two_registers:
+        schedule = Schedule(graph, 2 * schedule.lanes)
     threads = min(processors(), int(schedule.cycles / CYCLES), MOST_THREADS) if schedule.can_be_shared else 1
     text, layout = write(schedule, dtype, stop_at, max(threads, 1))
     position = {node: i for i, node in enumerate(known)}
