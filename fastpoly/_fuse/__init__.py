@@ -4,6 +4,7 @@
     expressions.py  numbers as expressions: constants folded, common parts shared
     pointwise.py    the table from elementwise operation to expression
     rules.py        the table for the rest: sums, products of matrices, views
+    survey.py       which axis the registers run along, which are short, what must be kept
     schedule.py     which sums need which loops over which axes, and which values must be kept in memory between them
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory

@@ -22,7 +22,8 @@ from .graph import Graph, Node
 from .layout import Layout
 from .machine import Kernel, compiled
 from .recursion import room_for
-from .schedule import Schedule, constants
+from .schedule import Schedule
+from .survey import constants
 from .trace import trace
 from .write import write
 

@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,17 +27,7 @@ from .arguments import leaves as flattened
 from .expressions import CHEAP, FUNCTIONS, SIMD, Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .rules import COMBINE, NeedsMemory, Sum, broadcast
-
-UNROLLED = (16, 8, 4, 3, 2, 1)
-"""Axes up to one of these lengths are unrolled: the longest with which the step stays below MOST_OPERATIONS, and its
-sums over samples below MOST_SUMS."""
-
-MOST_OPERATIONS = 1200
-"""Numba takes about a millisecond for each."""
-
-MOST_SUMS = 40
-"""Of unrolled axes, in variables: twice as many as registers, and every turn of the loop moves most of them to memory
-and back. The network 1-16-1, which has 50, takes 1.13 of its time with a loop over the 16 instead."""
+from .survey import compared_with_extremes, samples_of, unrolled_up_to
 
 MANY_TIMES = 8
 """What a nest would compute so many times over is kept: a load then costs less."""
@@ -46,8 +35,6 @@ MANY_TIMES = 8
 MANY_OPERATIONS = 12
 """What takes more than so many operations is kept rather than computed again; an elementary function counts 20."""
 
-
-COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
 LONG_TURN = 90
 """Operations on a register of samples, an elementary function counted as 25, for which two are taken. Measured at
@@ -142,8 +129,8 @@ class Schedule:
     def __init__(self, graph: Graph, lanes: int) -> None:
         self.graph = graph
         self.lanes = lanes
-        self.samples = _samples(graph)
-        self.unrolled = _unrolled(graph, self.samples)
+        self.samples = samples_of(graph)
+        self.unrolled = unrolled_up_to(graph, self.samples)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
         for _ in range(60):
             self._begin()
@@ -626,73 +613,3 @@ def _lanes_dimension(places: Places) -> int | None:
         if any(axis.name == "i" for axis in place.axes):
             return d
     return None
-
-
-def _samples(graph: Graph) -> int:
-    """The size of the axis that registers run along: the one that most of the data has."""
-    sizes: dict[int, int] = {}
-    tensors = [node.shape for node in constants(graph) if node.baked is None] or [node.shape for node in graph.inputs]
-    for shape in tensors:
-        for size in set(shape):
-            sizes[size] = sizes.get(size, 0) + math.prod(shape)
-    return max(sizes, key=lambda size: (sizes[size], size), default=1)
-
-
-def constants(graph: Graph) -> list[Node]:
-    """The constants of a graph, in the order of their use."""
-    found: dict[Node, None] = {}
-    for part in flattened(*(node.args for node in graph.nodes), graph.outputs):
-        if isinstance(part, Node) and part.is_constant:
-            if part.view_of is not None:
-                found[part.view_of[0]] = None
-            found[part] = None
-    return list(found)
-
-
-def compared_with_extremes(graph: Graph) -> list[Node]:
-    """What is compared with its own largest or smallest element, as the gradient of amax does to find that again.
-
-    It must be kept: computed anew in another loop it may be rounded differently, and then it equals nothing.
-    """
-    found: dict[Node, None] = {}
-    for node in graph.nodes:
-        if node.op in COMPARISONS:
-            one, other = (_unmoved(argument) for argument in node.args)
-            for extreme, whole in ((one, other), (other, one)):
-                if isinstance(extreme, Node) and extreme.op in rules.EXTREMES and _unmoved(extreme.args[0]) is whole:
-                    found[whole] = None
-    return [node for node in found if node.op not in ("input", "constant")]
-
-
-def _unmoved(value: Any) -> Any:
-    """The node whose elements a view has."""
-    while isinstance(value, Node) and value.op in rules.VIEWS:
-        value = value.args[0]
-    return value
-
-
-def _unrolled(graph: Graph, samples: int) -> int:
-    """The longest axis to unroll."""
-    for limit in UNROLLED:
-        operations = sum(_operations(node, limit) for node in graph.nodes)
-        sums = sum(_sums(node, limit, samples) for node in graph.nodes)
-        if samples > max(limit, 4) and operations <= MOST_OPERATIONS and sums <= MOST_SUMS:
-            return limit
-    return UNROLLED[-1] if samples > 4 else samples
-
-
-def _operations(node: Node, limit: int) -> int:
-    """How many statements a node becomes when axes up to `limit` are unrolled."""
-    count = math.prod(size for size in node.shape if size <= limit)
-    if node.op in ("mm", "mv", "dot", "bmm") and node.args[0].shape[-1] <= limit:
-        count *= node.args[0].shape[-1]
-    return count
-
-
-def _sums(node: Node, limit: int, samples: int) -> int:
-    """How many sums over the samples a node becomes when axes up to `limit` are unrolled."""
-    if node.op in ("mm", "mv", "dot", "bmm"):
-        is_one = node.args[0].shape[-1] == samples
-    else:
-        is_one = node.op in ("sum", "mean") and samples in node.args[0].shape and samples not in node.shape
-    return math.prod(size for size in node.shape if size <= limit) if is_one else 0
