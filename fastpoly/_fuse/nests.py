@@ -24,6 +24,10 @@ AT_A_TIME = 4
 MOST_SUMS = 16
 """How many sums a loop may have in registers then."""
 
+MOST_VARIABLES = 64
+"""Sums of one nest, or numbers carried from step to step, beyond which they live in memory: registers have spilled long
+before, and numba follows every variable that changes through every statement, which takes minutes for some hundreds."""
+
 BLOCK = 16_384
 """Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""
 
@@ -35,7 +39,9 @@ def write_nest(page: Page, nest: Nest, threads: int) -> None:
     """Write a nest; of `threads` each takes the samples from `first` to `last`."""
     roots, jammed = _jammed(page, nest)
     page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
-    page.vector = nest.loops.lanes is not None and all(_in_registers(page, root, nest.loops.lanes) for root in roots)
+    lanes = nest.loops.lanes
+    if lanes is not None and _is_read_whole(page, roots, lanes):
+        page.vector = all(_is_written_whole(page, root, lanes) for root in roots)
     page.hoist(root.value for root in roots)
     body = _Body(page, nest.loops, roots, jammed, threads)
     body.level(0)
@@ -93,13 +99,18 @@ def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
     return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, root.offset, part_of=root)
 
 
-def _in_registers(page: Page, root: Root, lanes: Axis) -> bool:
-    """Can whole registers be read and written along the lanes axis?"""
-    for expr in page.unnamed([root.value]):
+def _is_read_whole(page: Page, roots: list[Root], lanes: Axis) -> bool:
+    """Can whole registers be read along the lanes axis?"""
+    for expr in page.unnamed(root.value for root in roots):
         if expr.op in ("position", "lookup") and lanes in expr.axes:
             return False
         if expr.op == "load" and expr.args[1].factor(lanes) not in (0, 1):
             return False
+    return True
+
+
+def _is_written_whole(page: Page, root: Root, lanes: Axis) -> bool:
+    """Can whole registers be written along the lanes axis, or summed?"""
     if isinstance(root, Store):
         memory = root.memory
         whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % page.schedule.lanes == 0
@@ -118,9 +129,18 @@ class _Body:
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
         self.jammed = jammed
         self.is_shared = threads > 1 and self.lanes is not None and self.lanes.size == page.schedule.samples
+        self.slots = self._slots()
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
         self.named = self._named()
+
+    def _slots(self) -> dict[Accumulate, int]:
+        """Where in memory sums are taken, register by register, if there are too many for variables."""
+        sums = [root for root in self.sums if self.lanes in root.reduced] if self.page.vector else []
+        in_blocks = self.lanes is not None and self.lanes.size > BLOCK
+        if len(sums) <= MOST_VARIABLES or in_blocks or self.jammed is not None:
+            return {}
+        return {root: self.page.spare(self.page.schedule.lanes) for root in sums}
 
     def _named(self) -> set[Expr]:
         """What gets a name: what is used twice, or from a deeper loop, or would make a long line."""
@@ -242,15 +262,26 @@ class _Body:
             if isinstance(root, Store):
                 self._write(root.memory, root.offset, self.page.text(value), value, root.node)
                 continue
-            new = self._added(root, value)
+            before = self._sum(root)
+            new = self._added(root.kind, before, value)
             if mask and self.lanes in root.reduced:
-                new = f"{self.page.use('where')}({mask}, {new}, {root.name})"
-            self.page.line(f"{root.name} = {new}", root.node)
+                new = f"{self.page.use('where')}({mask}, {new}, {before})"
+            self._set_sum(root, new, root.node)
 
-    def _added(self, root: Accumulate, value: Expr) -> str:
-        if root.kind == "add" and value.op == "mul" and value.args[0].number == -1 and value not in self.page.names:
-            return f"{root.name} - {self.page.text(value.args[1], STRENGTH['mul'])}"
-        return combined(self.page, root.kind, root.name, self.page.text(value, STRENGTH["mul"]))
+    def _sum(self, root: Accumulate) -> str:
+        """A sum as it stands."""
+        slot = self.slots.get(root)
+        return root.name if slot is None else f"{self.page.use('load')}(scratch, {slot})"
+
+    def _set_sum(self, root: Accumulate, text: str, about: Node | None = None) -> None:
+        slot = self.slots.get(root)
+        line = f"{root.name} = {text}" if slot is None else f"{self.page.use('store')}(scratch, {slot}, {text})"
+        self.page.line(line, about)
+
+    def _added(self, kind: str, before: str, value: Expr) -> str:
+        if kind == "add" and value.op == "mul" and value.args[0].number == -1 and value not in self.page.names:
+            return f"{before} - {self.page.text(value.args[1], STRENGTH['mul'])}"
+        return combined(self.page, kind, before, self.page.text(value, STRENGTH["mul"]))
 
     def _write(self, memory: Memory, offset: Index, text: str, value: Expr | None, node: Node) -> None:
         """Write to memory; `value` is what the text stands for, None if that is a register."""
@@ -271,7 +302,7 @@ class _Body:
             # lane by lane if it runs over the lanes, or within one turn of their loop
             inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
             if page.vector and (self.lanes in root.reduced or inside):
-                page.line(f"{root.name} = {page.use('splat')}({neutral}, data)")
+                self._set_sum(root, f"{page.use('splat')}({neutral}, data)")
             else:
                 page.line(f"{root.name} = {page.literal()}({neutral})")
 
@@ -285,7 +316,7 @@ class _Body:
                 continue
             text = root.name
             if page.vector and self.lanes in root.reduced:
-                text = f"{page.use(LANES[root.kind])}({root.name})"
+                text = f"{page.use(LANES[root.kind])}({self._sum(root)})"
             if root.memory is not None and root.offset is not None:
                 self._write(root.memory, root.offset, text, None, root.node)
             elif text != root.name:

@@ -37,10 +37,12 @@ class Page:
         names: the names of expressions.
         vector: do the expressions stand for whole registers along the axis i?
         kept_here: the values that the nest at hand stores; they are at hand in it.
+        scratch: how many elements of scratch are taken.
     """
 
-    def __init__(self, schedule: Schedule, dtype: str) -> None:
+    def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
         self.schedule = schedule
+        self.scratch = scratch
         self.dtype = dtype
         self.lines: list[str] = []
         self.before: list[str] = []
@@ -70,6 +72,11 @@ class Page:
         """A name that must be imported."""
         self._used.add(name)
         return name
+
+    def spare(self, count: int) -> int:
+        """Where so many elements of scratch lie that nobody else has."""
+        start, self.scratch = self.scratch, self.scratch + count
+        return start
 
     def imports(self) -> list[str]:
         """The lines that import what was used."""

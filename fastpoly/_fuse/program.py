@@ -33,6 +33,9 @@ REGISTER_BYTES = 64
 CYCLES = 12_000
 """What a thread must have to do in a step: some microseconds, beside the tenth of one that a meeting takes."""
 
+CYCLES_A_SUM = 100
+"""And what it must have to do beside for each sum that they tell each other."""
+
 MOST_THREADS = 16
 """All of them meet several times a step."""
 
@@ -222,7 +225,10 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None) -
     schedule = Schedule(graph, _lanes(dtype))
     if schedule.wants_two_registers:
         schedule = Schedule(graph, 2 * schedule.lanes)
-    threads = min(processors(), int(schedule.cycles / CYCLES), MOST_THREADS) if schedule.can_be_shared else 1
+    threads = 1
+    if schedule.can_be_shared:
+        shared = sum(map(len, schedule.shared_sums()))
+        threads = min(processors(), int(schedule.cycles / (CYCLES + CYCLES_A_SUM * shared)), MOST_THREADS)
     text, layout = write(schedule, dtype, stop_at, max(threads, 1))
     position = {node: i for i, node in enumerate(known)}
     return Written(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from .expressions import Expr, Memory
 from .layout import Layout, lay_out
-from .nests import combined, write_nest
+from .nests import MOST_VARIABLES, combined, write_nest
 from .page import WIDE, Page
 from .schedule import Accumulate, Schedule
 
@@ -14,7 +15,7 @@ DOC = '''    """Take `steps` steps in {dtype}, which numba compiles to one loop 
 
     carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
     out: a row of results after `wait` steps and then after every `every` steps.
-    Axes with a loop: i, along which whole registers of {lanes} are read, and j and k. All others are written out.
+    Axes with a loop: i, along which {lanes} elements are taken at a time, and j and k. All others are written out.
     """'''
 
 
@@ -27,8 +28,17 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
         threads: how many share the samples.
     """
     layout = lay_out(schedule, threads)
-    page = Page(schedule, dtype)
+    page = Page(schedule, dtype, layout.scratch)
     page.indent = 2
+    variables = {
+        name: f"carry[{start + at}]"
+        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
+        if memory is None
+        for at, name in enumerate(schedule.variables[node].values())
+    }
+    if len(variables) > MOST_VARIABLES:
+        for name, place in variables.items():
+            page.line(f"{name} = {place}")
     if threads > 1:
         # two rooms in turn: a thread that is a step ahead must not overwrite what another still reads
         page.line(f"side = (step & 1) * {threads * layout.room}")
@@ -40,16 +50,12 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
             write_nest(page, nest, threads)
         if threads > 1:
             room = _exchange(page, schedule.shared(together), room, layout)
-    _write_end(page, layout, stop_at)
+    _write_end(page, layout, stop_at, variables)
     step, page.lines, page.indent = page.lines, [], 1
 
-    variables = [
-        (name, f"carry[{start + at}]")
-        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
-        if memory is None
-        for at, name in enumerate(schedule.variables[node].values())
-    ]
-    for name, place in variables:
+    if len(variables) > MOST_VARIABLES:
+        variables = {}
+    for name, place in variables.items():
         page.line(f"{name} = {place}")
     for line in page.before:
         page.line(line)
@@ -61,14 +67,14 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     page.line("row = taken = 0")
     page.line("for step in range(steps):")
     page.lines += step
-    for name, place in variables:
+    for name, place in variables.items():
         page.line(f"{place} = {name}")
     page.line("return taken")
 
     shared = ", room, counter, thread" if threads > 1 else ""
     head = f"def kernel(carry, data, scratch, out, steps, every, wait{shared}):"
     lines = [*page.imports(), "", "", head, DOC.format(dtype=dtype, lanes=schedule.lanes), *page.lines]
-    return "\n".join(lines) + "\n", layout
+    return "\n".join(lines) + "\n", replace(layout, scratch=page.scratch)
 
 
 def _exchange(page: Page, sums: list[Accumulate], start: int, layout: Layout) -> int:
@@ -105,8 +111,11 @@ def _exchange(page: Page, sums: list[Accumulate], start: int, layout: Layout) ->
     return start
 
 
-def _write_end(page: Page, layout: Layout, stop_at: int | None) -> None:
-    """What comes after the nests: the test for divergence, the results, and the successors."""
+def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[str, str]) -> None:
+    """What comes after the nests: the test for divergence, the results, and the successors.
+
+    `variables` are what steps carry in variables, each with its place in `carry`.
+    """
     schedule = page.schedule
     results, successors = schedule.results, schedule.successors
     page.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
@@ -143,7 +152,7 @@ def _write_end(page: Page, layout: Layout, stop_at: int | None) -> None:
         for name, text, expr in zip(following, new, _changing(page, old), strict=True):
             page.line(f"{name} = {text}", expr)
         for name, then in zip(old, following, strict=True):
-            page.line(f"{name} = {then}")
+            page.line(f"{name if len(variables) <= MOST_VARIABLES else variables[name]} = {then}")
     for value, (memory, start) in zip(successors, layout.carried, strict=True):
         if isinstance(value, Memory) and memory is not None:
             _copy(page, "carry", str(start), f"scratch[{value.start} + i]", value.size)
