@@ -754,6 +754,7 @@ VIEWS = {
         "roll": lambda t: t.roll(1, 0) * t,
         "roll back": lambda t: t.roll(-2, -1).exp(),
         "roll flat": lambda t: t.roll(3),
+        "roll by nothing": lambda t: t.roll(0, 0) * t,
         "roll both": lambda t: t.roll((1, -2), (0, -1)) * t,
         "rot90": lambda t: t.rot90(),
         "tril": lambda t: t.tril(),

@@ -253,14 +253,16 @@ class Tracer(TorchDispatchMode):
         if elementary in self.elementwise:
             with self:
                 return getattr(aten, elementary)(*args, **kwargs)
-        if name in OURS:
-            with self:
-                return OURS[name](*in_order(func._schema, args, kwargs))
         rule = decompositions().get(func)
         with self:
-            result = rule(*args, **kwargs) if rule is not None else func.decompose(*args, **kwargs)
+            if name in OURS:
+                result = OURS[name](*in_order(func._schema, args, kwargs))
+            else:
+                result = rule(*args, **kwargs) if rule is not None else func.decompose(*args, **kwargs)
         if result is NotImplemented:
             raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
+        if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
+            return self._traced(result.node, result)  # autograd wants a tensor that is not what it gave
         return result
 
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
