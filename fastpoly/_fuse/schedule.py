@@ -37,9 +37,9 @@ MANY_OPERATIONS = 12
 
 
 LONG_TURN = 90
-"""Operations on a register of samples, an elementary function counted as 25, for which two are taken. Measured at
-n = 100 with AVX2: two take 0.7 to 0.9 of the time of one for the zoo's models of 100 to 2,000 operations, 0.95 to
-1.05 for those of 40 to 100, and up to 1.6 for those of 25 to 40."""
+"""Operations on a register of samples, an elementary function counted as 25, for which two are taken. Tried at n = 100
+with AVX2: two took 0.75 to 1.05 of the time of one for the zoo's models of 100 to 2,000 operations, 0.85 to 1.1 for
+those of 40 to 100, and up to 1.6 for those of 25 to 40."""
 
 FEW_SUMS = 12
 """With 50 sums two registers take 1.1 of the time of one."""
