@@ -11,7 +11,7 @@ DTYPES = (torch.float64, torch.float32)
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-4}
 """After 1,000 steps, of each loss, and of the largest entry of each parameter: what was promised. Both loops round
-in every step, in different orders; descent carries that along and never blows it up here, so that at most 2e-14 and 3e-6 are
+in every step, in different orders; descent carries that along and never blows it up here, so that 2e-14 and 3e-6 are
 measured. A factor that is missing anywhere is beyond both bounds after a few steps."""
 
 FEW = {torch.float64: 1e-12, torch.float32: 1e-5}
