@@ -7,7 +7,7 @@ import torch
 import zoo
 
 from fastpoly import DivergenceWarning, descend
-from fastpoly._fuse import program
+from fastpoly._fuse import program, traced
 
 ROUNDINGS = 1e-11
 """Sums of up to 10**7 numbers in another order; a register left out or taken twice would be 1e-7."""
@@ -17,7 +17,7 @@ ROUNDINGS = 1e-11
 def threads(request, monkeypatch):
     """As if the machine had so many processors: no kernel for another number may be found in memory."""
     monkeypatch.setattr(program, "processors", lambda: request.param)
-    monkeypatch.setattr(program, "_programs", type(program._programs)())
+    monkeypatch.setattr(traced, "_known", type(traced._known)())
     program._pool.cache_clear()
     yield request.param
     program._pool.cache_clear()

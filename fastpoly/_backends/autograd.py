@@ -12,7 +12,8 @@ import torch
 
 from .. import reference
 from .._arrays import Array
-from .._fuse.program import Written, traced
+from .._fuse.program import bound, write_for_cpu
+from .._fuse.traced import Written, traced
 from .._loops import begin
 from .._monitor import Monitor
 from .._portions import run_in_portions
@@ -31,7 +32,7 @@ def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
     data = _data(problem)
     samples = len(data[1])
     written, order = _written(samples, problem.degree, data[0].dtype)
-    program = written.bound([data[position] for position in order])
+    program = bound(written, [data[position] for position in order])
     run = program.start([_column(problem.initial_weights, data[0])])
 
     def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
@@ -84,6 +85,6 @@ def _written(samples: int, degree: int, dtype: torch.dtype) -> tuple[Written, tu
         torch.empty((), dtype=dtype),
     )
     names = dict(zip(map(id, data), ("powers", "y", "learn_rate"), strict=True))
-    written, constants = traced(_step(*data), [torch.zeros(degree + 1, 1, dtype=dtype)], names, stop_at=0)
+    written, constants = traced(_step(*data), [torch.zeros(degree + 1, 1, dtype=dtype)], names, 0, write_for_cpu)
     addresses = [tensor.data_ptr() for tensor in data]
     return written, tuple(addresses.index(constant.data_ptr()) for constant in constants)

@@ -8,6 +8,7 @@
     schedule.py     which sums need which loops over which axes, and which values must be kept in memory between them
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
+    traced.py       a traced step as the text of a kernel, for whatever machine writes it; texts are remembered
     page.py         a page of Python: lines, names, expressions as text
     nests.py        a loop nest on such a page
     write.py        the whole function, the loop over the steps on the outside
