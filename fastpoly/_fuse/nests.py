@@ -37,13 +37,13 @@ LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "sma
 
 def write_nest(page: Page, nest: Nest, threads: int) -> None:
     """Write a nest; of `threads` each takes the samples from `first` to `last`."""
-    roots, jammed = _jammed(page, nest)
+    roots, axis = jammed(page, nest)
     page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
     lanes = nest.loops.lanes
     if lanes is not None and _is_read_whole(page, roots, lanes):
         page.vector = all(_is_written_whole(page, root, lanes) for root in roots)
     page.hoist(root.value for root in roots)
-    body = _Body(page, nest.loops, roots, jammed, threads)
+    body = _Body(page, nest.loops, roots, axis, threads)
     body.level(0)
     for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
         page.names.pop(expr, None)
@@ -67,7 +67,7 @@ def moved(expr: Expr, axis: Axis, by: int) -> Expr:
     return Expr(expr.op, *args, is_bool=expr.is_bool)
 
 
-def _jammed(page: Page, nest: Nest) -> tuple[list[Root], Axis | None]:
+def jammed(page: Page, nest: Nest) -> tuple[list[Root], Axis | None]:
     """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop."""
     outer, inner = nest.loops.outer, nest.loops.inner
     sums = [root for root in nest.roots if isinstance(root, Accumulate) and root.value.cost <= JAMMED]

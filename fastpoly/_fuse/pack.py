@@ -42,4 +42,4 @@ def _sorting(order: Sequence[int]) -> list[int]:
 
 
 def _permuted(values: Any, order: Sequence[int]) -> Any:
-    return values.permute(*order) if isinstance(values, torch.Tensor) else values.transpose(order)
+    return values.permute(tuple(order)) if isinstance(values, torch.Tensor) else values.transpose(order)

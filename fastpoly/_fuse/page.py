@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from .expressions import FUNCTIONS, SIMD, Expr
+from .expressions import FUNCTIONS, SIMD, Expr, Index
 from .graph import Node
 from .schedule import Schedule
 
@@ -84,7 +84,7 @@ class Page:
         lines += [f"from numba import {self.dtype}"] if "literal" in self._used else []
         for module, names in (("simd", SIMD), ("vector_math", FUNCTIONS)):
             if self._used & names:
-                lines += _imported(f"fastpoly_kernels.{module}", sorted(self._used & names))
+                lines += imported(f"fastpoly_kernels.{module}", sorted(self._used & names))
         return lines
 
     def _comment(self, about: Expr | Node | None) -> str:
@@ -174,10 +174,9 @@ class Page:
         if expr.op == "load":
             return self._load(expr)
         if expr.op == "lookup":
-            memory, rest, stride, which = expr.args
-            return f"{memory.region}[{rest + memory.start} + {stride} * int({self.text(which)})]"
+            return self._lookup(expr)
         if expr.op == "position":
-            return f"{self.literal()}({expr.args[0]})"
+            return self._position(expr.args[0])
         if expr.op in INFIX:
             return self._infix(expr, strength)
         return self._call(expr)
@@ -221,13 +220,21 @@ class Page:
             text = "math.nan" if math.isnan(value) else "math.inf" if value > 0 else "-math.inf"
         return f"{self.literal()}({text})" if typed and self.dtype == "float32" else text
 
+    def _lookup(self, expr: Expr) -> str:
+        memory, rest, stride, which = expr.args
+        return f"{memory.region}[{rest + memory.start} + {stride} * int({self.text(which)})]"
+
+    def _position(self, index: Index) -> str:
+        return f"{self.literal()}({index})"
+
     def _load(self, expr: Expr) -> str:
         memory, index = expr.args
         place = index + memory.start
         return f"{self.use('load')}({memory.region}, {place})" if self.along(expr) else f"{memory.region}[{place}]"
 
 
-def _imported(module: str, names: list[str]) -> list[str]:
+def imported(module: str, names: list[str]) -> list[str]:
+    """The lines that import these names from a module."""
     line = f"from {module} import {', '.join(names)}"
     if len(line) <= WIDE:
         return [line]

@@ -47,7 +47,7 @@ FEW_SUMS = 12
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
     | {"float32", "float64", "range", "min", "int", "kernel", "first", "last", "met", "side", "mine", "room", "counter"}
-    | {"thread", *SIMD, *FUNCTIONS}
+    | {"thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
 )
 """Names that kernels use."""
 

@@ -149,7 +149,7 @@ def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[
         page.line(together)
     else:  # none may change before all are known
         following = [page.schedule.new_name(f"next_{name}") for name in old]
-        for name, text, expr in zip(following, new, _changing(page, old), strict=True):
+        for name, text, expr in zip(following, new, changing(page, old), strict=True):
             page.line(f"{name} = {text}", expr)
         for name, then in zip(old, following, strict=True):
             page.line(f"{name if len(variables) <= MOST_VARIABLES else variables[name]} = {then}")
@@ -159,7 +159,7 @@ def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[
     page.line("taken += 1")
 
 
-def _changing(page: Page, names: list[str]) -> list[Expr]:
+def changing(page: Page, names: list[str]) -> list[Expr]:
     """The successors of these variables."""
     schedule = page.schedule
     found: dict[str, Expr] = {}

@@ -1,0 +1,274 @@
+"""The text of a loop nest for a GPU.
+
+An axis that fits into one block has no loop at all; a longer one is taken block by block. Sums that end at the same
+place go through the tree of threads together: its latency is what a step waits for, and it is the same for one sum and
+for many.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .expressions import Axis, Expr, Index, Memory
+from .gpu_page import GpuPage, block_of, warps_for
+from .graph import Node
+from .nests import AT_A_TIME, combined, jammed
+from .page import STRENGTH, WIDE
+from .schedule import Accumulate, Loops, Nest, Root, Store
+
+TOGETHER = 16
+"""Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
+
+HELD = 64
+"""Registers that hold data through all steps, of 255; more is read anew in every step, from the cache."""
+
+NEUTRAL = {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}
+
+
+def write_nest(page: GpuPage, nest: Nest) -> bool:
+    """Write a nest. Does it write to memory, so that others must wait for it?"""
+    roots, jammed_axis = jammed(page, nest)
+    lanes = nest.loops.lanes
+    is_block = lanes is not None and lanes.size <= block_of(lanes.size)
+    if lanes is not None and is_block:
+        page.one_block(lanes)
+    values = [root.value for root in roots]
+    page.hoist(values)
+    _hold(page, values)
+    page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
+    body = _Body(page, nest.loops, roots, jammed_axis, is_block)
+    body.level(0)
+    for expr in body.exprs:  # names given inside of loops mean nothing outside of them
+        if body.depth[expr]:
+            page.names.pop(expr, None)
+    page.kept_here = frozenset()
+    return any(root.memory is not None for root in roots)
+
+
+def _hold(page: GpuPage, values: list[Expr]) -> None:
+    """Read data that are a block once, before all steps, as long as there are registers for them."""
+    for expr in page.unnamed(values):
+        if expr.op == "load" and expr.args[0].region == "data" and expr.axes and expr.axes <= set(page.indices):
+            registers = max(registers_of(axis.size, page.schedule.samples, page.dtype) for axis in expr.axes)
+            if page.held + registers <= HELD:
+                page.held += registers
+                page.name(expr, before=True)
+
+
+class _Body:
+    """One nest while it is written."""
+
+    def __init__(
+        self, page: GpuPage, loops: Loops, roots: list[Root], jammed_axis: Axis | None, is_block: bool
+    ) -> None:
+        self.page = page
+        self.lanes = loops.lanes
+        self.is_block = is_block
+        self.order = tuple(axis for axis in loops.order if not (is_block and axis is loops.lanes))
+        self.roots = roots
+        self.sums = [root for root in roots if isinstance(root, Accumulate)]
+        self.jammed = jammed_axis
+        self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
+        self.depth = {expr: self._depth(expr) for expr in self.exprs}
+        self.named = self._named()
+        self.zeros = _Zeros(loops.lanes)
+        self.parts = {root: root.name for root in self.sums}  # what a sum is called while it is one for each element
+
+    def _depth(self, expr: Expr) -> int:
+        """Inside of how many loops it is computed."""
+        return max((self.order.index(axis) + 1 for axis in expr.axes if axis in self.order), default=0)
+
+    def _named(self) -> set[Expr]:
+        """What gets a name: what is used twice, or from a deeper loop, or would make a long line."""
+        users: dict[Expr, int] = {}
+        named: set[Expr] = set()
+        width: dict[Expr, int] = {}
+        for expr in self.exprs:
+            operands = [self.page.resolved(operand) for operand in expr.operands]
+            for operand in operands:
+                users[operand] = users.get(operand, 0) + 1
+                if operand in self.depth and self.depth[operand] < self.depth[expr]:
+                    named.add(operand)
+            width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
+            for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
+                if width[expr] > WIDE:
+                    named.add(widest)
+                    width[expr] -= width[widest] - 10
+        for root in self.roots:
+            value = self.page.resolved(root.value)
+            users[value] = users.get(value, 0) + 1
+            if value in self.depth and (self.depth[value] < len(self.order) or isinstance(root, Store)):
+                named.add(value)
+        return named | {expr for expr in self.exprs if users.get(expr, 0) > 1}
+
+    # -- loops
+
+    def level(self, depth: int) -> None:
+        """Everything inside of the first `depth` loops."""
+        starting = [root for root in self.sums if self._scope(root) == depth < len(self.order)]
+        self._start(starting)
+        if depth == 0:
+            self._statements(0)
+        if depth == len(self.order):
+            self._update()
+        elif self.order[depth] is self.lanes:
+            self._blocks(depth)
+        else:
+            axis = self.order[depth]
+            size = f"0, {axis.size}, {AT_A_TIME}" if axis is self.jammed else str(axis.size)
+            with self.page.block(f"for {axis} in range({size}):"):
+                self._statements(depth + 1)
+                self.level(depth + 1)
+        self._finish(starting)
+
+    def _scope(self, root: Accumulate) -> int:
+        """Inside of how many loops a sum begins and ends; all of them if no loop runs over it."""
+        return next((depth for depth, axis in enumerate(self.order) if axis in root.reduced), len(self.order))
+
+    def _blocks(self, depth: int) -> None:
+        """The lanes axis block by block."""
+        page, axis = self.page, self.order[depth]
+        block = block_of(axis.size)
+        with page.block(f"for block in range(0, {axis.size}, {block}):"):
+            page.line(f"i = block + tl.arange(0, {block})")
+            if axis.size % block:
+                page.line(f"there = i < {axis.size}")
+            page.indices[axis] = "i", "there" if axis.size % block else None
+            self._statements(depth + 1)
+            self.level(depth + 1)
+            del page.indices[axis]
+
+    # -- statements
+
+    def _statements(self, depth: int) -> None:
+        """Everything that has a name and belongs just inside of `depth` loops."""
+        for expr in self.exprs:
+            if expr in self.named and self.depth[expr] == depth:
+                self.page.name(expr)
+
+    def _update(self) -> None:
+        """The innermost statements: write what is stored, add to what is summed, sum what has no loop."""
+        page, at_once = self.page, []
+        for root in self.roots:
+            value = page.resolved(root.value)
+            if isinstance(root, Store):
+                self._write(root.memory, root.offset, page.text(value), root.node)
+            elif self._scope(root) == len(self.order):
+                at_once.append((root, self._of_all(root, self._there(root, value))))
+            else:
+                text = self._there(root, value) if self.lanes in self.order else page.text(value, STRENGTH["mul"])
+                name = self.parts[root]
+                page.line(f"{name} = {combined(page, root.kind, name, text)}", root.node)
+        self._reduce(at_once)
+
+    def _there(self, root: Accumulate, value: Expr) -> str:
+        """What an element adds to a sum over the lanes: nothing where there is no element."""
+        page = self.page
+        mask = page.mask(self.lanes) if self.lanes in root.reduced and self.lanes is not None else None
+        if mask is None or (root.kind == "add" and self.zeros.vanishes(value)):
+            return page.text(value, STRENGTH["mul"])
+        return f"tl.where({mask}, {page.text(value)}, {page.plain(NEUTRAL[root.kind])})"
+
+    def _of_all(self, root: Accumulate, text: str) -> str:
+        """The text, as a block: it may be the same number for all elements."""
+        if self.lanes is None or self.lanes in root.value.axes or self.page.mask(self.lanes):
+            return text
+        return f"{text} + {self.page.number(0.0, block_of(self.lanes.size))}"
+
+    def _start(self, roots: list[Accumulate]) -> None:
+        for root in roots:
+            # one for each element if it runs over the lanes, or within one block of them
+            block = self.lanes is not None and (self.lanes in root.reduced or self._is_inside(root))
+            if self.lanes in root.reduced:
+                self.parts[root] = self.page.schedule.new_name(f"{root.name}_parts")
+            number = self.page.number(NEUTRAL[root.kind], block_of(self.lanes.size) if block and self.lanes else None)
+            self.page.line(f"{self.parts[root]} = {number}")
+
+    def _is_inside(self, root: Accumulate) -> bool:
+        """Is it a sum for each element of a block?"""
+        return self.lanes in root.value.axes or (root.offset is not None and self.lanes in root.offset.axes)
+
+    def _finish(self, roots: list[Accumulate]) -> None:
+        page = self.page
+        for part in roots:
+            if part.part_of is not None:
+                whole = self.parts[part.part_of]
+                page.line(f"{whole} = {combined(page, part.kind, whole, self.parts[part])}")
+        roots = [root for root in roots if root.part_of is None]
+        self._reduce([(root, self.parts[root]) for root in roots if self.lanes in root.reduced])
+        for root in roots:
+            if self.lanes not in root.reduced and root.memory is not None and root.offset is not None:
+                self._write(root.memory, root.offset, root.name, root.node)
+
+    def _reduce(self, sums: list[tuple[Accumulate, str]]) -> None:
+        """Add up over the lanes, several sums at a time."""
+        page = self.page
+        for first in range(0, len(sums), TOGETHER):
+            some = sums[first : first + TOGETHER]
+            names = ", ".join(root.name for root, _ in some)
+            combine = page.combine(tuple(root.kind for root, _ in some))
+            texts = [text for _, text in some]
+            if len(some) == 1:
+                page.line(f"{names} = tl.reduce({texts[0]}, 0, {combine})", some[0][0].node)
+            elif len(names) + sum(map(len, texts)) < WIDE - 20:
+                page.line(f"{names} = tl.reduce(({', '.join(texts)}), 0, {combine})")
+            else:
+                page.line(f"{names} = tl.reduce(")
+                page.line("    (")
+                for root, text in some:
+                    page.line(f"        {text},", root.node)
+                page.line("    ),")
+                page.line("    0,")
+                page.line(f"    {combine},")
+                page.line(")")
+            for root, _ in some:
+                if root.memory is not None and root.offset is not None:
+                    self._write(root.memory, root.offset, root.name, root.node)
+
+    def _write(self, memory: Memory, offset: Index, text: str, node: Node) -> None:
+        place = self.page.place(offset + memory.start)
+        self.page.line(f"tl.store({memory.region} + {place}, {text}{self.page.masked(*offset.axes)})", node)
+
+
+def registers_of(size: int, samples: int, dtype: str) -> int:
+    """Registers of a thread that a block for an axis of so many elements takes."""
+    return -(-block_of(size) // (32 * warps_for(samples))) * (2 if dtype == "float64" else 1)
+
+
+class _Zeros:
+    """What is 0 where the data are 0, as they are where a block has no elements: nothing there needs a mask.
+
+    Each expression is looked at once; they share their parts.
+    """
+
+    def __init__(self, lanes: Axis | None) -> None:
+        self.lanes = lanes
+        self.zero: dict[Expr, bool] = {}
+        self.finite: dict[Expr, bool] = {}
+
+    def vanishes(self, expr: Expr) -> bool:
+        """Is it 0 there?"""
+        if expr not in self.zero:
+            self.zero[expr] = self._vanishes(expr)
+        return self.zero[expr]
+
+    def _vanishes(self, expr: Expr) -> bool:
+        if expr.op == "load":
+            return self.lanes in expr.axes
+        if expr.op == "kept":
+            return self.vanishes(expr.args[0])
+        if expr.op in ("add", "sub"):
+            return self.vanishes(expr.args[0]) and self.vanishes(expr.args[1])
+        if expr.op == "mul":
+            one, other = expr.args
+            return (self.vanishes(one) and self.is_finite(other)) or (self.vanishes(other) and self.is_finite(one))
+        return False
+
+    def is_finite(self, expr: Expr) -> bool:
+        """Is it finite wherever what it is made of is? 0 times infinity is not 0."""
+        if expr not in self.finite:
+            plain = expr.op in ("add", "sub", "mul", "where", "maximum", "minimum", "absolute")
+            self.finite[expr] = expr.op in ("number", "local", "load", "kept") or (
+                plain and all(self.is_finite(operand) for operand in expr.operands if not operand.is_bool)
+            )
+        return self.finite[expr]

@@ -1,0 +1,168 @@
+"""A page of Triton: what `page` writes for numba, written for a GPU.
+
+Along the axis i a whole block of elements is one value, spread over the threads. So nothing needs to lie next to its
+neighbour, and elements beyond the end of the axis are masked where they are read, written or summed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .expressions import Axis, Division, Expr, Index
+from .page import Page, imported
+from .schedule import Schedule
+
+OWN = frozenset({"maximum", "minimum", "sigmoid"})
+"""Functions of `fastpoly_kernels.triton_math`."""
+
+OTHERWISE = {"absolute": "tl.abs", "where": "tl.where", "nearest": "libdevice.rint"}
+"""What Triton calls functions of its own or by another name. All others are libdevice's, by their names."""
+
+LARGEST_BLOCK = 1024
+"""Elements of an axis that are one value; a longer axis has a loop. With ELEMENTS to a thread, eight warps."""
+
+ELEMENTS = 4
+"""For each thread, in registers: they hide each other's latencies, and leave room for some fifty values. Not measured:
+no GPU was at hand."""
+
+INFINITY = {math.inf: 'float("inf")', -math.inf: 'float("-inf")'}
+
+
+def block_of(size: int) -> int:
+    """The elements of a block for an axis of so many: a power of 2, which Triton's blocks must be."""
+    return min(1 << (size - 1).bit_length(), LARGEST_BLOCK)
+
+
+def warps_for(samples: int) -> int:
+    """How many warps of 32 threads a kernel for so many samples runs in."""
+    return max(1, block_of(samples) // (32 * ELEMENTS))
+
+
+class GpuPage(Page):
+    """See `Page`. `vector` has no meaning here: an expression with the axis i is a block, whatever its strides.
+
+    Attributes:
+        indices: for an axis that is a block: the names of its elements' numbers and of the mask of those that are
+            there, None if all are.
+        combines: the functions that combine two lots of sums (products, ...), by the kinds of those.
+        held: how many registers of each thread hold data through all steps.
+    """
+
+    def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
+        super().__init__(schedule, dtype, scratch)
+        self.type = f"tl.{dtype}"
+        self.indices: dict[Axis, tuple[str, str | None]] = {}
+        self.combines: dict[tuple[str, ...], str] = {}
+        self.held = 0
+
+    def combine(self, kinds: tuple[str, ...]) -> str:
+        """The name of the function that combines two lots of such sums."""
+        return self.combines.setdefault(kinds, f"combine_{len(self.combines) + 1}")
+
+    def imports(self) -> list[str]:
+        """The lines that import what was used."""
+        lines = ["import triton", "import triton.language as tl"]
+        if "libdevice" in self._used:
+            lines.append("from triton.language.extra import libdevice")
+        if self._used & OWN:
+            lines += ["", *imported("fastpoly_kernels.triton_math", sorted(self._used & OWN))]
+        return lines
+
+    def one_block(self, axis: Axis) -> None:
+        """Name the elements of an axis that a block covers, for all steps."""
+        if axis in self.indices:
+            return
+        name, mask = (
+            ("i", None) if axis.size == self.schedule.samples else (self.schedule.new_name(f"i_{axis.size}"), None)
+        )
+        self.before.append(f"{name} = tl.arange(0, {block_of(axis.size)})")
+        if axis.size < block_of(axis.size):
+            mask = name.replace("i", "there", 1)
+            self.before.append(f"{mask} = {name} < {axis.size}")
+        self.indices[axis] = name, mask
+
+    def mask(self, *axes: Axis) -> str | None:
+        """The mask of the elements that are there, if one of these axes is a block that has others."""
+        return next((self.indices[axis][1] for axis in axes if axis in self.indices), None)
+
+    def masked(self, *axes: Axis) -> str:
+        """The same as an argument of tl.store."""
+        mask = self.mask(*axes)
+        return f", mask={mask}" if mask else ""
+
+    def resolved(self, expr: Expr) -> Expr:
+        """A kept value is at hand where it still has a name; elsewhere it is loaded."""
+        while expr.op == "kept":
+            at_hand = expr.args[0] in self.kept_here or expr.args[0] in self.names
+            expr = expr.args[0] if at_hand else expr.args[1]
+        return expr
+
+    # -- text
+
+    def place(self, index: Index) -> str:
+        """An index as text, with the names that its axes have here."""
+        parts = []
+        for part, factor in index.terms:
+            if isinstance(part, Division):
+                text = f"(({self.place(part.index)}) {part.sign} {part.by})"
+            else:
+                text = self.indices[part][0] if part in self.indices else str(part)
+            parts.append(text if factor == 1 else f"{factor} * {text}")
+        if index.constant or not parts:
+            parts.append(str(index.constant))
+        return " + ".join(parts).replace("+ -", "- ")
+
+    def along(self, expr: Expr) -> bool:
+        """A number beside an operator takes the other operand's type: it may always stand as it is."""
+        return True
+
+    def number(self, value: float, block: int | None = None) -> str:
+        """A number with a type, or a block of it."""
+        return f"tl.full([{block or ''}], {self.plain(value)}, {self.type})"
+
+    def plain(self, value: float) -> str:
+        """A number as it is written."""
+        if math.isnan(value):
+            return 'float("nan")'
+        return INFINITY.get(value) or repr(value)
+
+    def _number(self, value: float | bool, typed: bool) -> str:
+        if isinstance(value, bool):
+            return str(value)
+        # Among the arguments of a function Triton makes a float32 of it: what is exact there is none the worse for it.
+        if not typed or self.dtype == "float32" or value == np.float32(value) or math.isnan(value):
+            return self.plain(value)
+        return self.number(value)
+
+    def _call(self, expr: Expr) -> str:
+        operands = [self.text(operand) for operand in expr.args]
+        if expr.op == "not":
+            return f"({operands[0]} == 0)"
+        if expr.op in OWN:
+            return f"{self.use(expr.op)}({', '.join(operands)})"
+        name = OTHERWISE.get(expr.op, f"libdevice.{expr.op}")
+        if name.startswith("libdevice"):
+            self.use("libdevice")  # it takes no plain numbers
+            operands = [
+                self.number(o.args[0]) if o.op == "number" else text
+                for o, text in zip(expr.args, operands, strict=True)
+            ]
+        return f"{name}({', '.join(operands)})"
+
+    def _lookup(self, expr: Expr) -> str:
+        memory, rest, stride, which = expr.args
+        place = f"{self.place(rest + memory.start)} + {stride} * ({self.text(which)}).to(tl.int32)"
+        return self._read(memory.region, place, *expr.axes)
+
+    def _position(self, index: Index) -> str:
+        return f"({self.number(0.0)} + ({self.place(index)}))"
+
+    def _load(self, expr: Expr) -> str:
+        memory, index = expr.args
+        return self._read(memory.region, self.place(index + memory.start), *index.axes)
+
+    def _read(self, region: str, place: str, *axes: Axis) -> str:
+        mask = self.mask(*axes)
+        return f"tl.load({region} + {place}{f', mask={mask}, other=0.0' if mask else ''})"

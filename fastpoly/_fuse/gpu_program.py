@@ -1,0 +1,126 @@
+"""A traced step as a program of a GPU: the constants packed on the device, and one launch for many steps."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .gpu_write import write
+from .graph import Graph
+from .layout import Layout
+from .pack import get, put
+from .recursion import room_for
+from .schedule import Schedule
+from .traced import Written, traced
+
+MOST_ROWS = 2**31
+"""Elements of the results of one launch: the kernel counts them in 32 bits."""
+
+_kernels: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class GpuProgram:
+    """A step, ready to run: one kernel and its data."""
+
+    written: Written
+    kernel: Any
+    data: torch.Tensor
+
+    def start(self, inputs: Sequence[torch.Tensor]) -> GpuRun:
+        """A run from these inputs."""
+        layout = self.written.layout
+        carry, scratch = self.data.new_zeros(layout.carry), self.data.new_empty(layout.scratch)
+        for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
+            put(carry, start, memory, tensor.detach())
+        return GpuRun(self, carry, scratch, torch.zeros(1, dtype=torch.int32, device=carry.device))
+
+
+@dataclass(eq=False)
+class GpuRun:
+    """A program on its way: what it carries from step to step."""
+
+    program: GpuProgram
+    carry: torch.Tensor
+    scratch: torch.Tensor
+    stopped: torch.Tensor
+
+    def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
+        """Take `steps` steps, of which those count that come before a result that is not finite.
+
+        Returns how many those are and, for each result, what comes after `wait` steps and then every `every` steps.
+        """
+        before = self.carry.clone()
+        out = self._launch(steps, every, wait)
+        taken = int(self.stopped)
+        if taken < steps:  # the kernel looks for it beside the work, where it costs nothing, and does not stop
+            self.carry = before
+            out = self._launch(taken, every, wait)
+        return taken, self._results(out)
+
+    def _launch(self, steps: int, every: int, wait: int) -> torch.Tensor:
+        layout, data = self.program.written.layout, self.program.data
+        wait = min(wait, steps)
+        every = min(every, max(steps, 1))  # beyond the last step, one is as good as another
+        rows = -(-(steps - wait) // every)
+        out = data.new_empty((rows, layout.row))
+        self.stopped.fill_(steps)
+        arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
+        self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32)
+        return out
+
+    def carried(self) -> list[torch.Tensor]:
+        """The inputs as they are now."""
+        written = self.program.written
+        places = zip(written.inputs, written.layout.carried, strict=True)
+        return [get(self.carry[None], start, memory, shape)[0].clone() for shape, (memory, start) in places]
+
+    def _results(self, out: torch.Tensor) -> list[torch.Tensor]:
+        written = self.program.written
+        places = zip(written.results, written.dtypes, written.layout.results, strict=True)
+        return [get(out, start, memory, shape).to(dtype) for shape, dtype, (memory, start) in places]
+
+
+def program(
+    function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor],
+    names: dict[int, str],
+    stop_at: int | None = None,
+) -> GpuProgram:
+    """As `fastpoly._fuse.program.program`, for inputs on a GPU. Triton compiles at the first launch."""
+    return bound(*traced(function, inputs, names, stop_at, write_for_gpu), device=inputs[0].device)
+
+
+def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.device) -> GpuProgram:
+    """The program with these constants, in the order in which `traced` returned them."""
+    data = torch.zeros(written.layout.data, dtype=getattr(torch, written.dtype), device=device)
+    for position, memory in written.data:
+        put(data, memory.start, memory, constants[position].detach().to(data))
+    return GpuProgram(written, kernel_of(written.text), data)
+
+
+def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
+    """See `traced.Writer`."""
+    schedule = Schedule(graph, 1)  # its "register" is a block of any size: nothing is padded
+    return schedule, *write(schedule, dtype, stop_at)
+
+
+def kernel_of(text: str) -> Any:
+    """The kernel that a text defines, as a function that Triton compiles when it is launched."""
+    with _lock:
+        if text not in _kernels:
+            name = f"<fastpoly kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
+            # Triton compiles what `inspect` says that the source is
+            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+            namespace: dict[str, Any] = {"__name__": name}
+            with room_for(text.count("\n")):
+                exec(compile(text, name, "exec"), namespace)
+            _kernels[text] = namespace["kernel"]
+        return _kernels[text]

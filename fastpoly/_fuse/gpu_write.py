@@ -1,0 +1,167 @@
+"""From a schedule to the text of a Triton kernel: one program takes all steps, and nothing leaves its multiprocessor."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from collections.abc import Sequence
+
+from .expressions import Memory
+from .gpu_nests import write_nest
+from .gpu_page import GpuPage, block_of, warps_for
+from .layout import Layout, lay_out
+from .nests import MOST_VARIABLES, combined
+from .page import WIDE
+from .schedule import Schedule
+from .write import changing
+
+DOC = '''    """Take `steps` steps in {dtype}, in one program of {warps} warp{plural}.
+
+    carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
+    out: a row of results after `wait` steps and then after every `every` steps.
+    stopped: the first step with a result that is not finite, or `steps`; what comes after it means nothing.
+    """'''
+
+
+def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[str, Layout]:
+    """The kernel of a schedule as text, and where its arguments' elements lie.
+
+    Args:
+        schedule: with one lane: nothing needs to be padded to whole registers.
+        dtype: "float32" or "float64": of everything.
+        stop_at: the result whose first value that is not finite is looked for.
+    """
+    layout = lay_out(schedule, 1)
+    page = GpuPage(schedule, dtype, layout.scratch)
+    page.indent = 2
+    variables = {
+        name: f"carry + {start + at}"
+        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
+        if memory is None
+        for at, name in enumerate(schedule.variables[node].values())
+    }
+    in_memory = len(variables) > MOST_VARIABLES
+    if in_memory:
+        for name, place in variables.items():
+            page.line(f"{name} = tl.load({place})")
+    waits = in_memory
+    for _, nests in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
+        written = [write_nest(page, nest) for nest in nests]
+        if any(written):
+            page.line("tl.debug_barrier()  # until every thread sees what was written")
+            waits = True
+    _write_end(page, layout, stop_at, variables, in_memory)
+    if waits:
+        page.line("tl.debug_barrier()  # before the next step overwrites it")
+    step, page.lines, page.indent = page.lines, [], 1
+
+    if not in_memory:
+        for name, place in variables.items():
+            page.line(f"{name} = tl.load({place})")
+    for line in page.before:
+        page.line(line)
+    page.line("row = 0")
+    if stop_at is not None:
+        page.line("first = steps")
+    page.line("for step in range(steps):")
+    page.lines += step
+    if not in_memory:
+        for name, place in variables.items():
+            page.line(f"tl.store({place}, {name})")
+    if stop_at is not None:
+        page.line("tl.store(stopped, first)")
+
+    warps = warps_for(schedule.samples)
+    layout = replace(layout, threads=32 * warps)
+    combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
+    lines = [
+        *page.imports(),
+        "",
+        "",
+        *combining,
+        '@triton.jit(do_not_specialize=["steps", "every", "wait"])',
+        "def kernel(carry, data, scratch, out, stopped, steps, every, wait):",
+        DOC.format(dtype=dtype, warps=warps, plural="s" if warps > 1 else ""),
+        *page.lines,
+    ]
+    return "\n".join(lines) + "\n", layout
+
+
+def _combining(page: GpuPage, name: str, kinds: Sequence[str]) -> list[str]:
+    """A function that combines two lots of sums (products, ...) of these kinds."""
+    ones, others = ([f"{letter}{n}" for n in range(len(kinds))] for letter in "ab")
+    results = ", ".join(combined(page, *parts) for parts in zip(kinds, ones, others, strict=True))
+    return ["@triton.jit", f"def {name}({', '.join(ones)}, {', '.join(others)}):", f"    return {results}", "", ""]
+
+
+def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: dict[str, str], in_memory: bool) -> None:
+    """What comes after the nests: the look for divergence, the results, and the successors."""
+    schedule = page.schedule
+    results, successors = schedule.results, schedule.successors
+    page.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
+    if stop_at is not None:
+        value = results[stop_at]
+        assert not isinstance(value, Memory)
+        (text,) = map(page.text, value.values())
+        page.line(f"first = tl.where((tl.abs({text}) < float('inf')) | (first < step), first, step)")
+    if results:
+        _write_results(page, layout)
+    old: list[str] = []
+    new: list[str] = []
+    for node, value in zip(schedule.graph.inputs, successors, strict=True):
+        if not isinstance(value, Memory):
+            for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True):
+                text = page.text(expr)
+                if text != name:
+                    old.append(name)
+                    new.append(text)
+    together = f"{', '.join(old)} = {', '.join(new)}"
+    if old and len(together) <= WIDE and not in_memory:
+        page.line(together)
+    else:  # none may change before all are known
+        following = [page.schedule.new_name(f"next_{name}") for name in old]
+        for name, text, expr in zip(following, new, changing(page, old), strict=True):
+            page.line(f"{name} = {text}", expr)
+        if in_memory:
+            page.line("tl.debug_barrier()")
+        for name, then in zip(old, following, strict=True):
+            page.line(f"tl.store({variables[name]}, {then})" if in_memory else f"{name} = {then}")
+    moved = [
+        (value, start)
+        for value, (memory, start) in zip(successors, layout.carried, strict=True)
+        if isinstance(value, Memory) and memory is not None
+    ]
+    for value, start in moved:
+        _copy(page, "carry", str(start), value)
+
+
+def _write_results(page: GpuPage, layout: Layout) -> None:
+    scalars = [
+        (at, expr)
+        for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
+        if not isinstance(value, Memory)
+        for at, expr in enumerate(value.values(), start)
+    ]
+    for at, expr in scalars:
+        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.text(expr)}, mask=wait == 0)")
+    blocks = [
+        (value, start)
+        for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
+        if isinstance(value, Memory)
+    ]
+    if blocks:
+        with page.block("if wait == 0:"):
+            for value, start in blocks:
+                _copy(page, "out", f"row + {start}", value)
+    page.line(f"row = tl.where(wait == 0, row + {layout.row}, row)")
+    page.line("wait = tl.where(wait == 0, every, wait) - 1")
+
+
+def _copy(page: GpuPage, to: str, start: str, memory: Memory) -> None:
+    """Copy what lies in scratch."""
+    block = block_of(memory.size)
+    with page.block(f"for block in range(0, {memory.size}, {block}):"):
+        page.line(f"at = block + tl.arange(0, {block})")
+        mask = f"at < {memory.size}"
+        page.line(f"value = tl.load(scratch + {memory.start} + at, mask={mask}, other=0.0)")
+        page.line(f"tl.store({to} + {start} + at, value, mask={mask})")
