@@ -106,6 +106,14 @@ def missing_cuda() -> str | None:
     return None
 
 
+def missing_triton() -> str | None:
+    """None, or why Triton's kernels cannot run here and what would change that. Imports no triton."""
+    missing = missing_cuda()
+    if missing is None and importlib.util.find_spec("triton") is None:
+        return "triton is not installed; pip install 'fastpoly[torch]' (on Linux)"
+    return missing
+
+
 _ALL = tuple(PRECISIONS)
 _OF_TORCH = ("double", "single")  # torch does not multiply a float64 matrix by float32 weights
 
@@ -151,6 +159,14 @@ _ENTRIES = (
         "autograd",
         train="fused",
         needs=lambda: missing_torch() or missing_compiler(),
+    ),
+    _Entry(
+        "fused-autograd-gpu",
+        "traced from torch's autograd, one kernel of the GPU",
+        _OF_TORCH,
+        "autograd",
+        train="fused_gpu",
+        needs=missing_triton,
     ),
     _Entry(
         "compile",

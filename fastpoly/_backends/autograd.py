@@ -13,7 +13,7 @@ import torch
 from .. import reference
 from .._arrays import Array
 from .._fuse.program import bound, write_for_cpu
-from .._fuse.traced import Written, traced
+from .._fuse.traced import Writer, Written, traced
 from .._loops import begin
 from .._monitor import Monitor
 from .._portions import run_in_portions
@@ -27,11 +27,15 @@ COMPILED_STEP_SECONDS = 1e-5
 """About what a step of torch.compile's takes; it sets the first portion only."""
 
 
+GPU_STEP_SECONDS = 1e-6
+"""About what a step on a GPU takes; it sets the first portion only."""
+
+
 def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """In one kernel; see `fastpoly._fuse`."""
     data = _data(problem)
     samples = len(data[1])
-    written, order = _written(samples, problem.degree, data[0].dtype)
+    written, order = _written(samples, problem.degree, data[0].dtype, write_for_cpu)
     program = bound(written, [data[position] for position in order])
     run = program.start([_column(problem.initial_weights, data[0])])
 
@@ -40,6 +44,25 @@ def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
         return run.carried()[0].numpy().reshape(-1), taken
 
     return run_in_portions(problem, monitor, advance, 1e-9 * (20 + written.cycles))
+
+
+def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """In one kernel of the GPU; see `fastpoly._fuse.gpu_program`."""
+    from .._fuse.gpu_program import bound, write_for_gpu
+
+    data = _data(problem)
+    written, order = _written(len(data[1]), problem.degree, data[0].dtype, write_for_gpu)
+    device = torch.device("cuda", torch.cuda.current_device())
+    run = bound(written, [data[position] for position in order], device).start(
+        [_column(problem.initial_weights, data[0])]
+    )
+
+    def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
+        taken, (mse,) = run.advance(steps, every, wait)
+        trace[: len(mse)] = mse.cpu()
+        return run.carried()[0].cpu().numpy().reshape(-1), taken
+
+    return run_in_portions(problem, monitor, advance, GPU_STEP_SECONDS)
 
 
 def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -77,7 +100,7 @@ def _step(powers: torch.Tensor, y: torch.Tensor, rate: torch.Tensor) -> Step:
 
 
 @lru_cache(maxsize=64)
-def _written(samples: int, degree: int, dtype: torch.dtype) -> tuple[Written, tuple[int, ...]]:
+def _written(samples: int, degree: int, dtype: torch.dtype, write: Writer) -> tuple[Written, tuple[int, ...]]:
     """The kernel for so many samples, and which of `_data` each of its constants is."""
     data = (
         torch.empty(samples, degree + 1, dtype=dtype),
@@ -85,6 +108,6 @@ def _written(samples: int, degree: int, dtype: torch.dtype) -> tuple[Written, tu
         torch.empty((), dtype=dtype),
     )
     names = dict(zip(map(id, data), ("powers", "y", "learn_rate"), strict=True))
-    written, constants = traced(_step(*data), [torch.zeros(degree + 1, 1, dtype=dtype)], names, 0, write_for_cpu)
+    written, constants = traced(_step(*data), [torch.zeros(degree + 1, 1, dtype=dtype)], names, 0, write)
     addresses = [tensor.data_ptr() for tensor in data]
     return written, tuple(addresses.index(constant.data_ptr()) for constant in constants)

@@ -19,8 +19,8 @@ from .schedule import Accumulate, Loops, Nest, Root, Store
 TOGETHER = 16
 """Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
 
-HELD = 64
-"""Registers that hold data through all steps, of 255; more is read anew in every step, from the cache."""
+HELD = 96
+"""Registers of a thread that hold data through all steps, of 255; more is read in every step, from the cache."""
 
 NEUTRAL = {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}
 

@@ -114,7 +114,7 @@ class GpuPage(Page):
             parts.append(str(index.constant))
         return " + ".join(parts).replace("+ -", "- ")
 
-    def along(self, expr: Expr) -> bool:
+    def along(self, expr: Expr) -> bool:  # noqa: ARG002  (of Page)
         """A number beside an operator takes the other operand's type: it may always stand as it is."""
         return True
 

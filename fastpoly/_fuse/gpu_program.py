@@ -19,8 +19,9 @@ from .recursion import room_for
 from .schedule import Schedule
 from .traced import Written, traced
 
-MOST_ROWS = 2**31
-"""Elements of the results of one launch: the kernel counts them in 32 bits."""
+MOST_SUMS = 96
+"""In variables: a thread has 255 registers, and needs one for each sum and for each parameter. All its loads and the
+waiting of threads for each other are saved that way."""
 
 _kernels: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -108,7 +109,7 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
 
 def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
-    schedule = Schedule(graph, 1)  # its "register" is a block of any size: nothing is padded
+    schedule = Schedule(graph, 1, MOST_SUMS)  # its "register" is a block of any size: nothing is padded
     return schedule, *write(schedule, dtype, stop_at)
 
 

@@ -1,10 +1,10 @@
-"""From a schedule to the text of a Triton kernel: one program takes all steps, and nothing leaves its multiprocessor."""
+"""From a schedule to the text of a Triton kernel: one program, on one multiprocessor, takes all the steps."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .expressions import Memory
 from .gpu_nests import write_nest

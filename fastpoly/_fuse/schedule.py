@@ -27,7 +27,7 @@ from .arguments import leaves as flattened
 from .expressions import CHEAP, FUNCTIONS, SIMD, Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .rules import COMBINE, NeedsMemory, Sum, broadcast
-from .survey import compared_with_extremes, samples_of, unrolled_up_to
+from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
 
 MANY_TIMES = 8
 """What a nest would compute so many times over is kept: a load then costs less."""
@@ -117,6 +117,7 @@ class Schedule:
         graph: what a step does. Its inputs are the values carried from step to step; of its outputs the first
             len(inputs) are their successors, and the others are what the step gives back.
         lanes: how many elements fill a register.
+        most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
 
     Attributes:
         nests: the loop nests in the order in which they run.
@@ -126,11 +127,11 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
-    def __init__(self, graph: Graph, lanes: int) -> None:
+    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS) -> None:
         self.graph = graph
         self.lanes = lanes
         self.samples = samples_of(graph)
-        self.unrolled = unrolled_up_to(graph, self.samples)
+        self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
         for _ in range(60):
             self._begin()

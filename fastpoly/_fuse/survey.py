@@ -11,14 +11,14 @@ from .graph import Graph, Node
 
 UNROLLED = (16, 8, 4, 3, 2, 1)
 """Axes up to one of these lengths are unrolled: the longest with which the step stays below MOST_OPERATIONS, and its
-sums over samples below MOST_SUMS."""
+sums over samples below `most_sums`."""
 
 MOST_OPERATIONS = 1200
 """Numba takes about a millisecond for each."""
 
 MOST_SUMS = 40
-"""Of unrolled axes, in variables: twice as many as registers, and every turn of the loop moves most of them to memory
-and back. The network 1-16-1, which would have 50, is a tenth faster with a loop over the 16."""
+"""Of unrolled axes, in a CPU's variables: twice as many as registers, and every turn of the loop moves most of them to
+memory and back. The network 1-16-1, which would have 50, is a tenth faster with a loop over the 16."""
 
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
@@ -66,12 +66,12 @@ def _unmoved(value: Any) -> Any:
     return value
 
 
-def unrolled_up_to(graph: Graph, samples: int) -> int:
+def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:
     """The longest axis to unroll."""
     for limit in UNROLLED:
         operations = sum(_operations(node, limit) for node in graph.nodes)
         sums = sum(_sums(node, limit, samples) for node in graph.nodes)
-        if samples > max(limit, 4) and operations <= MOST_OPERATIONS and sums <= MOST_SUMS:
+        if samples > max(limit, 4) and operations <= MOST_OPERATIONS and sums <= most_sums:
             return limit
     return UNROLLED[-1] if samples > 4 else samples
 

@@ -69,14 +69,18 @@ class Tracer(TorchDispatchMode):
         elementwise, others: names of the operations that may stand in the graph; all else is taken apart by torch's
             own decompositions.
         names: what to call constants, by the id of the tensor.
+        device: where constants lie; traced tensors, which have no values, say that they lie on the CPU.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # True would import torch._dynamo at the first operation: a second
 
-    def __init__(self, elementwise: Container[str], others: Container[str], names: Mapping[int, str]) -> None:
+    def __init__(
+        self, elementwise: Container[str], others: Container[str], names: Mapping[int, str], device: torch.device
+    ) -> None:
         super().__init__()
+        self.device = device
         self._labels = {key: re.sub(r"\W+", "_", name).strip("_") or "data" for key, name in names.items()}
         self._views: dict[Any, Node] = {}
         self._known: dict[Any, Node] = {}
@@ -167,6 +171,8 @@ class Tracer(TorchDispatchMode):
                     node.tensor, node.view_of = node.tensor.clone(), None  # as it was when it was used
                     del self._constants[key]
                     self._views.clear()
+        if self.device.type != "cpu" and any(argument.name == "device" for argument in func._schema.arguments):
+            kwargs = {**kwargs, "device": self.device}  # it was asked for on the device of a traced tensor
         result = func(*args, **kwargs)
         sources = {_storage(leaf) for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)}
         for tensor in leaves(result):
@@ -326,7 +332,7 @@ def trace(
     Raises:
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
-    tracer = Tracer(elementwise, others, names)
+    tracer = Tracer(elementwise, others, names, inputs[0].device)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
     with tracer, VectorTimesMatrix(), torch.no_grad():
@@ -360,7 +366,7 @@ BAKED = 1024
 
 
 def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    values = tensor.detach().numpy()
+    values = tensor.detach().cpu().numpy()
     if values.size and (values == values.flat[0]).all():
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
 
-MODULES = {"fused": "fused", "compile": "compiled", "eager": "eager"}
+MODULES = {"fused": "fused", "triton": "fused_gpu", "compile": "compiled", "eager": "eager"}
 
 
 class Loop(Protocol):
