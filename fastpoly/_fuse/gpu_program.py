@@ -19,9 +19,9 @@ from .recursion import room_for
 from .schedule import Schedule
 from .traced import Written, traced
 
-MOST_SUMS = 96
-"""In variables: a thread has 255 registers, and needs one for each sum and for each parameter. All its loads and the
-waiting of threads for each other are saved that way."""
+MOST_SUMS = {"float32": 96, "float64": 48}
+"""In variables: a thread has 255 registers, and needs one or two for each sum and for each parameter. So it need not
+load them, nor wait for what others store."""
 
 _kernels: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -109,7 +109,7 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
 
 def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
-    schedule = Schedule(graph, 1, MOST_SUMS)  # its "register" is a block of any size: nothing is padded
+    schedule = Schedule(graph, 1, MOST_SUMS[dtype])  # its "register" is a block of any size: nothing is padded
     return schedule, *write(schedule, dtype, stop_at)
 
 
