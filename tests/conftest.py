@@ -1,11 +1,14 @@
 """What the tests share: the post's problem, the reference facts, and the marker for a GPU."""
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from machine_code_gpu import interpret
 
 DATA = Path(__file__).parent / "data"
 POST = json.loads((DATA / "post.json").read_text())
@@ -49,11 +52,22 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels_of_this_session(tmp_path_factory):
-    """Fused kernels are kept in a folder of the session's own, children included: each is compiled once, and the
-    user's cache is neither read nor written."""
+    """Fused and Triton kernels are kept in folders of the session's own, children included: each is compiled once, and
+    the user's caches are neither read nor written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
         yield
+
+
+@pytest.fixture(scope="session")
+def interpreted():
+    """interpreted(function, *arguments): what function(*arguments) returns or raises in a process where Triton
+    interprets its kernels: they run on tensors of the CPU. One process for the session; what goes in and comes out is
+    pickled, so the function stands at the top of a module. See `machine_code_gpu`."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, interpret) as process:
+        yield lambda function, *arguments: process.submit(function, *arguments).result()
 
 
 @pytest.fixture(scope="session")
