@@ -152,7 +152,7 @@ class _Body:
         for root in self.roots:
             value = page.resolved(root.value)
             if isinstance(root, Store):
-                self._write(root.memory, root.offset, page.text(value), root.node)
+                self._write(root.memory, root.offset, page.value(value), root.node)
             elif self._scope(root) == len(self.order):
                 at_once.append((root, self._of_all(root, self._there(root, value))))
             else:

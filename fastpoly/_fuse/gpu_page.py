@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from .expressions import Axis, Division, Expr, Index
-from .page import Page, imported
+from .page import STRENGTH, Page, imported
 from .schedule import Schedule
 
 OWN = frozenset({"maximum", "minimum", "sigmoid"})
@@ -118,6 +116,11 @@ class GpuPage(Page):
         """A number beside an operator takes the other operand's type: it may always stand as it is."""
         return True
 
+    def value(self, expr: Expr) -> str:
+        """An expression as text that has the type of numbers even if it is one: to be stored, or carried on."""
+        expr = self.resolved(expr)
+        return self.number(expr.args[0]) if expr.op == "number" else self.text(expr)
+
     def number(self, value: float, block: int | None = None) -> str:
         """A number with a type, or a block of it."""
         return f"tl.full([{block or ''}], {self.plain(value)}, {self.type})"
@@ -131,15 +134,13 @@ class GpuPage(Page):
     def _number(self, value: float | bool, typed: bool) -> str:
         if isinstance(value, bool):
             return str(value)
-        # Among the arguments of a function Triton makes a float32 of it: what is exact there is none the worse for it.
-        if not typed or self.dtype == "float32" or value == np.float32(value) or math.isnan(value):
-            return self.plain(value)
-        return self.number(value)
+        # Among the arguments of a function Triton makes a float32 of it.
+        return self.number(value) if typed and self.dtype == "float64" else self.plain(value)
 
     def _call(self, expr: Expr) -> str:
-        operands = [self.text(operand) for operand in expr.args]
         if expr.op == "not":
-            return f"({operands[0]} == 0)"
+            return f"({self.text(expr.args[0], STRENGTH['negative'])} == 0)"
+        operands = [self.text(operand) for operand in expr.args]
         if expr.op in OWN:
             return f"{self.use(expr.op)}({', '.join(operands)})"
         name = OTHERWISE.get(expr.op, f"libdevice.{expr.op}")

@@ -102,7 +102,7 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
     if stop_at is not None:
         value = results[stop_at]
         assert not isinstance(value, Memory)
-        (text,) = map(page.text, value.values())
+        (text,) = map(page.value, value.values())
         page.line(f"first = tl.where((tl.abs({text}) < float('inf')) | (first < step), first, step)")
     if results:
         _write_results(page, layout)
@@ -111,7 +111,7 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
     for node, value in zip(schedule.graph.inputs, successors, strict=True):
         if not isinstance(value, Memory):
             for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True):
-                text = page.text(expr)
+                text = page.value(expr)
                 if text != name:
                     old.append(name)
                     new.append(text)
@@ -143,7 +143,7 @@ def _write_results(page: GpuPage, layout: Layout) -> None:
         for at, expr in enumerate(value.values(), start)
     ]
     for at, expr in scalars:
-        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.text(expr)}, mask=wait == 0)")
+        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.value(expr)}, mask=wait == 0)")
     blocks = [
         (value, start)
         for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
