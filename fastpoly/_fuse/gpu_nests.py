@@ -130,10 +130,11 @@ class _Body:
         page, axis = self.page, self.order[depth]
         block = block_of(axis.size)
         with page.block(f"for block in range(0, {axis.size}, {block}):"):
-            page.line(f"i = block + tl.arange(0, {block})")
+            name, mask = page.names_of(axis)
+            page.line(f"{name} = block + tl.arange(0, {block})")
             if axis.size % block:
-                page.line(f"there = i < {axis.size}")
-            page.indices[axis] = "i", "there" if axis.size % block else None
+                page.line(f"{mask} = {name} < {axis.size}")
+            page.indices[axis] = name, mask if axis.size % block else None
             self._statements(depth + 1)
             self.level(depth + 1)
             del page.indices[axis]
@@ -154,20 +155,21 @@ class _Body:
             if isinstance(root, Store):
                 self._write(root.memory, root.offset, page.value(value), root.node)
             elif self._scope(root) == len(self.order):
-                at_once.append((root, self._of_all(root, self._there(root, value))))
+                at_once.append((root, self._of_all(root, self._there(root, page.text(value, STRENGTH["mul"])))))
             else:
-                text = self._there(root, value) if self.lanes in self.order else page.text(value, STRENGTH["mul"])
+                text = page.text(value, STRENGTH["mul"])
                 name = self.parts[root]
-                page.line(f"{name} = {combined(page, root.kind, name, text)}", root.node)
+                # the mask of one block is for all turns, and comes at the end
+                new = self._there(root, text) if self.lanes in self.order else text
+                page.line(f"{name} = {combined(page, root.kind, name, new)}", root.node)
         self._reduce(at_once)
 
-    def _there(self, root: Accumulate, value: Expr) -> str:
+    def _there(self, root: Accumulate, text: str) -> str:
         """What an element adds to a sum over the lanes: nothing where there is no element."""
-        page = self.page
-        mask = page.mask(self.lanes) if self.lanes in root.reduced and self.lanes is not None else None
-        if mask is None or (root.kind == "add" and self.zeros.vanishes(value)):
-            return page.text(value, STRENGTH["mul"])
-        return f"tl.where({mask}, {page.text(value)}, {page.plain(NEUTRAL[root.kind])})"
+        mask = self.page.mask(self.lanes) if self.lanes in root.reduced and self.lanes is not None else None
+        if mask is None or (root.kind == "add" and self.zeros.vanishes(self.page.resolved(root.value))):
+            return text
+        return f"tl.where({mask}, {text}, {self.page.plain(NEUTRAL[root.kind])})"
 
     def _of_all(self, root: Accumulate, text: str) -> str:
         """The text, as a block: it may be the same number for all elements."""
@@ -195,7 +197,11 @@ class _Body:
                 whole = self.parts[part.part_of]
                 page.line(f"{whole} = {combined(page, part.kind, whole, self.parts[part])}")
         roots = [root for root in roots if root.part_of is None]
-        self._reduce([(root, self.parts[root]) for root in roots if self.lanes in root.reduced])
+        of_lanes = [root for root in roots if self.lanes in root.reduced]
+        in_blocks = self.lanes in self.order
+        self._reduce(
+            [(root, self.parts[root] if in_blocks else self._there(root, self.parts[root])) for root in of_lanes]
+        )
         for root in roots:
             if self.lanes not in root.reduced and root.memory is not None and root.offset is not None:
                 self._write(root.memory, root.offset, root.name, root.node)
@@ -267,8 +273,7 @@ class _Zeros:
     def is_finite(self, expr: Expr) -> bool:
         """Is it finite wherever what it is made of is? 0 times infinity is not 0."""
         if expr not in self.finite:
-            plain = expr.op in ("add", "sub", "mul", "where", "maximum", "minimum", "absolute")
-            self.finite[expr] = expr.op in ("number", "local", "load", "kept") or (
-                plain and all(self.is_finite(operand) for operand in expr.operands if not operand.is_bool)
-            )
+            plain = expr.op in ("add", "sub", "mul", "where", "maximum", "minimum", "absolute", "kept")
+            operands = [operand for operand in expr.args if isinstance(operand, Expr) and not operand.is_bool]
+            self.finite[expr] = expr.op in ("number", "local", "load") or (plain and all(map(self.is_finite, operands)))
         return self.finite[expr]

@@ -68,18 +68,20 @@ class GpuPage(Page):
             lines += ["", *imported("fastpoly_kernels.triton_math", sorted(self._used & OWN))]
         return lines
 
+    def names_of(self, axis: Axis) -> tuple[str, str]:
+        """What to call the elements' numbers of an axis, and the mask of those that are there."""
+        name = "i" if axis.size == self.schedule.samples else self.schedule.new_name(f"i_{axis.size}")
+        return name, name.replace("i", "there", 1)
+
     def one_block(self, axis: Axis) -> None:
         """Name the elements of an axis that a block covers, for all steps."""
         if axis in self.indices:
             return
-        name, mask = (
-            ("i", None) if axis.size == self.schedule.samples else (self.schedule.new_name(f"i_{axis.size}"), None)
-        )
+        name, mask = self.names_of(axis)
         self.before.append(f"{name} = tl.arange(0, {block_of(axis.size)})")
         if axis.size < block_of(axis.size):
-            mask = name.replace("i", "there", 1)
             self.before.append(f"{mask} = {name} < {axis.size}")
-        self.indices[axis] = name, mask
+        self.indices[axis] = name, mask if axis.size < block_of(axis.size) else None
 
     def mask(self, *axes: Axis) -> str | None:
         """The mask of the elements that are there, if one of these axes is a block that has others."""
