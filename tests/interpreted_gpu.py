@@ -14,13 +14,10 @@ os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 import math
 
 import numpy as np
-import torch
 import triton.language as tl
-from torch.utils import _pytree as tree
 from triton.language.extra import libdevice
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from fastpoly import descend, scan
 from fastpoly._fuse.gpu_program import program
 from fastpoly._loops import fused, fused_gpu
 
