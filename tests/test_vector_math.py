@@ -79,11 +79,13 @@ def turns(name, dtype):
     if name in ("log", "log1p"):
         edges = np.array([1e-37, 1.1754944e-38, 1e38] if single else [1e-307, 2.2250738585072014e-308, 1e308])
         return np.concatenate([exponents, exponents * 0.5**0.5, exponents - 1, exponents * 0.5**0.5 - 1, edges])
+    if name == "tanh":  # the next multiple of ln(2) / 2, and results whose gaps are the smallest of their size
+        starts = (np.arange(1, 60) - 0.26) * (math.log(2) / 2)
+        return np.concatenate([starts, np.arctanh(exponents[exponents < 1]), [9.0, 10.0, 19.0, 20.0, 40.0]])
     ends = {
         "exp": [-104.0, -103.3, -87.3, 88.7, 89.0] if single else [-746.0, -745.1, -708.4, 709.78, 710.0],
         "expm1": [-20.0, -17.0, 88.7, 89.0] if single else [-40.0, -37.0, 709.78, 710.0],
         "sigmoid": [-104.0, -87.3, -16.6, 16.6, 20.0] if single else [-746.0, -708.4, -36.7, 36.7, 40.0],
-        "tanh": [9.0, 10.0] if single else [19.0, 20.0],
         "erf": [1.0, 3.9, 4.0] if single else [1.0, 5.9, 6.0],
     }
     return np.concatenate([steps, steps / 2, ends[name]])
