@@ -156,10 +156,12 @@ def written(name, dtype):
 
 
 def compiled(name, dtype, arch):
+    from fastpoly._fuse.gpu_program import REGISTERS
+
     kernel, warps = written(name, dtype)
     signature = dict.fromkeys(("carry", "data", "scratch", "out"), TYPES[dtype])
     signature |= {"stopped": "*i32", "steps": "i32", "every": "i32", "wait": "i32"}
-    return machine_code(kernel, signature, arch=arch, warps=warps)
+    return machine_code(kernel, signature, arch=arch, warps=warps, maxnreg=REGISTERS)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -13,7 +13,15 @@
     nests.py        a loop nest on such a page
     write.py        the whole function, the loop over the steps on the outside
     machine.py      that text as machine code, from the disk if it was compiled before
+    pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
+
+and for a GPU, from page.py on:
+
+    gpu_page.py     a page of Triton: an axis is a block of elements, spread over threads
+    gpu_nests.py    a loop nest on such a page, with sums that go through the tree of threads together
+    gpu_write.py    the whole kernel: one program takes all steps
+    gpu_program.py  all of it together, for tensors on a GPU
 
 Each imports only what stands above it.
 """

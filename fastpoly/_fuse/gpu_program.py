@@ -23,6 +23,9 @@ MOST_SUMS = {"float32": 96, "float64": 48}
 """In variables: a thread has 255 registers, and needs one or two for each sum and for each parameter. So it need not
 load them, nor wait for what others store."""
 
+REGISTERS = 255
+"""That a thread may have: all that there are. Left to itself ptxas gives each of 8 warps' threads 128, and spills."""
+
 _kernels: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -74,7 +77,7 @@ class GpuRun:
         out = data.new_empty((rows, layout.row))
         self.stopped.fill_(steps)
         arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
-        self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32)
+        self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, maxnreg=REGISTERS)
         return out
 
     def carried(self) -> list[torch.Tensor]:
