@@ -1,0 +1,203 @@
+"""The ladder climbed: each rung found right, then all of them timed.
+
+Requirements: no time without a right answer; noise that falls on all alike; and a claim that can fail. The rungs take
+turns in rounds. What a change removed is measured once more, by runs of the two rungs alone, and so is the first rung:
+whether the parts add up to the whole is then a fact about the measurements and not about the subtraction.
+"""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from typing import Any
+
+import torch
+
+from .._backends import missing_cuda
+from .._errors import BackendUnavailableError
+from .._monitor import Progress
+from .._post import DEGREE, LEARN_RATE, samples
+from .._problem import FitProblem, integer
+from .rounds import difference, in_rounds, timed
+from .results import Ladder, RungResult
+from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
+
+STEPS = 2000
+"""After which the weights are compared: they have moved by a hundredth then, and float32 rounds that at 1e-9."""
+
+ROUNDS = 15
+"""How often each is timed. A median of so many is steady where a neighbour takes the machine for a third of them."""
+
+SLICE_SECONDS = 0.02
+"""What a rung runs at a time: long against the clock and the setting up of a loop, short against the machine's moods."""
+
+FIRST_SLICES = 3
+"""How often the first rung runs by itself before each pair."""
+
+TOLERANCE = {"single": (5e-6, 1e-4), "double": (1e-9, 1e-10)}
+"""How far weights and, relatively, errors may be off the first rung's. The weights' are those of the post's problem
+after 200,000 steps, where the order of float32 sums matters and a few roundings of float64 a step remain. An error is a
+mean of squares of differences of numbers some 100 times their size, at the post's end, which costs two digits.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Climber:
+    """A rung that runs here and is right.
+
+    Attributes:
+        rung: which.
+        loop: its loop.
+        deviation: of its weights.
+        steps: of a timed slice.
+    """
+
+    rung: Rung
+    loop: Loop
+    deviation: float
+    steps: int
+
+    def run(self) -> None:
+        """A slice. What is on a GPU is waited for."""
+        weights, _ = self.loop(self.steps)
+        weights.cpu()
+
+
+def autograd_ladder(
+    x: Any = None,
+    y: Any = None,
+    degree: int = DEGREE,
+    learn_rate: float = LEARN_RATE,
+    *,
+    precision: str = "single",
+    device: str = "cpu",
+    steps: int = STEPS,
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
+    rungs: Sequence[Rung] = RUNGS,
+) -> Ladder:
+    """The post's autograd loop, then one change at a time, each found right and timed in nanoseconds a step.
+
+    Args:
+        x, y: (n,) or (n, 1) samples; the post's when both are left out.
+        degree, learn_rate: of the descent.
+        precision: "single", the post's, or "double".
+        device: "cpu" or "cuda".
+        steps: after how many the weights are compared: a multiple of 8, the steps in a compiled block.
+        rounds: how often each rung is timed.
+        progress: called with (stages done, stages in all).
+        rungs: those to climb, of `fastpoly.profiling.rungs.RUNGS`, the first one first.
+
+    Returns:
+        A Ladder. A rung that cannot run here is in it, with the reason.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be meant, or the descent diverges.
+        BackendUnavailableError: there is no such device here.
+        ArithmeticError: a rung does not give the first one's weights; nothing is reported then.
+    """
+    steps, rounds = integer(steps, "steps", 1), integer(rounds, "rounds", 1)
+    if steps % BLOCK:
+        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {steps}")
+    problem = _problem(x, y, degree, learn_rate, precision, device)
+    results: list[RungResult] = []
+    climbers: list[Climber] = []
+    pairs: list[tuple[int, Climber, Climber]] = []  # the place of the result, before and after
+    tell = progress or (lambda _done, _of: None)
+    stages = 2 * len(rungs) - 1 + rounds
+    expected: Answer | None = None
+    base: Climber | None = None
+    for number, rung in enumerate(rungs):
+        result = RungResult(rung.name, rung.change, rung.why, rung.kept, base.rung.name if base else None)
+        missing = rung.missing(problem)
+        if missing is not None:
+            results.append(replace(result, not_measured=missing))
+        else:
+            climber, answer = _found_right(rung, problem, steps, expected, precision)
+            expected = expected or answer
+            if base is not None:
+                pairs.append((len(results), base, climber))
+            results.append(replace(result, deviation=climber.deviation))
+            climbers.append(climber)
+            base = climber if rung.kept else base
+        tell(number + 1, stages)
+
+    seconds = in_rounds([climber.run for climber in climbers], rounds, lambda done: tell(len(rungs) + done, stages))
+    medians = {
+        climber.rung.name: 1e9 * statistics.median(one) / climber.steps
+        for climber, one in zip(climbers, seconds, strict=True)
+    }
+    first = climbers[0]
+    alone: list[float] = []
+    for number, (place, before, after) in enumerate(pairs):
+        alone += [timed(first.run) / first.steps for _ in range(FIRST_SLICES)]
+        removed = difference(before.run, after.run, rounds, (1e9 / before.steps, 1e9 / after.steps))
+        results[place] = replace(results[place], removed_ns=removed)
+        tell(len(rungs) + rounds + number + 1, stages)
+    return Ladder(
+        rungs=tuple(replace(result, ns_per_step=medians.get(result.name)) for result in results),
+        precision=precision,
+        device=problem.x.device.type,
+        check_steps=steps,
+        rounds=rounds,
+        first_ns=1e9 * statistics.median(alone or [timed(first.run) / first.steps for _ in range(rounds)]),
+    )
+
+
+def _problem(x: Any, y: Any, degree: int, learn_rate: float, precision: str, device: str) -> Problem:
+    if x is None and y is None:
+        x, y = samples()
+    if precision not in TOLERANCE:
+        raise ValueError(f"precision: wants {' or '.join(TOLERANCE)}, got {precision!r}")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device: wants cpu or cuda, got {device!r}")
+    reason = missing_cuda() if device == "cuda" else None
+    if reason is not None:
+        raise BackendUnavailableError(f"device cuda cannot be used: {reason}")
+    checked = FitProblem.checked(x, y, degree, learn_rate=learn_rate, precision=precision)
+    columns = [torch.from_numpy(values.reshape(-1, 1)).to(device) for values in checked.arrays()]
+    return Problem(*columns, checked.degree, checked.learn_rate)
+
+
+Answer = tuple[torch.Tensor, torch.Tensor]
+"""Weights and errors, float64 on the CPU."""
+
+
+def _found_right(
+    rung: Rung, problem: Problem, steps: int, expected: Answer | None, precision: str
+) -> tuple[Climber, Answer]:
+    """The rung, ready to be timed, and its answer.
+
+    Raises:
+        ValueError: the first rung does not stay finite.
+        ArithmeticError: the answer is not the first rung's.
+    """
+    with warnings.catch_warnings():
+        # torch's compiler imports torch.utils.mkldnn, which torch itself deprecates
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script", DeprecationWarning)
+        loop = rung.begin(problem)
+        weights, errors = (tensor.double().cpu() for tensor in loop(steps))  # compiles, too
+    if expected is None:
+        if not bool(weights.isfinite().all()):
+            raise ValueError(f"learn_rate: {problem.learn_rate:g} diverges within {steps:,} steps; choose a smaller one")
+        expected = weights, errors
+    off = [float(difference.abs().max()) for difference in (weights - expected[0], errors / expected[1] - 1)]
+    for what, deviation, tolerance in zip(("weights", "errors"), off, TOLERANCE[precision], strict=True):
+        if not deviation <= tolerance:
+            raise ArithmeticError(
+                f"{rung.name}: after {steps:,} steps its {what} are off by {deviation:.1e}, more than {tolerance:g}"
+            )
+    return Climber(rung, loop, off[0], _steps_of_a_slice(loop)), (weights, errors)
+
+
+def _steps_of_a_slice(loop: Loop) -> int:
+    count = 2 * BLOCK
+    seconds = timed(partial(loop, count))
+    while seconds < SLICE_SECONDS / 4:
+        count *= 4
+        seconds = timed(partial(loop, count))
+    return max(1, round(count * SLICE_SECONDS / seconds / BLOCK)) * BLOCK
