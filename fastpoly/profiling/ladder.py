@@ -1,17 +1,19 @@
 """The ladder climbed: each rung found right, then all of them timed.
 
 Requirements: no time without a right answer; noise that falls on all alike; and a claim that can fail. The rungs take
-turns in rounds. What a change removed is measured once more, by runs of the two rungs alone, and so is the first rung:
-whether the parts add up to the whole is then a fact about the measurements and not about the subtraction.
+turns in rounds. What a change removed is measured anew in each of them, by runs of the two rungs, one right after the
+other, and the first rung is measured anew between these pairs: whether the parts add up to the whole is then a fact
+about the measurements, and not about subtracting.
 """
 
 from __future__ import annotations
 
-import statistics
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 
 from typing import Any
 
@@ -22,21 +24,15 @@ from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
 from .._problem import FitProblem, integer
-from .rounds import difference, in_rounds, timed
+from .rounds import count_for_a_slice, in_turn
 from .results import Ladder, RungResult
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
 STEPS = 2000
 """After which the weights are compared: they have moved by a hundredth then, and float32 rounds that at 1e-9."""
 
-ROUNDS = 15
-"""How often each is timed. A median of so many is steady where a neighbour takes the machine for a third of them."""
-
-SLICE_SECONDS = 0.02
-"""What a rung runs at a time: long against the clock and the setting up of a loop, short against the machine's moods."""
-
-FIRST_SLICES = 3
-"""How often the first rung runs by itself before each pair."""
+ROUNDS = 25
+"""How often each is timed: half a second a round."""
 
 TOLERANCE = {"single": (5e-6, 1e-4), "double": (1e-9, 1e-10)}
 """How far weights and, relatively, errors may be off the first rung's. The weights' are those of the post's problem
@@ -61,10 +57,9 @@ class Climber:
     deviation: float
     steps: int
 
-    def run(self) -> None:
-        """A slice. What is on a GPU is waited for."""
-        weights, _ = self.loop(self.steps)
-        weights.cpu()
+    def run(self) -> float:
+        """Take a slice; nanoseconds a step."""
+        return 1e9 * _seconds(self.loop, self.steps) / self.steps
 
 
 def autograd_ladder(
@@ -106,9 +101,9 @@ def autograd_ladder(
     problem = _problem(x, y, degree, learn_rate, precision, device)
     results: list[RungResult] = []
     climbers: list[Climber] = []
-    pairs: list[tuple[int, Climber, Climber]] = []  # the place of the result, before and after
+    pairs: list[tuple[Climber, Climber]] = []  # before and after a change
     tell = progress or (lambda _done, _of: None)
-    stages = 2 * len(rungs) - 1 + rounds
+    stages = len(rungs) + rounds
     expected: Answer | None = None
     base: Climber | None = None
     for number, rung in enumerate(rungs):
@@ -120,31 +115,40 @@ def autograd_ladder(
             climber, answer = _found_right(rung, problem, steps, expected, precision)
             expected = expected or answer
             if base is not None:
-                pairs.append((len(results), base, climber))
+                pairs.append((base, climber))
             results.append(replace(result, deviation=climber.deviation))
             climbers.append(climber)
             base = climber if rung.kept else base
         tell(number + 1, stages)
 
-    seconds = in_rounds([climber.run for climber in climbers], rounds, lambda done: tell(len(rungs) + done, stages))
-    medians = {
-        climber.rung.name: 1e9 * statistics.median(one) / climber.steps
-        for climber, one in zip(climbers, seconds, strict=True)
-    }
     first = climbers[0]
+    firsts: list[float] = []
     alone: list[float] = []
-    for number, (place, before, after) in enumerate(pairs):
-        alone += [timed(first.run) / first.steps for _ in range(FIRST_SLICES)]
-        removed = difference(before.run, after.run, rounds, (1e9 / before.steps, 1e9 / after.steps))
-        results[place] = replace(results[place], removed_ns=removed)
-        tell(len(rungs) + rounds + number + 1, stages)
+    shares: list[list[float]] = [[] for _ in climbers]
+    removed: list[list[float]] = [[] for _ in pairs]
+    for number in range(rounds):
+        row = in_turn([climber.run for climber in climbers], number)
+        firsts.append(row[0])
+        for share, ns in zip(shares, row, strict=True):
+            share.append(ns / row[0])
+        for share, (before, after) in zip(removed, pairs, strict=True):
+            alone.append(first.run())
+            ns_before, ns_after = in_turn([before.run, after.run], number)
+            share.append((ns_before - ns_after) / alone[-1])
+        tell(len(rungs) + number + 1, stages)
+    first_ns = median(alone or firsts)
+    ns_per_step = {c.rung.name: median(firsts) * median(share) for c, share in zip(climbers, shares, strict=True)}
+    removed_ns = {c.rung.name: first_ns * median(share) for (_, c), share in zip(pairs, removed, strict=True)}
     return Ladder(
-        rungs=tuple(replace(result, ns_per_step=medians.get(result.name)) for result in results),
+        rungs=tuple(
+            replace(result, ns_per_step=ns_per_step.get(result.name), removed_ns=removed_ns.get(result.name))
+            for result in results
+        ),
         precision=precision,
         device=problem.x.device.type,
         check_steps=steps,
         rounds=rounds,
-        first_ns=1e9 * statistics.median(alone or [timed(first.run) / first.steps for _ in range(rounds)]),
+        first_ns=first_ns,
     )
 
 
@@ -191,13 +195,11 @@ def _found_right(
             raise ArithmeticError(
                 f"{rung.name}: after {steps:,} steps its {what} are off by {deviation:.1e}, more than {tolerance:g}"
             )
-    return Climber(rung, loop, off[0], _steps_of_a_slice(loop)), (weights, errors)
+    return Climber(rung, loop, off[0], count_for_a_slice(partial(_seconds, loop), BLOCK)), (weights, errors)
 
 
-def _steps_of_a_slice(loop: Loop) -> int:
-    count = 2 * BLOCK
-    seconds = timed(partial(loop, count))
-    while seconds < SLICE_SECONDS / 4:
-        count *= 4
-        seconds = timed(partial(loop, count))
-    return max(1, round(count * SLICE_SECONDS / seconds / BLOCK)) * BLOCK
+def _seconds(loop: Loop, steps: int) -> float:
+    started = time.perf_counter()
+    weights, _ = loop(steps)
+    weights.cpu()  # waits for a GPU
+    return time.perf_counter() - started

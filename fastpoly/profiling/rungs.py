@@ -73,7 +73,8 @@ class Rung:
         change: what was changed in the rung before, or in the last one that was kept.
         why: one sentence: what to do, and why it costs what it costs.
         begin: makes the loop, a function of the number of steps; compiles, if it must.
-        kept: is the next rung made from this one? A change that makes a step slower is shown and taken back.
+        kept: is the next rung made from this one? What makes a step slower, or gives up autograd, is shown and taken
+            back.
         missing: None, or why the rung cannot run on this problem.
     """
 
@@ -449,6 +450,7 @@ RUNGS = (
         "This is what autograd costs: the graph, the engine and the operations that its formulas have and a person "
         "would not write.",
         by_hand,
+        kept=False,
     ),
     Rung(
         "compile, 1 step",
