@@ -1,4 +1,4 @@
-"""The three commands, and how a mistake is told: one line on standard error and exit status 2, never a traceback."""
+"""The commands, and how a mistake is told: one line on standard error and exit status 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -92,6 +92,37 @@ def fit(
         options = (degree, steps, learn_rate, trace_every, backend, precision)
         result = fit_file(file, x, y, *options, out, Console())
     raise typer.Exit(0 if result.diverged_at is None else 1)
+
+
+@app.command()
+def profile(
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="Profile a loss of your own, module:function, instead of the post's loop: function(params, *data) "
+            "returns one number, and the module has `params` (a tensor, or a list, tuple or dict of them) and `data` "
+            "(a tensor or a tuple), or functions of nothing that return them, and may have `learn_rate`."
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Steps after which the weights of all rungs are compared: a multiple of 8.")
+    ] = 2000,
+    rounds: Annotated[int, typer.Option(help="How often each is timed, all in turn.")] = 25,
+    precision: Annotated[str, typer.Option(help="single or double.")] = "single",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    learn_rate: Annotated[
+        float | None, typer.Option(help="With --loss: factor on the gradient. [default: the module's, or 0.001]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for pictures, numbers and the trace.")] = Path("fastpoly-profile"),
+) -> None:
+    """Show where autograd's time goes: one change at a time, and the parts of a step."""
+    with _told_in_a_line():
+        from . import profile as profiles
+
+        if loss is None:
+            profiles.profile_post(out, steps, rounds, precision, device, Console())
+        else:
+            profiles.profile_loss(loss, out, rounds, learn_rate, Console())
 
 
 @app.command("backends")

@@ -15,17 +15,30 @@ from .._result import FitResult
 INK, ACCENT, MUTED = "#22303c", "#d1495b", "#9fb3c8"
 
 
-def _axes(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches.
+
+    Raises:
+        ModuleNotFoundError: there is no matplotlib; the message says what brings it.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib; pip install 'fastpoly[plot]'", name=error.name) from error
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    axes = figure.subplots()
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def new_axes(axes: Any) -> Any:
+    """The axes, in the manner of all pictures."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=MUTED, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
+
+
+def _axes(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
+    figure = new_figure(width, height)
+    return figure, new_axes(figure.subplots())
 
 
 def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:

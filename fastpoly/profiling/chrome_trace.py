@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from .eager_step import EagerStep
+from .._post import DEGREE
+from .eager_step import EagerStep, as_tuple, own_step, post_samples, post_step
 
 STEPS = 10
 """In a trace: enough to see that they are alike."""
@@ -26,11 +28,19 @@ def allocations_a_step(step: EagerStep) -> float:
     return len(made) / STEPS
 
 
-def write_trace(path: Path, step: EagerStep) -> Path:
-    """Write STEPS steps into `path`, for https://ui.perfetto.dev or chrome://tracing.
+def write_trace(path: Path, loss: Callable[..., torch.Tensor] | None = None, params: Any = (), data: Any = ()) -> Path:
+    """Write some eager steps into a file for https://ui.perfetto.dev or chrome://tracing.
 
-    Kept are the events themselves: nothing that names a machine, a process or a folder.
+    Kept are the events themselves: nothing that names a machine, a user or a folder.
+
+    Args:
+        path: of the JSON file.
+        loss, params, data: as for `fastpoly.descend`; the post's step without them.
+
+    Returns:
+        The path.
     """
+    step = post_step(*post_samples(), DEGREE) if loss is None else own_step(loss, params, as_tuple(data))
     content = {"displayTimeUnit": "ns", "traceEvents": _events(step)}
     path.write_text(json.dumps(content) + "\n")
     return path

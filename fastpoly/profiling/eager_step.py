@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as tree
 
 from .. import reference
+from .._post import samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +20,17 @@ class EagerStep:
     Attributes:
         forward: the loss, with its graph.
         clear: gets the parameters' gradients ready to be written.
-        update: the parameters after backward, and the trace of the loss that it is given. Its learn rate is 0: it
-            does what an update does and leaves the values where they are, however often it is taken.
+        update: the parameters after backward, and the trace of the loss that it is given.
+        leaves: the parameters, as tensors.
+
+    A learn rate of 0 makes a step that does what any step does and leaves the values where they are, however often it
+    is taken: what is timed then does not depend on how often.
     """
 
     forward: Callable[[], torch.Tensor]
     clear: Callable[[], None]
     update: Callable[[torch.Tensor], None]
+    leaves: list[torch.Tensor]
 
     def step(self) -> None:
         """The whole of it."""
@@ -35,8 +40,21 @@ class EagerStep:
         self.update(value)
 
 
+def post_samples() -> tuple[torch.Tensor, torch.Tensor]:
+    """x and y of the post as its torch loops have them: float32 columns."""
+    x, y = samples()
+    return torch.from_numpy(x).float(), torch.from_numpy(y).float()
+
+
+def as_tuple(data: Any) -> tuple[Any, ...]:
+    """What a loss takes besides the params; a single thing need not be a tuple."""
+    return data if isinstance(data, tuple) else (data,)
+
+
 def post_step(x: torch.Tensor, y: torch.Tensor, degree: int) -> EagerStep:
-    """The step of `fastpoly.reference.autograd_step` and of the line that records its mse, in the same words."""
+    """The step of `fastpoly.reference.autograd_step` and of the line that records its mse, in the same words; learn rate
+    0.
+    """
     w = x.new_zeros(degree + 1, 1).requires_grad_()
     trace = x.new_zeros(1)
 
@@ -54,10 +72,10 @@ def post_step(x: torch.Tensor, y: torch.Tensor, degree: int) -> EagerStep:
         w.data -= 0.0 * w.grad.data
         trace[0] = mse.data
 
-    return EagerStep(forward, clear, update)
+    return EagerStep(forward, clear, update, [w])
 
 
-def own_step(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any]) -> EagerStep:
+def own_step(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], learn_rate: float = 0.0) -> EagerStep:
     """The step of a plain training loop: gradients None, backward, an update of each parameter in place."""
     start, structure = tree.tree_flatten(params)
     leaves = [leaf.detach().clone().requires_grad_() for leaf in start]
@@ -74,7 +92,7 @@ def own_step(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any]
         with torch.no_grad():
             for leaf in leaves:
                 if leaf.grad is not None:
-                    leaf.sub_(leaf.grad, alpha=0.0)
+                    leaf.sub_(leaf.grad, alpha=learn_rate)
         value.detach()
 
-    return EagerStep(forward, clear, update)
+    return EagerStep(forward, clear, update, leaves)

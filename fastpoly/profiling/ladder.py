@@ -24,7 +24,7 @@ from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
 from .._problem import FitProblem, integer
-from .rounds import count_for_a_slice, in_turn
+from .rounds import SLICE_SECONDS, count_for, in_turn
 from .results import Ladder, RungResult
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
@@ -95,10 +95,8 @@ def autograd_ladder(
         BackendUnavailableError: there is no such device here.
         ArithmeticError: a rung does not give the first one's weights; nothing is reported then.
     """
-    steps, rounds = integer(steps, "steps", 1), integer(rounds, "rounds", 1)
-    if steps % BLOCK:
-        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {steps}")
-    problem = _problem(x, y, degree, learn_rate, precision, device)
+    steps, rounds = checked_steps(steps), integer(rounds, "rounds", 1)
+    problem = checked_problem(x, y, degree, learn_rate, precision, device)
     results: list[RungResult] = []
     climbers: list[Climber] = []
     pairs: list[tuple[Climber, Climber]] = []  # before and after a change
@@ -152,7 +150,23 @@ def autograd_ladder(
     )
 
 
-def _problem(x: Any, y: Any, degree: int, learn_rate: float, precision: str, device: str) -> Problem:
+def checked_steps(steps: Any) -> int:
+    """The number of steps, if compiled blocks and captured graphs can take so many."""
+    steps = integer(steps, "steps", BLOCK)
+    if steps % BLOCK:
+        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {steps}")
+    return steps
+
+
+def checked_problem(
+    x: Any = None,
+    y: Any = None,
+    degree: int = DEGREE,
+    learn_rate: float = LEARN_RATE,
+    precision: str = "single",
+    device: str = "cpu",
+) -> Problem:
+    """The arguments of `autograd_ladder` as tensors; raises what it says."""
     if x is None and y is None:
         x, y = samples()
     if precision not in TOLERANCE:
@@ -187,7 +201,9 @@ def _found_right(
         weights, errors = (tensor.double().cpu() for tensor in loop(steps))  # compiles, too
     if expected is None:
         if not bool(weights.isfinite().all()):
-            raise ValueError(f"learn_rate: {problem.learn_rate:g} diverges within {steps:,} steps; choose a smaller one")
+            raise ValueError(
+                f"learn_rate: {problem.learn_rate:g} diverges within {steps:,} steps; choose a smaller one"
+            )
         expected = weights, errors
     off = [float(difference.abs().max()) for difference in (weights - expected[0], errors / expected[1] - 1)]
     for what, deviation, tolerance in zip(("weights", "errors"), off, TOLERANCE[precision], strict=True):
@@ -195,7 +211,7 @@ def _found_right(
             raise ArithmeticError(
                 f"{rung.name}: after {steps:,} steps its {what} are off by {deviation:.1e}, more than {tolerance:g}"
             )
-    return Climber(rung, loop, off[0], count_for_a_slice(partial(_seconds, loop), BLOCK)), (weights, errors)
+    return Climber(rung, loop, off[0], count_for(SLICE_SECONDS, partial(_seconds, loop), BLOCK)), (weights, errors)
 
 
 def _seconds(loop: Loop, steps: int) -> float:

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .eager_step import EagerStep
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Operation = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A function and what it is called with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,8 @@ class Recorded:
         python_calls: how many functions and methods of torch the step calls from Python, but for backward.
     """
 
-    outside: list[Call]
-    backward: list[Call]
+    outside: list[Operation]
+    backward: list[Operation]
     python_calls: int
 
 
@@ -49,7 +50,7 @@ def recorded(step: EagerStep) -> Recorded:
     return Recorded(outside.calls + after.calls, backward.calls, calls.count)
 
 
-def replay(calls: list[Call]) -> None:
+def replay(calls: list[Operation]) -> None:
     """Do them again."""
     for function, arguments, keywords in calls:
         function(*arguments, **keywords)
@@ -60,7 +61,7 @@ class _Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Call] = []
+        self.calls: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}

@@ -58,12 +58,17 @@ class Ladder:
         return tuple(rung for rung in self.rungs if rung.ns_per_step is not None)
 
     @property
+    def last(self) -> RungResult:
+        """The last of the rungs that were measured and kept."""
+        return [rung for rung in self.measured if rung.kept][-1]
+
+    @property
     def explained_ns(self) -> float:
         """What the changes that were kept took away, and what was left at the end. Each term is a measurement of its
         own, so that this need not be `first_ns`, and tells how good they are.
         """
-        kept = [rung for rung in self.measured if rung.kept]
-        return sum(rung.removed_ns or 0.0 for rung in kept) + (kept[-1].ns_per_step or 0.0)
+        removed = sum(rung.removed_ns or 0.0 for rung in self.measured if rung.kept)
+        return removed + (self.last.ns_per_step or 0.0)
 
     @property
     def explained(self) -> float:
@@ -72,9 +77,7 @@ class Ladder:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        rungs = [
-            asdict(rung) | {"precision": self.precision, "steps": self.check_steps} for rung in self.rungs
-        ]
+        rungs = [asdict(rung) | {"precision": self.precision, "steps": self.check_steps} for rung in self.rungs]
         return {
             "precision": self.precision,
             "device": self.device,

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 SLICE_SECONDS = 0.01
-"""What runs at a time: 10^5 times the clock's own cost, and some hundredths of such a spell."""
+"""What a loop runs at a time: 100 times what setting one up takes, and some hundredths of such a spell."""
+
+CALLS_SECONDS = 0.001
+"""What a call is repeated for: it needs no setting up. 10^4 times what reading the clock takes."""
 
 
 def in_turn(runs: Sequence[Callable[[], float]], number: int) -> list[float]:
@@ -25,27 +31,40 @@ def in_turn(runs: Sequence[Callable[[], float]], number: int) -> list[float]:
     return [got[i] for i in range(len(runs))]
 
 
-def ns_a_call(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Nanoseconds of a call of each, many calls of all of them in turn in every round: of the first the median, of the
-    others that times the median of their shares of the first in the same round.
+@dataclass(frozen=True)
+class Call:
+    """What is timed, and the context that is entered around many calls of it and costs them nothing."""
+
+    call: Callable[[], object]
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def seconds(self, count: int) -> float:
+        """This thread's processor time for so many calls."""
+        with self.context():
+            started = time.thread_time()
+            for _ in range(count):
+                self.call()
+            return time.thread_time() - started
+
+
+def ns_a_call(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Nanoseconds of this thread's processor time that a call of each takes, many calls of all of them in turn in every
+    round: of the first the median, of the others that times the median of their shares of the first in the same round.
     """
-    counts = {name: count_for_a_slice(lambda count, call=call: _called(call, count)) for name, call in calls.items()}  # type: ignore[misc]
-    runs = [lambda call=call, count=counts[name]: _called(call, count) / count for name, call in calls.items()]  # type: ignore[misc]
+    counts = [count_for(CALLS_SECONDS, call.seconds) for call in calls.values()]
+    runs = [partial(_per_call, call, count) for call, count in zip(calls.values(), counts, strict=True)]
     rows = [in_turn(runs, number) for number in range(rounds)]
     first = 1e9 * median(row[0] for row in rows)
     return {name: first * median(row[i] / row[0] for row in rows) for i, name in enumerate(calls)}
 
 
-def count_for_a_slice(seconds_of: Callable[[int], float], multiple: int = 1) -> int:
-    """How many take about SLICE_SECONDS, in multiples of `multiple`; `seconds_of` does so many and tells how long."""
+def count_for(seconds: float, of: Callable[[int], float], multiple: int = 1) -> int:
+    """How many take so many seconds, in multiples of `multiple`; `of` does a number of them and tells how long."""
     count = 2 * multiple
-    while (seconds := seconds_of(count)) < SLICE_SECONDS / 4:
+    while (taken := of(count)) < seconds / 4:
         count *= 4
-    return max(1, round(count * SLICE_SECONDS / seconds / multiple)) * multiple
+    return max(1, round(count * seconds / taken / multiple)) * multiple
 
 
-def _called(call: Callable[[], object], count: int) -> float:
-    started = time.perf_counter()
-    for _ in range(count):
-        call()
-    return time.perf_counter() - started
+def _per_call(call: Call, count: int) -> float:
+    return call.seconds(count) / count

@@ -5,15 +5,15 @@ rest add up to the step's time; a loss of the user's own is split by the same ru
 overlap, and the trace shows how.
 
 torch's profiler counts what a step does and draws it, but is no clock for parts of a microsecond: noting an operation
-takes as long as doing one. So everything is timed without it:
+takes as long as doing one. So everything is timed without it, in processor time of the thread:
 
-    arithmetic      the step, less the step on one sample
-    graph           the loss on one sample, less the same under no_grad
+    arithmetic      every operation, repeated by itself, less the same on one sample
+    graph           the loss, less the loss under no_grad
     python          the calls into torch from Python, times what Python's side of a call takes; and backward(), less
                     the engine's own entry point called with the same
     allocator       the tensors that the profiler sees allocated, times what a new tensor takes
-    dispatcher      the operations on one sample, repeated from a list without autograd, less Python's side of that, less
-                    the allocator
+    dispatcher      the operations, repeated in order from a list without autograd, less Python's side of that, less the
+                    allocator and the arithmetic: what finds and sets up each operation
     engine          the engine's entry point, less the backward pass's operations, repeated in the same way
     rest            what is left: the interpreter's own work between the calls, attributes such as .data and .grad, and
                     all that the others got wrong
@@ -26,21 +26,22 @@ to its form in place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils import _pytree as tree
 
-from .._post import DEGREE, samples
+from .._post import DEGREE
 from .._problem import integer
 from .chrome_trace import allocations_a_step
-from .eager_step import EagerStep, own_step, post_step
-from .replay import Call, recorded, replay
+from .eager_step import EagerStep, own_step, post_samples, post_step
+from .replay import Operation, recorded, replay
 from .results import Part, Split
-from .rounds import ns_a_call
+from .rounds import Call, ns_a_call
 
-ROUNDS = 50
-"""How often everything is timed: an eighth of a second a round."""
+ROUNDS = 200
+"""How often everything is timed: some hundredths of a second a round."""
 
 MANY = 100
 """How many operations go into one call from C++; the call itself is then lost among them."""
@@ -55,11 +56,11 @@ def step_split(*, rounds: int = ROUNDS) -> Split:
     Returns:
         A Split of the step of `fastpoly.reference`, on the post's samples in float32.
     """
-    x, y = (torch.from_numpy(values).float() for values in samples())
+    x, y = post_samples()
     return split_of(post_step(x, y, DEGREE), post_step(x[50:51], y[50:51], DEGREE), integer(rounds, "rounds", 1))
 
 
-def split_own(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], rounds: int) -> Split:
+def split_own(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], rounds: int = ROUNDS) -> Split:
     """The same for a loss of the user's own."""
     thin = one_sample(data)
     one = None
@@ -86,20 +87,18 @@ def one_sample(data: Sequence[Any]) -> tuple[Any, ...] | None:
 
 def split_of(step: EagerStep, one: EagerStep | None, rounds: int) -> Split:
     """Split `step`; `one` is the same on one sample, or None if there is no such thing."""
-    thin = one or step
-    operations = recorded(thin)
+    operations = recorded(step)
     backward_calls, all_calls = operations.backward, operations.outside + operations.backward
     ns = ns_a_call(
         {
-            "step": step.step,
-            "step on one": thin.step,
-            "forward": thin.forward,
-            "forward, no graph": _without_graph(thin.forward),
-            "before backward": lambda: _before_backward(thin),
-            "to backward": lambda: _before_backward(thin).backward(),  # type: ignore[no-untyped-call]
-            "to engine": lambda: _engine(_before_backward(thin)),
-            "replayed": _without_graph(lambda: replay(all_calls)),
-            "replayed backward": _without_graph(lambda: replay(backward_calls)),
+            "step": Call(step.step),
+            "forward": Call(step.forward),
+            "forward, no graph": Call(step.forward, torch.no_grad),
+            "before backward": Call(partial(_before_backward, step)),
+            "to backward": Call(lambda: _before_backward(step).backward()),  # type: ignore[no-untyped-call]
+            "to engine": Call(lambda: _engine(_before_backward(step))),
+            "replayed": Call(partial(replay, all_calls), torch.no_grad),
+            "replayed backward": Call(partial(replay, backward_calls), torch.no_grad),
             **_units(),
         },
         rounds,
@@ -107,27 +106,24 @@ def split_of(step: EagerStep, one: EagerStep | None, rounds: int) -> Split:
     call_ns = (ns["calls from Python"] - ns["calls from C++"]) / MANY
     tensor_ns = (ns["new tensors"] - ns["no new tensors"]) / MANY
     allocations = allocations_a_step(step)
-    python = operations.python_calls * call_ns + ns["to backward"] - ns["to engine"]
-    engine_ops = ns["replayed backward"] - len(backward_calls) * call_ns
-    engine = ns["to engine"] - ns["before backward"] - engine_ops - call_ns  # one of these is called from Python
+    wrapper = ns["to backward"] - ns["to engine"]
+    backward_ns = ns["replayed backward"] - len(backward_calls) * call_ns
+    engine = ns["to engine"] - ns["before backward"] - backward_ns - call_ns  # one of these is called from Python
+    arithmetic = _arithmetic(all_calls, one, max(1, rounds // 4))
     allocator = allocations * tensor_ns
-    dispatcher = ns["replayed"] - len(all_calls) * call_ns - allocator
-    if one is None:
-        arithmetic, how = 0.0, "the data has no axis of samples to cut: it is part of the dispatcher's"
-    else:
-        arithmetic, how = ns["step"] - ns["step on one"], "difference: the step, less the step on one sample"
+    dispatcher = ns["replayed"] - len(all_calls) * call_ns - allocator - (arithmetic or 0.0)
     parts = [
         Part(
             "Python",
-            python,
-            f"micro-measurement: {operations.python_calls} calls from Python at {call_ns:,.0f} ns; and difference: "
-            f"backward() less the engine's entry point, {ns['to backward'] - ns['to engine']:,.0f} ns",
+            operations.python_calls * call_ns + wrapper,
+            f"micro-measurement: {operations.python_calls} calls at {call_ns:,.0f} ns; difference: backward() less the "
+            f"engine's entry point, {wrapper:,.0f} ns",
         ),
         Part(
             "dispatcher",
             dispatcher,
-            f"difference: {len(all_calls)} operations on one sample, repeated without autograd, less Python's side of "
-            "the calls, less the allocator",
+            f"difference: {len(all_calls)} operations repeated without autograd, less Python's side of their calls, "
+            "allocator and arithmetic",
         ),
         Part("graph building", ns["forward"] - ns["forward, no graph"], "difference: the loss, less it under no_grad"),
         Part(
@@ -140,11 +136,34 @@ def split_of(step: EagerStep, one: EagerStep | None, rounds: int) -> Split:
             allocator,
             f"torch.profiler: {allocations:g} allocations; micro-measurement: {tensor_ns:,.0f} ns for a new tensor",
         ),
-        Part("arithmetic", arithmetic, how),
+        Part(
+            "arithmetic",
+            arithmetic or 0.0,
+            "the data cannot be cut to one sample: it is in the dispatcher's part"
+            if arithmetic is None
+            else "difference: each operation repeated, less the same on one sample",
+        ),
     ]
     rest = ns["step"] - sum(part.ns for part in parts)
-    parts.append(Part("rest", rest, "what is left: the interpreter between the calls, .data and .grad, and all errors"))
+    parts.append(Part("rest", rest, "what is left: the interpreter between the calls, .data and .grad; and all errors"))
     return Split(ns["step"], tuple(parts))
+
+
+def _arithmetic(calls: list[Operation], one: EagerStep | None, rounds: int) -> float | None:
+    """Nanoseconds that the operations take longer than on one sample; None if they are not the same there."""
+    if one is None:
+        return None
+    recording = recorded(one)
+    thin = recording.outside + recording.backward
+    if [call[0] for call in thin] != [call[0] for call in calls]:
+        return None
+    many = {
+        f"{i} {which}": Call(partial(replay, [call] * MANY), torch.no_grad)
+        for i, both in enumerate(zip(calls, thin, strict=True))
+        for which, call in zip(("all", "one"), both, strict=True)
+    }
+    ns = ns_a_call(many, rounds)
+    return sum(ns[f"{i} all"] - ns[f"{i} one"] for i in range(len(calls))) / MANY
 
 
 def _before_backward(step: EagerStep) -> torch.Tensor:
@@ -161,32 +180,18 @@ def _engine(value: torch.Tensor) -> None:
     )
 
 
-def _without_graph(call: Callable[[], object]) -> Callable[[], None]:
-    def quiet() -> None:
-        with torch.no_grad():
-            call()
+def _units() -> dict[str, Call]:
+    """Calls that differ in one thing each: MANY operations from Python or from C++, with new tensors or without.
 
-    return quiet
-
-
-def _units() -> dict[str, Callable[[], object]]:
-    """Calls that differ in one thing each: MANY operations from Python or from C++, with new tensors or without."""
-    with torch.inference_mode():  # so that the calls from C++ pass by no more of the dispatcher than those from Python
+    In inference mode, so that the calls from C++ pass by no more of the dispatcher than those from Python.
+    """
+    with torch.inference_mode():
         x, y = torch.ones(1), torch.ones(1)
     xs, ys = [x] * MANY, [y] * MANY
-    calls: list[Call] = [(torch.Tensor.mul_, (x, y), {})] * MANY
-    units: dict[str, Callable[[], object]] = {
-        "calls from Python": lambda: replay(calls),
-        "calls from C++": lambda: torch._foreach_mul_(xs, ys),
-        "new tensors": lambda: torch._foreach_neg(xs),
-        "no new tensors": lambda: torch._foreach_neg_(xs),
+    calls: list[Operation] = [(torch.Tensor.mul_, (x, y), {})] * MANY
+    return {
+        "calls from Python": Call(partial(replay, calls), torch.inference_mode),
+        "calls from C++": Call(lambda: torch._foreach_mul_(xs, ys), torch.inference_mode),
+        "new tensors": Call(lambda: torch._foreach_neg(xs), torch.inference_mode),
+        "no new tensors": Call(lambda: torch._foreach_neg_(xs), torch.inference_mode),
     }
-    return {name: _in_inference(call) for name, call in units.items()}
-
-
-def _in_inference(call: Callable[[], object]) -> Callable[[], None]:
-    def inside() -> None:
-        with torch.inference_mode():
-            call()
-
-    return inside
