@@ -80,22 +80,21 @@ def ladder_table(ladder: Ladder) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("rung", no_wrap=True, style="bold")
-    for heading in ("ns a step", "removed", "of the first", "off by"):
+    for heading in ("ns a step", "removed", "of first", "off by"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     for number, rung in enumerate(ladder.rungs):
+        name = rung.name if rung.kept else f"({rung.name})"
         if rung.ns_per_step is None:
-            table.add_row(str(number), rung.name, "-", "", "", "", "not measured", style="dim")
+            table.add_row(str(number), name, "-", style="dim")
             continue
         removed = rung.removed_ns
         table.add_row(
             str(number),
-            rung.name,
+            name,
             ns(rung.ns_per_step),
             "" if removed is None else ns(removed),
             "" if removed is None else f"{100 * removed / ladder.first_ns:.1f} %",
-            "" if rung.deviation is None else f"{rung.deviation:.0e}",
-            "" if rung.kept else "[yellow]taken back[/]",
+            "" if not number or rung.deviation is None else f"{rung.deviation:.0e}",
         )
     return table
 
@@ -109,9 +108,9 @@ def _sentences(ladder: Ladder, console: Console) -> None:
     """The sum, and for each rung what was changed and why it costs what it costs."""
     left = ladder.last.ns_per_step or 0.0
     console.print(
-        f"{ladder.precision} precision on the {ladder.device}; {ladder.rounds} rounds. Removed by what was kept: "
-        f"{ladder.explained_ns - left:,.0f} ns, left: {left:,.0f} ns; together {100 * ladder.explained:.0f} % of the "
-        f"{ladder.first_ns:,.0f} ns that the first rung takes by itself. Weights compared after "
+        f"{ladder.precision} precision on the {ladder.device}. In brackets: shown, and taken back. Removed by what was "
+        f"kept: {ladder.explained_ns - left:,.0f} ns; left: {ns(left)} ns; together {100 * ladder.explained:.0f} % of "
+        f"the {ladder.first_ns:,.0f} ns that the first rung takes by itself. Off by: the weights after "
         f"{ladder.check_steps:,} steps.\n",
         highlight=False,
     )

@@ -13,7 +13,7 @@ PARTS = ("#d1495b", "#edae49", "#66a182", "#2e4057", "#8d96a3", "#00798c", "#d9d
 
 
 def waterfall(path: Path, ladder: Ladder) -> Path:
-    """On the left what each change takes away from a step, on the right what a step then takes, on a logarithmic axis."""
+    """On the left what each change takes away from a step; on the right what a step then takes, a logarithmic axis."""
     rungs = ladder.measured
     figure = new_figure(11, 1.3 + 0.44 * len(rungs))
     left, right = (new_axes(axes) for axes in figure.subplots(1, 2, sharey=True, width_ratios=(3, 2)))
@@ -28,7 +28,7 @@ def waterfall(path: Path, ladder: Ladder) -> Path:
     right.set_xlabel("nanoseconds a step, after the change")
     right.set_xscale("log")
     times = [rung.ns_per_step or 0.0 for rung in rungs]
-    right.set_xlim(min(times) / 3, max(times) * 12)
+    right.set_xlim(min(times) / 3, max(times) * 30)
     low, high = left.get_xlim()
     left.set_xlim(min(low, 0), high + 0.14 * (high - low))  # room for the numbers
     for axes in (left, right):
@@ -49,7 +49,8 @@ def _fall(axes: Any, position: int, level: float, rung: RungResult) -> float:
         return level
     after = level - removed
     colour = MUTED if not rung.kept else ACCENT if removed >= 0 else INK
-    axes.barh(position, removed / 1e3, left=after / 1e3, height=0.6, color=colour, hatch="" if rung.kept else "////")
+    hatch = {} if rung.kept else {"hatch": "////", "edgecolor": "white"}
+    axes.barh(position, removed / 1e3, left=after / 1e3, height=0.6, color=colour, linewidth=0, **hatch)
     axes.annotate(f" {-removed / 1e3:+,.1f}", (max(level, after) / 1e3, position), va="center", color=INK)
     return after if rung.kept else level
 

@@ -52,9 +52,7 @@ def as_tuple(data: Any) -> tuple[Any, ...]:
 
 
 def post_step(x: torch.Tensor, y: torch.Tensor, degree: int) -> EagerStep:
-    """The step of `fastpoly.reference.autograd_step` and of the line that records its mse, in the same words; learn rate
-    0.
-    """
+    """The step of `fastpoly.reference.autograd_step` and of the line that records its mse; the learn rate is 0."""
     w = x.new_zeros(degree + 1, 1).requires_grad_()
     trace = x.new_zeros(1)
 

@@ -8,13 +8,11 @@ about the measurements, and not about subtracting.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-
 from typing import Any
 
 import torch
@@ -24,8 +22,8 @@ from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
 from .._problem import FitProblem, integer
-from .rounds import SLICE_SECONDS, count_for, in_turn
 from .results import Ladder, RungResult
+from .rounds import SLICE_SECONDS, count_for, in_turn, undisturbed
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
 STEPS = 2000
@@ -152,10 +150,10 @@ def autograd_ladder(
 
 def checked_steps(steps: Any) -> int:
     """The number of steps, if compiled blocks and captured graphs can take so many."""
-    steps = integer(steps, "steps", BLOCK)
-    if steps % BLOCK:
-        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {steps}")
-    return steps
+    count = integer(steps, "steps", BLOCK)
+    if count % BLOCK:
+        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {count}")
+    return count
 
 
 def checked_problem(
@@ -177,8 +175,8 @@ def checked_problem(
     if reason is not None:
         raise BackendUnavailableError(f"device cuda cannot be used: {reason}")
     checked = FitProblem.checked(x, y, degree, learn_rate=learn_rate, precision=precision)
-    columns = [torch.from_numpy(values.reshape(-1, 1)).to(device) for values in checked.arrays()]
-    return Problem(*columns, checked.degree, checked.learn_rate)
+    x, y = (torch.from_numpy(values.reshape(-1, 1)).to(device) for values in checked.arrays())
+    return Problem(x, y, checked.degree, checked.learn_rate)
 
 
 Answer = tuple[torch.Tensor, torch.Tensor]
@@ -215,7 +213,4 @@ def _found_right(
 
 
 def _seconds(loop: Loop, steps: int) -> float:
-    started = time.perf_counter()
-    weights, _ = loop(steps)
-    weights.cpu()  # waits for a GPU
-    return time.perf_counter() - started
+    return undisturbed(lambda: loop(steps)[0].cpu())  # which waits for a GPU

@@ -20,7 +20,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import SLICE_SECONDS, count_for, in_turn
+from .rounds import SLICE_SECONDS, count_for, in_turn, undisturbed
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -102,19 +102,19 @@ def _a_step(run: Callable[[int], float], count: int) -> float:
 
 
 def _eager_seconds(step: EagerStep, count: int) -> float:
-    started = time.perf_counter()
-    for _ in range(count):
-        step.step()
-    return time.perf_counter() - started
+    def run() -> None:
+        for _ in range(count):
+            step.step()
+
+    return undisturbed(run)
 
 
 def _loop_seconds(loop: Loop, count: int) -> float:
-    started = time.perf_counter()
-    taken, _ = loop.advance(count, 1, 0)
-    seconds = time.perf_counter() - started
-    if taken < count:
-        raise ValueError("learn_rate: the loss does not stay finite while it is timed; choose a smaller one")
-    return seconds
+    def run() -> None:
+        if loop.advance(count, 1, 0)[0] < count:
+            raise ValueError("learn_rate: the loss does not stay finite while it is timed; choose a smaller one")
+
+    return undisturbed(run)
 
 
 def _step(

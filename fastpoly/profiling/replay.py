@@ -70,7 +70,7 @@ class _Operations(TorchDispatchMode):
         return result
 
 
-class _Calls(TorchFunctionMode):
+class _Calls(TorchFunctionMode):  # type: ignore[no-untyped-call]
     """While it is active, counts the calls into torch; reading an attribute is none."""
 
     count = 0

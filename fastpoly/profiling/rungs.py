@@ -111,7 +111,7 @@ def powers_hoisted(problem: Problem) -> Loop:
             mse = ((y - powers.mm(w)) ** 2).mean()
             if w.grad is not None:
                 w.grad.data.zero_()
-            mse.backward()
+            mse.backward()  # type: ignore[no-untyped-call]
             assert w.grad is not None
             w.data -= problem.learn_rate * w.grad.data
             trace[i] = mse.data
@@ -129,7 +129,7 @@ def no_data(problem: Problem) -> Loop:
             mse = ((y - powers.mm(w)) ** 2).mean()
             if w.grad is not None:
                 w.grad.zero_()
-            mse.backward()
+            mse.backward()  # type: ignore[no-untyped-call]
             assert w.grad is not None
             with torch.no_grad():
                 w -= problem.learn_rate * w.grad
@@ -147,10 +147,9 @@ def gradient_none(problem: Problem) -> Loop:
         for i in range(steps):
             mse = ((y - powers.mm(w)) ** 2).mean()
             w.grad = None
-            mse.backward()
-            assert w.grad is not None
+            mse.backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                w -= problem.learn_rate * w.grad
+                w -= problem.learn_rate * w.grad  # type: ignore[operator]
                 trace[i] = mse
         return w.detach(), trace
 
@@ -320,7 +319,8 @@ def captured(problem: Problem) -> Loop:
                 w.sub_(gradient, alpha=problem.learn_rate)
                 errors[i] = mse
 
-    aside = torch.cuda.Stream()  # libraries set themselves up at the first call, which a capture does not take
+    # Libraries set themselves up at the first call, which a capture does not take.
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         advance()
@@ -385,101 +385,104 @@ RUNGS = (
     Rung(
         "the post's loop",
         "as published, on current torch",
-        "Every one of some 25 small operations of a step is called from Python, dispatched, noted for autograd and "
-        "given a new tensor, and none has more to do than 500 numbers.",
+        "Each of the 25 small operations of a step is looked up, set up and given a new tensor, those of the loss are "
+        "called from Python and noted for autograd, and none of them has more to do than 500 numbers.",
         post,
     ),
     Rung(
         "powers hoisted",
         "the powers of x are made once, before the loop",
-        "Make what does not depend on the weights before the loop: the post asks for 500 powers in every step, and "
-        "pow is the one slow function in it.",
+        "Make before the loop what does not depend on the weights: the post makes the exponents, converts them and "
+        "raises 100 numbers to five powers in every step, and pow is the slowest arithmetic in it.",
         powers_hoisted,
     ),
     Rung(
         "no .data",
         "the update and the trace under torch.no_grad()",
-        "Do it because `.data` hides a write from autograd's checks; as for time, entering and leaving no_grad costs "
-        "what the four tensors that `.data` makes did, or more.",
+        "Do it for safety, since .data hides a write from autograd's checks, and not for speed: entering and leaving "
+        "no_grad is work in Python and costs at least what the four tensors did that .data makes.",
         no_data,
     ),
     Rung(
         "gradient None",
         "w.grad = None in place of w.grad.zero_()",
-        "Drop the gradient rather than zero it: backward then hands over its tensor, where it had to add it to zeros.",
+        "Drop the gradient rather than zero it: backward then hands its tensor over, which saves the two small "
+        "operations of zeroing the old one and adding to it.",
         gradient_none,
     ),
     Rung(
         "autograd.grad",
         "torch.autograd.grad(mse, w) in place of mse.backward()",
-        "Ask for the gradient that you want: it is returned, with no .grad to write, to look up and to clear.",
+        "Ask for the gradient that you want for clarity: it is returned, and there is no .grad to keep clear; the "
+        "engine behind is the same, and so, nearly, is the time.",
         autograd_grad,
     ),
     Rung(
         "trace once",
         "errors kept in a list, stacked once after the loop",
         "Keep mse.detach() and stack at the end: trace[i] = mse makes a view of one element and copies into it, two "
-        "operations a step, and on a GPU a kernel.",
+        "small operations a step, and on a GPU a kernel.",
         trace_once,
     ),
     Rung(
         "Horner",
         "addcmul by addcmul in place of one product with the powers",
-        "Do not, in eager torch: Horner has less arithmetic, but one operation for each degree, and autograd three more "
-        "for each of them, where the matrix product is one.",
+        "Do not, in eager torch: the product with the powers is one operation, Horner's scheme is one for each degree, "
+        "and autograd has several more for each of these, whatever the arithmetic saves.",
         horner,
         kept=False,
     ),
     Rung(
-        "in place, one operation",
+        "in place",
         "w.sub_(gradient, alpha=learn_rate) in place of w -= learn_rate * gradient",
-        "Let the update scale and subtract at once: it saves an operation and its tensor.",
+        "Let one operation scale and subtract: it saves the other one and its tensor, which is little beside a pass of "
+        "autograd.",
         in_place,
     ),
     Rung(
         "torch.func.grad",
         "torch.func.grad_and_value(loss)(w) in place of torch.autograd.grad",
-        "Do not, in an eager loop: it enters and leaves a level of functional transforms in Python and wraps every "
-        "tensor; it is the form that torch.compile takes.",
+        "Do not, in an eager loop: every call enters and leaves a level of function transforms in Python and wraps "
+        "each tensor in it; it is for what is compiled.",
         functional,
         kept=False,
     ),
     Rung(
         "by hand",
         "the gradient written out, no autograd at all",
-        "This is what autograd costs: the graph, the engine and the operations that its formulas have and a person "
-        "would not write.",
+        "This is what autograd itself costs: the graph, the engine, and those operations of its formulas that nobody "
+        "would write by hand.",
         by_hand,
         kept=False,
     ),
     Rung(
         "compile, 1 step",
         "torch.compile of a step, autograd's gradient in it",
-        "Compile the step, and autograd is free: it runs while compiling; what stays is one call a step with its guards "
-        "and its new tensors.",
+        "Compile the step, and autograd runs once, while compiling: what stays is a call a step, whose guards, "
+        "wrappers and new tensors cost more than the arithmetic.",
         compiled_step,
         missing=_no_compiler,
     ),
     Rung(
         f"compile, {BLOCK} steps",
         f"{BLOCK} steps in one compiled call",
-        "Compile several steps: they share the price of a call, but compiling takes longer with each of them.",
+        "Compile several steps in one: they share the price of a call, but compiling takes longer with each of them.",
         compiled_block,
         missing=_no_compiler,
     ),
     Rung(
         "CUDA graph",
         f"{BLOCK} steps of autograd captured once and replayed",
-        "Capture the step: a replay launches all of its kernels from the GPU's own list, with no Python and no autograd "
-        "between them.",
+        "Capture the step: a replay launches its kernels one after the other from a list, and neither Python nor "
+        "autograd runs between them.",
         captured,
         missing=_no_capture,
     ),
     Rung(
         "fused",
         "the whole loop, traced from autograd, as one kernel",
-        "Let fastpoly.descend make a loop of it: no call, no tensor and no memory traffic is left between two steps, "
-        "only arithmetic.",
+        "Let fastpoly.descend make a loop of it: the weights stay in registers, and between two steps there is no "
+        "call, no new tensor and no Python, only arithmetic.",
         fused,
         missing=_no_fused,
     ),

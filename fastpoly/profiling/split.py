@@ -18,9 +18,9 @@ takes as long as doing one. So everything is timed without it, in processor time
     rest            what is left: the interpreter's own work between the calls, attributes such as .data and .grad, and
                     all that the others got wrong
 
-Python's side of a call is that of x.mul_(y) on one element, less what each of a hundred such takes within one call from
-C++ (`torch._foreach_mul_`, which on the CPU is a loop over mul_); a new tensor is the difference of `torch._foreach_neg`
-to its form in place.
+Python's side of a call is that of x.mul_(y) on one element, less what each of a hundred such takes in one call from C++
+(`torch._foreach_mul_`, on the CPU a loop over mul_); a new tensor is the difference of `torch._foreach_neg` to its form
+in place.
 """
 
 from __future__ import annotations
