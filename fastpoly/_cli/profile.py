@@ -12,14 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .._descend import descend
 from .._monitor import Progress
-from .._problem import integer, positive
+from .._problem import integer
 from .._progress import new_bar
 from .._tensors import need_torch
 from ..profiling.results import Ladder, LossProfile, RungResult, Split
 from . import profile_plots
 from .load import load_loss
 from .write import make_folder, write_json
+
+SPLIT_ROUNDS = 8
+"""How much more often than a rung the parts of a step are timed: their slices are shorter."""
 
 
 def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str, console: Console) -> Ladder:
@@ -39,7 +43,7 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
     ladder = _with_a_bar("climbing", climbed, console)
     console.print(ladder_table(ladder))
     _sentences(ladder, console)
-    split = step_split()
+    split = step_split(rounds=SPLIT_ROUNDS * rounds)
     console.print(split_table(split, "a step of the post's autograd loop"))
     content = {**ladder.as_json(), "split": split.as_json(), "split_total_ns": split.total_ns}
     pictures = [
@@ -58,7 +62,7 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
     integer(rounds, "rounds", 1)
     own = load_loss(name)
     rate = learn_rate if learn_rate is not None else 1e-3 if own.learn_rate is None else own.learn_rate
-    positive(rate, "learn_rate")
+    descend(own.loss, own.params, own.data, learn_rate=rate, steps=1, backend="eager")
     make_folder(out)
     with console.status("measuring: eager, compiled, fused"):
         profile = loss_profile(own.loss, own.params, own.data, learn_rate=rate, rounds=rounds)

@@ -50,6 +50,7 @@ def _events(step: EagerStep) -> list[dict[str, Any]]:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler prints its comings and goings (torch 2.13)
     for _ in range(STEPS):
         step.step()
+    step.clear()  # what is freed while the profiler runs was then made while it ran, which it asks for
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
     with profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         for _ in range(STEPS):

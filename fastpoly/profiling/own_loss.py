@@ -34,6 +34,9 @@ of sums is each way's own, which costs some digits of the 7 or 16; a wrong gradi
 ROUNDS = 25
 """How often each way is timed."""
 
+SPLIT_ROUNDS = 8
+"""How much more often the parts of a step are: their slices are shorter."""
+
 
 def loss_profile(
     loss: Callable[..., torch.Tensor],
@@ -85,7 +88,9 @@ def loss_profile(
         begin_seconds[way] = time.perf_counter() - started
         _refuse_other(way, loop.carried(), expected, start)
         runs[way] = partial(_loop_seconds, loop)
-    return LossProfile(_ns_per_step(runs, rounds), begin_seconds, not_measured, split_own(loss, params, data))
+    return LossProfile(
+        _ns_per_step(runs, rounds), begin_seconds, not_measured, split_own(loss, params, data, SPLIT_ROUNDS * rounds)
+    )
 
 
 def _ns_per_step(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, float]:

@@ -60,7 +60,7 @@ class _Operations(TorchDispatchMode):
     """While it is active, notes every operation, below autograd."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,7 +70,7 @@ class _Operations(TorchDispatchMode):
         return result
 
 
-class _Calls(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class _Calls(TorchFunctionMode):
     """While it is active, counts the calls into torch; reading an attribute is none."""
 
     count = 0

@@ -60,7 +60,7 @@ def step_split(*, rounds: int = ROUNDS) -> Split:
     return split_of(post_step(x, y, DEGREE), post_step(x[50:51], y[50:51], DEGREE), integer(rounds, "rounds", 1))
 
 
-def split_own(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], rounds: int = ROUNDS) -> Split:
+def split_own(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], rounds: int) -> Split:
     """The same for a loss of the user's own."""
     thin = one_sample(data)
     one = None
