@@ -23,7 +23,7 @@ from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
 from .._problem import FitProblem, integer
 from .results import Ladder, RungResult
-from .rounds import SLICE_SECONDS, count_for, in_turn, undisturbed
+from .rounds import SLICE_SECONDS, count_for, in_turn, seconds_of
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
 STEPS = 2000
@@ -49,16 +49,18 @@ class Climber:
         loop: its loop.
         deviation: of its weights.
         steps: of a timed slice.
+        on_gpu: where it runs.
     """
 
     rung: Rung
     loop: Loop
     deviation: float
     steps: int
+    on_gpu: bool
 
     def run(self) -> float:
         """Take a slice; nanoseconds a step."""
-        return 1e9 * _seconds(self.loop, self.steps) / self.steps
+        return 1e9 * _seconds(self.loop, self.on_gpu, self.steps) / self.steps
 
 
 def autograd_ladder(
@@ -212,8 +214,9 @@ def _found_right(
             raise ArithmeticError(
                 f"{rung.name}: after {steps:,} steps its {what} are off by a share of {share:.1e}, above {tolerance:g}"
             )
-    return Climber(rung, loop, deviation, count_for(SLICE_SECONDS, partial(_seconds, loop), BLOCK)), (weights, errors)
+    count = count_for(SLICE_SECONDS, partial(_seconds, loop, problem.on_gpu), BLOCK)
+    return Climber(rung, loop, deviation, count, problem.on_gpu), (weights, errors)
 
 
-def _seconds(loop: Loop, steps: int) -> float:
-    return undisturbed(lambda: loop(steps)[0].cpu())  # which waits for a GPU
+def _seconds(loop: Loop, on_gpu: bool, steps: int) -> float:
+    return seconds_of(lambda: loop(steps)[0].cpu(), on_gpu)  # which waits for a GPU

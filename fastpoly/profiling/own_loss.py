@@ -20,7 +20,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import SLICE_SECONDS, count_for, in_turn, undisturbed
+from .rounds import SLICE_SECONDS, count_for, in_turn, seconds_of
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -111,7 +111,7 @@ def _eager_seconds(step: EagerStep, count: int) -> float:
         for _ in range(count):
             step.step()
 
-    return undisturbed(run)
+    return seconds_of(run)
 
 
 def _loop_seconds(loop: Loop, count: int) -> float:
@@ -119,7 +119,7 @@ def _loop_seconds(loop: Loop, count: int) -> float:
         if loop.advance(count, 1, 0)[0] < count:
             raise ValueError("learn_rate: the loss does not stay finite while it is timed; choose a smaller one")
 
-    return undisturbed(run)
+    return seconds_of(run)
 
 
 def _step(

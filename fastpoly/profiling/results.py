@@ -14,7 +14,7 @@ class RungResult:
         name, change, why: what the loop is, what was changed, and why that costs what it costs.
         kept: was the change kept for the rungs that follow?
         after: the name of the rung that was changed; None for the first.
-        ns_per_step: median over the rounds; None if it was not measured.
+        ns_per_step: median over the rounds, see `rounds.seconds_of`; None if it was not measured.
         removed_ns: what the change took away: the median difference to the rung `after`, of runs of these two alone;
             below 0 if it made the step slower.
         deviation: of the weights from the first rung's, the largest; of `check_steps` steps.

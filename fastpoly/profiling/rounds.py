@@ -1,14 +1,14 @@
 """Times of several things in turn, so that whatever else the machine does falls on all of them.
 
 Requirements: figures that can be subtracted from each other on a machine that neighbours slow down by half for a second
-and then let go. So things run in slices, short beside such a spell, one after the other, again and again; and within a
+and then let go, and on which other programs take their turns. So what others take is left out of the time; things run
+in slices, short beside such a spell, one after the other, again and again; and within a
 round each is compared with one that all rounds have. Medians are taken of these comparisons, not of times that lie
 seconds apart.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,14 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-SLICE_SECONDS = 0.004
-"""What a loop runs at a time: 50 times what setting one up takes, and about what a busy scheduler gives at a time."""
-
-TRIES = 6
-"""How often a slice is run again that did not have a processor to itself."""
-
-DISTURBED = 1.05
-"""The ratio of time to processor time that shows it."""
+SLICE_SECONDS = 0.01
+"""What a loop runs at a time: 100 times what setting one up takes, and some hundredths of such a spell."""
 
 CALLS_SECONDS = 0.001
 """What a call is repeated for: it needs no setting up. 10^4 times what reading the clock takes."""
@@ -38,20 +32,17 @@ def in_turn(runs: Sequence[Callable[[], float]], number: int) -> list[float]:
     return [got[i] for i in range(len(runs))]
 
 
-def undisturbed(run: Callable[[], object]) -> float:
-    """Seconds that `run` takes, by the clock on the wall: of the first of TRIES during which the process had a
-    processor all the time, or of the one that came nearest to it. Several threads, or a GPU that is waited for busily,
-    take more processor time than time, and count as undisturbed.
+def seconds_of(run: Callable[[], object], on_gpu: bool = False) -> float:
+    """How long `run` takes: by the clock on the wall, or the process's processor time where that is less.
+
+    On an idle machine they are the same for one thread; several threads take more processor time than time. On a busy
+    machine the processor time leaves out what other programs had of it. A GPU is waited for without a processor: there
+    only the wall counts.
     """
-    nearest = (math.inf, 0.0)
-    for _ in range(TRIES):
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        processor, wall = time.process_time() - processor, time.perf_counter() - wall
-        nearest = min(nearest, (wall / max(processor, 1e-9), wall))
-        if nearest[0] < DISTURBED:
-            break
-    return nearest[1]
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    processor, wall = time.process_time() - processor, time.perf_counter() - wall
+    return wall if on_gpu else min(wall, processor)
 
 
 @dataclass(frozen=True)
