@@ -34,7 +34,9 @@ def waterfall(path: Path, ladder: Ladder) -> Path:
     for axes in (left, right):
         axes.grid(visible=False, axis="y")
     figure.suptitle("The post's autograd loop, one change at a time", x=0.01, ha="left", color=INK)
-    note = f"{ladder.precision} precision, {ladder.device}; in brackets: shown, and taken back"
+    note = (
+        f"{ladder.precision} precision, {ladder.device}; dark: slower than before; in brackets: shown, and taken back"
+    )
     figure.supxlabel(note, fontsize="small", color=INK, x=0.01, ha="left")
     figure.savefig(path)
     return path

@@ -1,10 +1,9 @@
 """Times of several things in turn, so that whatever else the machine does falls on all of them.
 
-Requirements: figures that can be subtracted from each other on a machine that neighbours slow down by half for a second
-and then let go, and on which other programs take their turns. So what others take is left out of the time; things run
-in slices, short beside such a spell, one after the other, again and again; and within a
-round each is compared with one that all rounds have. Medians are taken of these comparisons, not of times that lie
-seconds apart.
+Requirements: figures that can be subtracted from each other, on a machine that neighbours slow down by half for a
+second and then let go, and on which other programs take their turns. So what others take is left out of the time;
+things run in slices, short beside such a spell, one after the other, again and again; and within a round each is
+compared with one that all rounds have. Medians are taken of these comparisons, not of times that lie seconds apart.
 """
 
 from __future__ import annotations

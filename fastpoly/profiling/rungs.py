@@ -406,8 +406,8 @@ RUNGS = (
     Rung(
         "gradient None",
         "w.grad = None in place of w.grad.zero_()",
-        "Drop the gradient rather than zero it: backward then hands its tensor over, which saves the two small "
-        "operations of zeroing the old one and adding to it.",
+        "Drop the gradient rather than zero it: backward then hands its tensor over, and two small operations go, "
+        "zeroing the old one and adding to it, which hardly shows beside all that stays.",
         gradient_none,
     ),
     Rung(
