@@ -7,6 +7,8 @@ This list is the whole public face. Importing it loads numpy and nothing heavier
 when something needs them. `fastpoly.reference` holds the published loops, the yardstick of every test and benchmark.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import optimizers, reference
 from ._backends import Backend, backends
 from ._descend import DescentResult, descend, descend_module
@@ -18,6 +20,9 @@ from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
 from ._scan import scan
+
+if TYPE_CHECKING:
+    from . import profiling
 
 __version__ = "0.1.0"
 
@@ -38,8 +43,17 @@ __all__ = [
     "fit_many",
     "optimizers",
     "poly",
+    "profiling",
     "reference",
     "scan",
     "stability_limit",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "profiling":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(".profiling", __name__)

@@ -14,6 +14,8 @@ from rich.console import Console
 from .._backends import backends
 from .._errors import BackendUnavailableError, DivergenceWarning
 from .._post import STEPS
+from ..profiling.results import CHECK_STEPS
+from ..profiling.rounds import ROUNDS
 
 app = typer.Typer(
     name="fastpoly",
@@ -106,8 +108,8 @@ def profile(
     ] = None,
     steps: Annotated[
         int, typer.Option(help="Steps after which the weights of all rungs are compared: a multiple of 8.")
-    ] = 2000,
-    rounds: Annotated[int, typer.Option(help="How often each is timed, all in turn.")] = 25,
+    ] = CHECK_STEPS,
+    rounds: Annotated[int, typer.Option(help="How often each is timed, all in turn.")] = ROUNDS,
     precision: Annotated[str, typer.Option(help="single or double.")] = "single",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     learn_rate: Annotated[

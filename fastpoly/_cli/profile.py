@@ -18,12 +18,12 @@ from .._problem import integer
 from .._progress import new_bar
 from .._tensors import need_torch
 from ..profiling.results import Ladder, LossProfile, RungResult, Split
+from ..profiling.rounds import PARTS_ROUNDS, ROUNDS
 from . import profile_plots
 from .load import load_loss
 from .write import make_folder, write_json
 
-SPLIT_ROUNDS = 8
-"""How much more often than a rung the parts of a step are timed: their slices are shorter."""
+POST = "a step of the post's autograd loop on the CPU"
 
 
 def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str, console: Console) -> Ladder:
@@ -43,12 +43,12 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
     ladder = _with_a_bar("climbing", climbed, console)
     console.print(ladder_table(ladder))
     _sentences(ladder, console)
-    split = step_split(rounds=SPLIT_ROUNDS * rounds)
-    console.print(split_table(split, "a step of the post's autograd loop"))
+    split = step_split(rounds=rounds * PARTS_ROUNDS // ROUNDS)
+    console.print(split_table(split, POST))
     content = {**ladder.as_json(), "split": split.as_json(), "split_total_ns": split.total_ns}
     pictures = [
         lambda: profile_plots.waterfall(out / "ladder.png", ladder),
-        lambda: profile_plots.split_bar(out / "split.png", split, "a step of the post's autograd loop"),
+        lambda: profile_plots.split_bar(out / "split.png", split, POST),
     ]
     _write(out / "ladder.json", content, pictures, lambda: write_trace(out / "trace.json"), console)
     return ladder

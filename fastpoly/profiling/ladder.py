@@ -22,15 +22,9 @@ from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
 from .._problem import FitProblem, integer
-from .results import Ladder, RungResult
-from .rounds import SLICE_SECONDS, count_for, in_turn, seconds_of
+from .results import CHECK_STEPS, Ladder, RungResult
+from .rounds import ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
-
-STEPS = 2000
-"""After which the weights are compared: they have moved by a hundredth then, and float32 rounds that at 1e-9."""
-
-ROUNDS = 25
-"""How often each is timed: half a second a round."""
 
 TOLERANCE = {"single": (2e-5, 1e-4), "double": (3e-9, 1e-10)}
 """How far the weights may be off the first rung's, as a share of the largest of them, and each error of its own. The
@@ -71,7 +65,7 @@ def autograd_ladder(
     *,
     precision: str = "single",
     device: str = "cpu",
-    steps: int = STEPS,
+    steps: int = CHECK_STEPS,
     rounds: int = ROUNDS,
     progress: Progress | None = None,
     rungs: Sequence[Rung] | None = None,

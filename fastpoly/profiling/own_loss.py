@@ -20,7 +20,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -30,12 +30,6 @@ AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-8}
 """How far they may differ, as a share of how far they came: a gradient is a sum of terms that may cancel, and the order
 of sums is each way's own, which costs some digits of the 7 or 16; a wrong gradient differs by more.
 """
-
-ROUNDS = 25
-"""How often each way is timed."""
-
-SPLIT_ROUNDS = 8
-"""How much more often the parts of a step are: their slices are shorter."""
 
 
 def loss_profile(
@@ -89,7 +83,10 @@ def loss_profile(
         _refuse_other(way, loop.carried(), expected, start)
         runs[way] = partial(_loop_seconds, loop)
     return LossProfile(
-        _ns_per_step(runs, rounds), begin_seconds, not_measured, split_own(loss, params, data, SPLIT_ROUNDS * rounds)
+        _ns_per_step(runs, rounds),
+        begin_seconds,
+        not_measured,
+        split_own(loss, params, data, rounds * PARTS_ROUNDS // ROUNDS),
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+CHECK_STEPS = 2000
+"""After which the weights are compared: they have moved by a hundredth then, and float32 rounds that at 1e-9."""
+
 
 @dataclass(frozen=True)
 class RungResult:

@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+ROUNDS = 25
+"""How often a loop is timed: half a second a round, with all rungs of the ladder and all pairs of them."""
+
+PARTS_ROUNDS = 8 * ROUNDS
+"""How often the parts of a step are: their slices are shorter, some hundredths of a second a round."""
+
 SLICE_SECONDS = 0.01
 """What a loop runs at a time: 100 times what setting one up takes, and some hundredths of such a spell."""
 

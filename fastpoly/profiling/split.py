@@ -38,16 +38,13 @@ from .chrome_trace import allocations_a_step
 from .eager_step import EagerStep, own_step, post_samples, post_step
 from .replay import Operation, recorded, replay
 from .results import Part, Split
-from .rounds import Call, ns_a_call
-
-ROUNDS = 200
-"""How often everything is timed: some hundredths of a second a round."""
+from .rounds import PARTS_ROUNDS, Call, ns_a_call
 
 MANY = 100
 """How many operations go into one call from C++; the call itself is then lost among them."""
 
 
-def step_split(*, rounds: int = ROUNDS) -> Split:
+def step_split(*, rounds: int = PARTS_ROUNDS) -> Split:
     """Where the time of a step of the post's autograd loop goes: Python, dispatcher, graph, engine, allocator, sums.
 
     Args:
