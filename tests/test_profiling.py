@@ -421,6 +421,15 @@ def test_a_mistake_in_the_loss_is_told_in_a_line(here, request, name, text, told
     assert not (here / "fastpoly-profile").exists()
 
 
+def test_divergence_is_told_in_a_line(here, no_torch_compile):
+    text = (
+        "import torch\nparams, data = torch.ones(2), torch.ones(3)\ndef loss(w, x): return (w.sum() * x).square().sum()"
+    )
+    (here / "diverging.py").write_text(text)
+    run = invoke("--loss", "diverging:loss", "--learn-rate", 1e30)
+    assert told_in_a_line(run, "learn_rate: 1e+30 diverges at step 1; choose a smaller one")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -429,6 +438,7 @@ def test_a_mistake_in_the_loss_is_told_in_a_line(here, request, name, text, told
         (("--precision", "half"), "precision: wants single or double"),
         (("--device", "abacus"), "device: wants cpu or cuda"),
         (("--rounds", 0, "--loss", "a:b"), "rounds: wants"),
+        (("--learn-rate", 0.1), "--learn-rate: goes with --loss"),
     ],
 )
 def test_a_mistake_in_an_option_is_told_in_a_line(here, options, told):

@@ -107,13 +107,13 @@ def profile(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Steps after which the weights of all rungs are compared: a multiple of 8.")
+        int, typer.Option(help="Steps after which the rungs' weights are compared: a multiple of 8.")
     ] = CHECK_STEPS,
     rounds: Annotated[int, typer.Option(help="How often each is timed, all in turn.")] = ROUNDS,
     precision: Annotated[str, typer.Option(help="single or double.")] = "single",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     learn_rate: Annotated[
-        float | None, typer.Option(help="With --loss: factor on the gradient. [default: the module's, or 0.001]")
+        float | None, typer.Option(help="Factor on the gradient, with --loss; the module's if left out, or 0.001.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures, numbers and the trace.")] = Path("fastpoly-profile"),
 ) -> None:
@@ -121,6 +121,8 @@ def profile(
     with _told_in_a_line():
         from . import profile as profiles
 
+        if loss is None and learn_rate is not None:
+            raise ValueError("--learn-rate: goes with --loss; the post's loop has its own")
         if loss is None:
             profiles.profile_post(out, steps, rounds, precision, device, Console())
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .._descend import descend
+from .._errors import DivergenceWarning
 from .._monitor import Progress
 from .._problem import integer
 from .._progress import new_bar
@@ -62,7 +64,9 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
     integer(rounds, "rounds", 1)
     own = load_loss(name)
     rate = learn_rate if learn_rate is not None else 1e-3 if own.learn_rate is None else own.learn_rate
-    descend(own.loss, own.params, own.data, learn_rate=rate, steps=1, backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergenceWarning)  # the profile tells it in its own words
+        descend(own.loss, own.params, own.data, learn_rate=rate, steps=1, backend="eager")
     make_folder(out)
     with console.status("measuring: eager, compiled, fused"):
         profile = loss_profile(own.loss, own.params, own.data, learn_rate=rate, rounds=rounds)

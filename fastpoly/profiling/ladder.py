@@ -9,7 +9,7 @@ about the measurements, and not about subtracting.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -115,6 +115,35 @@ def autograd_ladder(
             base = climber if rung.kept else base
         tell(number + 1, stages)
 
+    times = _timed(climbers, pairs, rounds, lambda done: tell(len(rungs) + done, stages))
+    return Ladder(
+        rungs=tuple(
+            replace(result, ns_per_step=times.per_step.get(result.name), removed_ns=times.removed.get(result.name))
+            for result in results
+        ),
+        precision=precision,
+        device=problem.x.device.type,
+        check_steps=steps,
+        rounds=rounds,
+        first_ns=times.first,
+    )
+
+
+@dataclass(frozen=True)
+class Times:
+    """Nanoseconds a step: of each rung and of what each change removed, by name; of the first rung by itself."""
+
+    per_step: dict[str, float]
+    removed: dict[str, float]
+    first: float
+
+
+def _timed(
+    climbers: list[Climber], pairs: list[tuple[Climber, Climber]], rounds: int, done: Callable[[int], object]
+) -> Times:
+    """In every round all rungs, then each pair with the first rung by itself before it. Compared is within a round:
+    medians are of shares of the first rung's time there.
+    """
     first = climbers[0]
     firsts: list[float] = []
     alone: list[float] = []
@@ -129,20 +158,12 @@ def autograd_ladder(
             alone.append(first.run())
             ns_before, ns_after = in_turn([before.run, after.run], number)
             share.append((ns_before - ns_after) / alone[-1])
-        tell(len(rungs) + number + 1, stages)
-    first_ns = median(alone or firsts)
-    ns_per_step = {c.rung.name: median(firsts) * median(share) for c, share in zip(climbers, shares, strict=True)}
-    removed_ns = {c.rung.name: first_ns * median(share) for (_, c), share in zip(pairs, removed, strict=True)}
-    return Ladder(
-        rungs=tuple(
-            replace(result, ns_per_step=ns_per_step.get(result.name), removed_ns=removed_ns.get(result.name))
-            for result in results
-        ),
-        precision=precision,
-        device=problem.x.device.type,
-        check_steps=steps,
-        rounds=rounds,
-        first_ns=first_ns,
+        done(number + 1)
+    together, by_itself = median(firsts), median(alone or firsts)
+    return Times(
+        {climber.rung.name: together * median(share) for climber, share in zip(climbers, shares, strict=True)},
+        {after.rung.name: by_itself * median(share) for (_, after), share in zip(pairs, removed, strict=True)},
+        by_itself,
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as tree
 
 from .._descend import descend
-from .._errors import BackendUnavailableError, UnsupportedOperationError
+from .._errors import BackendUnavailableError, DivergenceWarning, UnsupportedOperationError
 from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
@@ -56,7 +56,7 @@ def loss_profile(
     rounds, learn_rate = integer(rounds, "rounds", 1), positive(learn_rate, "learn_rate")
     data = as_tuple(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # divergence is told below
+        warnings.simplefilter("ignore", DivergenceWarning)  # told below
         first = descend(loss, params, data, learn_rate=learn_rate, steps=CHECKED_STEPS, backend="eager")
     if first.diverged_at is not None:
         raise ValueError(f"learn_rate: {learn_rate:g} diverges at step {first.diverged_at}; choose a smaller one")
