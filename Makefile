@@ -29,7 +29,7 @@ bench: $(VENV)/.bench
 	$(BIN)/pytest bench
 
 clean:
-	rm -rf $(VENV) fastpoly-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -112,6 +112,11 @@ def ns(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
+def times(ratio: float) -> str:
+    """A ratio, as a table shows it."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
 def _sentences(ladder: Ladder, console: Console) -> None:
     """The sum, and for each rung what was changed and why it costs what it costs."""
     left = ladder.last.ns_per_step or 0.0
@@ -163,7 +168,7 @@ def ways_table(profile: LossProfile) -> Table:
             continue
         step = profile.ns_per_step[way]
         begun = f"{profile.begin_seconds[way]:.2g} s" if way != "eager" else ""
-        table.add_row(way, ns(step), f"{profile.ns_per_step['eager'] / step:,.1f}", begun, "")
+        table.add_row(way, ns(step), times(profile.ns_per_step["eager"] / step), begun, "")
     return table
 
 
@@ -173,7 +178,7 @@ def _gain(profile: LossProfile) -> str:
     if profile.pays_after is None:
         return "Fusing does not make a step of this loss faster."
     return (
-        f"Fusing makes a step {profile.gain:,.1f} times faster, and has won back its beginning after "
+        f"Fusing makes a step {times(profile.gain)} times faster, and has won back its beginning after "
         f"{profile.pays_after:,} steps: fastpoly.descend(loss, params, data, ...)."
     )
 
