@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._errors import UnsupportedOperationError
+from .writes import written
 
 if TYPE_CHECKING:
     from . import Step
@@ -94,20 +95,12 @@ def _described(step: torch.fx.GraphModule) -> tuple[str, list[tuple[torch.dtype,
 
 
 def _refuse_writes(step: torch.fx.GraphModule) -> None:
-    for node in step.graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is not None and schema.is_mutable and _from_outside(node.args[0]):
+    for node, maker in written(step.graph):
+        if maker.op == "get_attr":
+            name = node.target._schema.name.removeprefix("aten::")
             raise UnsupportedOperationError(
-                f"{schema.name.removeprefix('aten::')} writes to a tensor from outside the loss. "
-                "Way out: compute a new one, or backend='eager'"
+                f"{name} writes to a tensor from outside the loss. Way out: compute a new one, or backend='eager'"
             )
-
-
-def _from_outside(node: Any) -> bool:
-    """Is it a tensor that the function did not make, or a view of one?"""
-    while getattr(node, "op", "") == "call_function" and any(r.alias_info for r in node.target._schema.returns):
-        node = node.args[0]
-    return getattr(node, "op", "") == "get_attr"
 
 
 def _where(error: Exception) -> str:
