@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._errors import BackendUnavailableError, UnsupportedOperationError
-from ._loops import MODULES, Loop, begin
+from ._loops import MODULES, PREFERENCES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
@@ -68,7 +68,7 @@ def repeat(
     Args:
         step: takes the list of tensors, returns their successors and its results.
         every: keep the results of steps 0, every, 2 every, ...; None keeps none.
-        backend: "auto", "fused", "compile" or "eager".
+        backend: "auto" or a name of `_loops`.
         monitor: hears Ctrl-C, and is told of progress.
         names: what the caller calls tensors that the step uses, by their ids.
         stop_at: the result that ends the run when it is not finite.
@@ -120,24 +120,29 @@ def _begun(
 ) -> tuple[str, Loop]:
     if backend != "auto":
         return backend, begin(backend)(step, inputs, names, stop_at)
-    reason = _cannot_be_fused(inputs)
-    if reason is None:
+    reason, choices = _choices(inputs)
+    for name in choices:
         try:
-            return "fused", begin("fused")(step, inputs, names, stop_at)
-        except UnsupportedOperationError as error:
-            reason = str(error)
-    try:
-        loop, name = begin("compile")(step, inputs, names, stop_at), "compile"
-    except (BackendUnavailableError, UnsupportedOperationError):
-        loop, name = begin("eager")(step, inputs, names, stop_at), "eager"
-    warnings.warn(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, stacklevel=4)
-    return name, loop
+            loop = begin(name)(step, inputs, names, stop_at)
+        except (BackendUnavailableError, UnsupportedOperationError) as error:
+            if name == choices[-1]:
+                raise
+            reason = reason or str(error)
+            continue
+        if reason is not None:
+            warnings.warn(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, stacklevel=4)
+        return name, loop
+    raise AssertionError("eager runs everywhere")
 
 
-def _cannot_be_fused(inputs: Sequence[torch.Tensor]) -> str | None:
+def _choices(inputs: Sequence[torch.Tensor]) -> tuple[str | None, tuple[str, ...]]:
+    """What to try for these tensors, in turn, and why it is not the fastest loop that there is, if that is known."""
     from ._backends import missing_compiler
 
-    devices = {str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}
-    if devices:
-        return f"the tensors are on {', '.join(sorted(devices))}, and the fused loop runs on the CPU"
-    return missing_compiler()
+    (first, *rest) = sorted({tensor.device.type for tensor in inputs})
+    if rest or first not in PREFERENCES:
+        where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
+        return f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA", ("compile", "eager")
+    choices = PREFERENCES[first]
+    reason = missing_compiler() if choices[0] == "fused" else None
+    return reason, choices if reason is None else choices[1:]

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     Step = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
 
-MODULES = {"fused": "fused", "triton": "fused_gpu", "compile": "compiled", "eager": "eager"}
+MODULES = {
+    "fused": "fused",
+    "triton": "fused_gpu",
+    "cudagraph": "cudagraph",
+    "compile": "compiled",
+    "eager": "eager",
+}
+
+PREFERENCES = {"cpu": ("fused", "compile", "eager"), "cuda": ("triton", "cudagraph", "compile", "eager")}
+"""What "auto" tries, in turn, by the kind of device; on others it is compile and eager."""
 
 
 class Loop(Protocol):

@@ -10,10 +10,15 @@ one function. A block returns every step's tensors, not the last ones alone: wha
 a block that begins at a multiple of BLOCK, wherever a portion ends or a loss stops being finite. That takes up to 10 %
 longer than the last ones alone, but saves compiling a single step for the remainders, 1.5 to 3.5 s; and the bits of one
 compilation need not be those of another (blocks of 1, 8, 16 and 32 steps did agree in all models tried).
+
+On a GPU calling a compiled block takes longer than its kernels do. There blocks are captured in CUDA graphs, by
+`replayed` and not by inductor's own option `triton.cudagraphs`: that one copies what a block begins with and hands out
+memory that its next call overwrites, and a graph holds one call; ours hold up to MOST steps, compiled once.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -27,11 +32,13 @@ import torch
 
 from .._errors import BackendUnavailableError, UnsupportedOperationError
 from .recorded import recorded
+from .replayed import ReplayedLoop
 
 if TYPE_CHECKING:
     from . import Step
 
     Block = Callable[[list[torch.Tensor]], tuple[list[torch.Tensor], torch.Tensor | None]]
+    from . import replayed
 
 BLOCK = 8
 """Steps in a call.
@@ -111,14 +118,15 @@ def begin(
     inputs: Sequence[torch.Tensor],
     names: dict[int, str],  # noqa: ARG001  (of Begin)
     stop_at: int | None,
-) -> CompiledLoop:
+) -> CompiledLoop | ReplayedLoop:
     """See `fastpoly._loops.Begin`. Traces and compiles, seconds; steps beyond those asked for may be computed.
 
     Raises:
         BackendUnavailableError: torch.compile cannot run here.
         UnsupportedOperationError: the step cannot be recorded (see `recorded`), or torch.compile does not take it.
     """
-    reason = unavailable()
+    on_gpu = inputs[0].device.type == "cuda"
+    reason = unavailable_on_gpu() if on_gpu else unavailable()
     if reason is not None:
         raise BackendUnavailableError(f"backend 'compile' cannot run here: {reason}")
     from torch._dynamo.exc import TorchDynamoException
@@ -127,6 +135,8 @@ def begin(
         # torch's compiler imports torch.utils.mkldnn, which torch itself deprecates
         warnings.filterwarnings("ignore", r"`torch\.jit\.script", DeprecationWarning)
         try:
+            if on_gpu:
+                return _on_gpu(function, inputs, stop_at)
             step = recorded(function, inputs)
             return CompiledLoop(_compiled(step, len(inputs), stop_at, inputs[0].device.type == "cpu"), inputs)
         except TorchDynamoException as error:
@@ -145,6 +155,17 @@ def unavailable() -> str | None:
             f"torch.compile needs a C++ compiler, and there is no {compiler}; install {usual}, or let the environment "
             "variable CXX name another one before torch is imported"
         )
+    return _no_dynamo()
+
+
+def unavailable_on_gpu() -> str | None:
+    """None, or why torch.compile cannot run on CUDA tensors here and what would change that; no C++ compiler is needed."""
+    if importlib.util.find_spec("triton") is None:
+        return "torch.compile needs triton on a GPU, and it is not installed; pip install triton"
+    return _no_dynamo()
+
+
+def _no_dynamo() -> str | None:
     try:
         from torch._dynamo.eval_frame import check_if_dynamo_supported
 
@@ -152,6 +173,35 @@ def unavailable() -> str | None:
     except RuntimeError as error:
         return f"{error}; use another Python, or a torch that supports this one"
     return None
+
+
+def _on_gpu(function: Step, inputs: Sequence[torch.Tensor], stop_at: int | None) -> ReplayedLoop:
+    from .capture import CudaCapture
+    from .cudagraph import capturable, need_gpu
+
+    need_gpu("compile", inputs)
+    inputs = [tensor.detach().contiguous() for tensor in inputs]
+    step = capturable(function, inputs)
+    blocks = replayed_blocks(_compiled(step, len(inputs), None, False), len(inputs))
+    return ReplayedLoop(step, inputs, stop_at, CudaCapture(inputs[0].device), blocks, BLOCK)
+
+
+def replayed_blocks(block: Block, count: int) -> Callable[[int], replayed.Block]:
+    """For `ReplayedLoop`: blocks that are the compiled `block` some times, with `count` tensors carried."""
+
+    def block_of(size: int) -> replayed.Block:
+        def some_blocks(state: list[torch.Tensor]) -> list[torch.Tensor]:
+            parts = []
+            for _ in range(size // BLOCK):
+                columns, _ = block([tensor.unsqueeze(0) for tensor in state])
+                # clones, for a last row lies at no address that a kernel compiled for the first call takes
+                state = [column[-1].clone() for column in columns[:count]]
+                parts.append(columns)
+            return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+        return some_blocks
+
+    return block_of
 
 
 def _compiled(step: Step, count: int, stop_at: int | None, on_cpu: bool) -> Block:
