@@ -2,6 +2,7 @@
 
 Requirements: lists, numpy arrays, pandas Series and torch tensors are welcome, as a vector or a column; torch is never
 imported for callers who do not use it; whatever cannot be meant is refused here, in words that name the argument.
+Tensors on a GPU stay there (`samples`), for backends that compute there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ def is_tensor(value: object) -> bool:
     """Is `value` a torch tensor? A process that never imported torch has none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+STAYING = {"cuda"}
+"""Kinds of device on which samples are computed with where they lie."""
+
+
+def on_gpu(value: object) -> bool:
+    """Is `value` a torch tensor on a GPU?"""
+    return is_tensor(value) and value.device.type in STAYING  # type: ignore[attr-defined]
 
 
 def device_of(*values: object) -> torch.device | None:
@@ -46,23 +56,49 @@ def vector(value: object, name: str) -> Array:
         TypeError: not real numbers. ValueError: not one column, or empty.
     """
     array = _real(value, name)
-    if array.ndim == 0:
-        raise ValueError(f"{name}: wants a vector or a column, got a single number")
-    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
-        raise ValueError(f"{name}: wants a vector or one column, got shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name}: is empty, wants at least one number")
+    _refuse_no_vector(array.shape, name)
     return array.reshape(-1)
+
+
+def samples(value: object, name: str) -> Any:
+    """As `vector`, but tensors on a GPU stay what and where they are, flattened."""
+    if not on_gpu(value):
+        return vector(value, name)
+    tensor = _refuse_odd_tensor(value, name)
+    _refuse_no_vector(tuple(tensor.shape), name)
+    return tensor.reshape(-1)
+
+
+def sample_rows(value: object, name: str) -> Any:
+    """As `matrix`, but tensors on a GPU stay what and where they are."""
+    if not on_gpu(value):
+        return matrix(value, name)
+    tensor = _refuse_odd_tensor(value, name)
+    _refuse_no_matrix(tuple(tensor.shape), name)
+    return tensor
+
+
+def _refuse_no_vector(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) == 0:
+        raise ValueError(f"{name}: wants a vector or a column, got a single number")
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+        raise ValueError(f"{name}: wants a vector or one column, got shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name}: is empty, wants at least one number")
 
 
 def matrix(value: object, name: str) -> Array:
     """`value` as a non-empty matrix of real numbers; a view where that can be. Raises as `vector`."""
     array = _real(value, name)
-    if array.ndim != 2:
-        raise ValueError(f"{name}: wants a matrix, a row for each problem, got shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name}: is empty, wants at least one number")
+    _refuse_no_matrix(array.shape, name)
     return array
+
+
+def _refuse_no_matrix(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"{name}: wants a matrix, a row for each problem, got shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name}: is empty, wants at least one number")
 
 
 def _real(value: object, name: str) -> Array:
@@ -74,8 +110,17 @@ def _real(value: object, name: str) -> Array:
     return array
 
 
-def refuse_nonfinite(array: Array, name: str, dtype: np.dtype[Any]) -> None:
-    """Raise ValueError for the first entry that is NaN, infinite, or becomes so in `dtype`, naming its index."""
+def refuse_nonfinite(array: Any, name: str, dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for the first entry that is NaN, infinite, or becomes so in `dtype`, naming its index.
+
+    A tensor is looked at where it lies, and comes to the CPU only if it has one.
+    """
+    if is_tensor(array):
+        import torch
+
+        if bool(array.to(getattr(torch, dtype.name)).isfinite().all()):
+            return
+        array = _from_tensor(array, name)
     rows = max(1, 2**20 // (array[0].size or 1))  # bounds the memory that this takes
     for start in range(0, len(array), rows):
         part = array[start : start + rows]
@@ -97,13 +142,13 @@ def computable(array: Array, dtype: type[np.floating[Any]]) -> Array:
     return result if result.flags.writeable else result.copy()
 
 
-def to_device(array: Array, device: torch.device | None) -> Any:
-    """`array` as it is, or as a torch tensor on `device`."""
+def to_device(array: Any, device: torch.device | None) -> Any:
+    """An array or a tensor: as an array if there is no device, else as a tensor on it."""
     if device is None:
-        return array
+        return array.cpu().numpy() if is_tensor(array) else array
     import torch
 
-    return torch.from_numpy(array).to(device)
+    return torch.as_tensor(array).to(device)
 
 
 def _from_sequence(value: object, name: str) -> Array:
@@ -115,14 +160,23 @@ def _from_sequence(value: object, name: str) -> Array:
         raise ValueError(f"{name}: wants a vector or a column of numbers, got a ragged sequence") from error
 
 
-def _from_tensor(value: Any, name: str) -> Array:
+def _refuse_odd_tensor(value: Any, name: str) -> Any:
+    """The tensor, as data: detached, with real values."""
     import torch
 
     if value.is_meta:
         raise TypeError(f"{name}: wants values, got a tensor on the meta device")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: wants a dense tensor, got layout {value.layout}; pass {name}.to_dense()")
-    value = value.detach().cpu()
+    if value.is_complex():
+        raise TypeError(f"{name}: wants real numbers, got dtype {str(value.dtype).removeprefix('torch.')}")
+    return value.detach()
+
+
+def _from_tensor(value: Any, name: str) -> Array:
+    import torch
+
+    value = _refuse_odd_tensor(value, name).cpu()
     if value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64):
         value = value.float()  # bfloat16 and the float8 kinds, which numpy lacks
     try:

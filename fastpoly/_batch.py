@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, device_of, matrix, refuse_nonfinite, vector
+from ._arrays import (
+    Array,
+    computable,
+    device_of,
+    matrix,
+    on_gpu,
+    refuse_nonfinite,
+    sample_rows,
+    samples,
+    to_device,
+    vector,
+)
 from ._problem import PRECISIONS, FitProblem, checked_options, positive, refuse_long_trace
 
 if TYPE_CHECKING:
@@ -20,14 +32,14 @@ class BatchProblem:
 
     Attributes:
         x: the samples' places, (n,) where all rows share them, else (batch, n); of the dtype of the arithmetic, as y.
-        y: (batch, n).
+        y: (batch, n). Both are numpy arrays, or both tensors if they came on a GPU.
         learn_rates: (batch,) float64.
         initial_weights: (batch, degree + 1), in the storage dtype.
         degree, steps, precision, trace_every, device: as in FitProblem.
     """
 
-    x: Array
-    y: Array
+    x: Any
+    y: Any
     degree: int
     steps: int
     learn_rates: Array
@@ -52,20 +64,18 @@ class BatchProblem:
         """Check everything a caller may get wrong, once; raises as `FitProblem.checked`."""
         degree, steps, trace_every, arithmetic, storage = checked_options(degree, steps, precision, trace_every)
         device = device_of(x, y)
-        y = matrix(y, "y")
-        x = matrix(x, "x") if np.ndim(x) == 2 and np.shape(x)[1] != 1 else vector(x, "x")
+        y = sample_rows(y, "y")
+        x = sample_rows(x, "x") if np.ndim(x) == 2 and np.shape(x)[1] != 1 else samples(x, "x")
         if x.ndim == 2 and x.shape != y.shape:
-            raise ValueError(
-                f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {x.shape} and {y.shape}"
-            )
-        if x.ndim == 1 and x.size != y.shape[1]:
-            raise ValueError(f"x and y: want as many samples a row as x has, got {x.size} and {y.shape[1]}")
+            got = f"{tuple(x.shape)} and {tuple(y.shape)}"
+            raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}")
+        if x.ndim == 1 and len(x) != y.shape[1]:
+            raise ValueError(f"x and y: want as many samples a row as x has, got {len(x)} and {y.shape[1]}")
         for array, name in ((x, "x"), (y, "y")):
             refuse_nonfinite(array, name, np.dtype(arithmetic))
-        batch = y.shape[0]
+        batch = int(y.shape[0])
         problem = cls(
-            np.ascontiguousarray(x, arithmetic),
-            np.ascontiguousarray(y, arithmetic),
+            *_alike(x, y, arithmetic),
             degree,
             steps,
             _rates(learn_rate, batch),
@@ -85,12 +95,23 @@ class BatchProblem:
     @property
     def shared_x(self) -> bool:
         """All problems have their samples at the same places."""
-        return self.x.ndim == 1
+        return bool(self.x.ndim == 1)
 
     @property
     def storage(self) -> type[np.floating[Any]]:
         """The dtype of weights and mse."""
         return PRECISIONS[self.precision][1]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Did samples come on a GPU?"""
+        return on_gpu(self.y)
+
+    def on_cpu(self) -> BatchProblem:
+        """The same with the samples in numpy; the caller still gets tensors on the device."""
+        if not self.on_gpu:
+            return self
+        return dataclasses.replace(self, x=to_device(self.x, None), y=to_device(self.y, None))
 
     def rows(self, steps: int) -> int:
         """How many mse values the first `steps` steps leave in a problem's trace."""
@@ -129,14 +150,26 @@ class BatchTrajectory:
     """What a backend makes of a BatchProblem; after Ctrl-C, of its first problems.
 
     Attributes:
-        weights: (batch, degree + 1), in the storage dtype.
+        weights: (batch, degree + 1), in the storage dtype; numpy, or a tensor on a GPU, as all of these.
         mse: (batch, rows) of the same dtype, NaN from where a problem diverged.
         diverged_at: (batch,) int64, the step as in Trajectory, -1 for a problem that did not diverge.
     """
 
-    weights: Array
-    mse: Array
-    diverged_at: Array
+    weights: Any
+    mse: Any
+    diverged_at: Any
+
+
+def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any]:
+    """Both contiguous and of that dtype: tensors if one lies on a GPU, else arrays."""
+    device = next((values.device for values in (x, y) if on_gpu(values)), None)
+    if device is None:
+        return np.ascontiguousarray(x, arithmetic), np.ascontiguousarray(y, arithmetic)
+    import torch
+
+    dtype = getattr(torch, np.dtype(arithmetic).name)
+    x, y = (values if on_gpu(values) else torch.from_numpy(computable(values, arithmetic)) for values in (x, y))
+    return x.to(device, dtype).contiguous(), y.to(device, dtype).contiguous()
 
 
 def _rates(learn_rate: Any, batch: int) -> Array:

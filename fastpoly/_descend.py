@@ -32,7 +32,7 @@ class DescentResult:
             it.
         steps: how many steps were taken.
         seconds: how long it took, with tracing and compiling.
-        backend: what ran: "fused", "compile" or "eager".
+        backend: what ran.
         source: the text of the kernel, each statement with the line of the loss that it comes from; None unless fused.
         diverged_at: None, or the step whose loss is not finite; `loss` and `params` end there.
         state: the optimizer's, from which `descend(..., state=)` goes on.
@@ -75,7 +75,7 @@ def descend(
     Args:
         loss: takes the params and the data, returns one number. Tensors that it gets from elsewhere are data, too.
         params: where to start: a tensor, or a list, tuple or dict of tensors, nested at will; of one float dtype, on
-            the CPU for the fused loop. They are not written to.
+            the CPU or on a CUDA GPU. They are not written to.
         data: what else the loss takes: a tensor or a tuple.
         learn_rate: > 0.
         steps: how many to take, >= 0.
@@ -85,6 +85,8 @@ def descend(
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch's autograd step
             by step), or "auto": the first of these that can run the loss, with a RuntimeWarning if it is not the first.
+            On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations, captured in CUDA graphs),
+            "compile" (its blocks, captured so), "eager".
         progress: True shows a bar; a function is called with (steps done, steps).
         state: the optimizer's, of an earlier result, to go on from.
 
@@ -93,9 +95,9 @@ def descend(
 
     Raises:
         TypeError, ValueError: an argument cannot be meant.
-        UnsupportedOperationError: backend is "fused", and the loss does what cannot be fused; the message names the
-            operation, its line, and a way out.
-        BackendUnavailableError: torch or a compiler is missing.
+        UnsupportedOperationError: the loss does what the backend cannot do; the message names the operation, its line
+            where it is known, and a way out.
+        BackendUnavailableError: torch, a compiler or a GPU is missing.
         MemoryError: the trace does not fit.
         Interrupted: Ctrl-C; `.partial` holds the result so far.
 

@@ -106,7 +106,7 @@ def _went_wrong(problem: FitProblem, trajectory: Trajectory) -> str | None:
     step, mse = trajectory.diverged_at, trajectory.mse
     if step is not None:
         what = f"diverged at step {step:,}: the mse left the range of {np.dtype(problem.storage)}"
-    elif mse.size > 1 and mse[-1] > mse[0]:
+    elif len(mse) > 1 and mse[-1] > mse[0]:
         what = f"diverging: the mse grew from {mse[0]:.4g} to {mse[-1]:.4g}"
     else:
         return None

@@ -73,7 +73,8 @@ def fit_many(
         started = time.perf_counter()
         trajectory = train(problem, monitor)
         seconds = time.perf_counter() - started
-    diverged = trajectory.diverged_at >= 0
+    diverged_at = to_device(trajectory.diverged_at, None)
+    diverged = diverged_at >= 0
     result = FitResult(
         weights=to_device(trajectory.weights, problem.device),
         mse=to_device(trajectory.mse, problem.device),
@@ -82,13 +83,13 @@ def fit_many(
         precision=problem.precision,
         backend=name,
         seconds=seconds,
-        diverged_at=to_device(trajectory.diverged_at, problem.device) if diverged.any() else None,
+        diverged_at=to_device(diverged_at, problem.device) if diverged.any() else None,
         trace_every=problem.trace_every,
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{len(trajectory.weights):,} of {problem.batch:,} problems")
     if diverged.any():
-        warnings.warn(_divergence(problem, diverged, trajectory.diverged_at), DivergenceWarning, stacklevel=2)
+        warnings.warn(_divergence(problem, diverged, diverged_at), DivergenceWarning, stacklevel=2)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, computable, device_of, refuse_nonfinite, vector
+from ._arrays import Array, computable, device_of, on_gpu, refuse_nonfinite, samples, vector
 from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class FitProblem:
     nothing before they are needed; `arrays` has them as they are computed with.
 
     Attributes:
-        x, y: the samples, (n,) of any real dtype.
+        x, y: the samples, (n,) of any real dtype: numpy arrays, or tensors if they came on a GPU.
         degree: of the polynomial; there are degree + 1 weights, x^0 first.
         steps: how many to take.
         learn_rate: the factor on the gradient.
@@ -47,8 +48,8 @@ class FitProblem:
         device: where the caller's tensors lie; None when the caller uses numpy.
     """
 
-    x: Array
-    y: Array
+    x: Any
+    y: Any
     degree: int
     steps: int
     learn_rate: float
@@ -86,9 +87,9 @@ class FitProblem:
         named = {"steps": "steps", "learn_rate": "learn_rate", **(names or {})}
         degree, steps, trace_every, _, storage = checked_options(degree, steps, precision, trace_every, named["steps"])
         device = device_of(x, y)
-        x, y = vector(x, "x"), vector(y, "y")
-        if x.size != y.size:
-            raise ValueError(f"x and y: want the same number of samples, got {x.size} and {y.size}")
+        x, y = samples(x, "x"), samples(y, "y")
+        if len(x) != len(y):
+            raise ValueError(f"x and y: want the same number of samples, got {len(x)} and {len(y)}")
         learn_rate = positive(learn_rate, named["learn_rate"])
         if initial_weights is None:
             weights = np.zeros(degree + 1, storage)
@@ -110,9 +111,30 @@ class FitProblem:
         for array, name in ((self.x, "x"), (self.y, "y")):
             refuse_nonfinite(array, name, np.dtype(self.arithmetic))
 
+    @property
+    def on_gpu(self) -> bool:
+        """Did samples come on a GPU?"""
+        return on_gpu(self.x) or on_gpu(self.y)
+
+    def on_cpu(self) -> FitProblem:
+        """The same with the samples in numpy; the caller still gets tensors on the device."""
+        return dataclasses.replace(self, x=vector(self.x, "x"), y=vector(self.y, "y")) if self.on_gpu else self
+
+    def tensors(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+        """x and y on a device, (n,) of the dtype of the arithmetic; copies only where they are not."""
+        import torch
+
+        dtype = getattr(torch, np.dtype(self.arithmetic).name)
+        x, y = (
+            values if on_gpu(values) else torch.from_numpy(computable(values, self.arithmetic))
+            for values in (self.x, self.y)
+        )
+        return x.to(device, dtype), y.to(device, dtype)
+
     def arrays(self) -> tuple[Array, Array]:
         """x and y, contiguous and of the dtype of the arithmetic; copies only where they are not."""
-        return computable(self.x, self.arithmetic), computable(self.y, self.arithmetic)
+        on_cpu = self.on_cpu()
+        return computable(on_cpu.x, self.arithmetic), computable(on_cpu.y, self.arithmetic)
 
     @property
     def arithmetic(self) -> type[np.floating[Any]]:

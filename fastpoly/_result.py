@@ -20,15 +20,15 @@ class Trajectory:
     """What a backend makes of a FitProblem.
 
     Attributes:
-        weights: (degree + 1,) after `steps` steps, in the problem's storage dtype.
-        mse: (problem.rows(steps),) of the same dtype.
+        weights: (degree + 1,) after `steps` steps, in the problem's storage dtype; numpy, or a tensor on a GPU.
+        mse: (problem.rows(steps),) of the same dtype and kind.
         steps: how many steps were taken; fewer than asked for when the run diverged or was interrupted.
         diverged_at: the first step whose mse is not finite in the storage dtype, or None. Then `weights` are those that
             have this mse, and steps == diverged_at.
     """
 
-    weights: Array
-    mse: Array
+    weights: Any
+    mse: Any
     steps: int
     diverged_at: int | None = None
 

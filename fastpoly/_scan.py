@@ -27,11 +27,13 @@ def scan(
     Args:
         step: takes the carry and the data, returns the next carry and an output. It must do the same operations in
             every step and depend on nothing else that changes.
-        carry: tensors of one float dtype on the CPU: a tensor, or a list, tuple or dict of such, nested at will.
+        carry: tensors of one float dtype, on the CPU or on a CUDA GPU: a tensor, or a list, tuple or dict of such,
+            nested at will.
         data: what else the step takes, the same in every step: a tensor or a tuple.
         length: how many steps. With 0 the step is still looked at, to know what its outputs are like.
         backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch as it is), or
-            "auto": the first of these that can run the step, with a RuntimeWarning if it is not the first.
+            "auto": the first of these that can run the step, with a RuntimeWarning if it is not the first. On a GPU it
+            is "triton", "cudagraph", "compile", "eager": see `descend`.
 
     Returns:
         The last carry, and the outputs of all steps: in the structure of one output, with the steps as first axis of
@@ -40,8 +42,8 @@ def scan(
     Raises:
         TypeError, ValueError: an argument cannot be meant, or the step returns a carry of another structure, shape or
             dtype than it got.
-        UnsupportedOperationError: the step cannot be fused, and backend is "fused".
-        BackendUnavailableError: torch or a compiler is missing.
+        UnsupportedOperationError: the step does what the backend cannot do.
+        BackendUnavailableError: torch, a compiler or a GPU is missing.
         MemoryError: the outputs do not fit.
         KeyboardInterrupt: Ctrl-C.
     """

@@ -431,12 +431,12 @@ BAD = {
     "backend unknown": (
         of_descend(backend="gpu"),
         ValueError,
-        "backend: wants auto or one of fused, compile, eager, go",
+        "backend: wants auto or one of fused, triton, cudagraph, compile, eager, go",
     ),
     "backend none": (
         of_descend(backend=None),
         ValueError,
-        "backend: wants auto or one of fused, compile, eager, got N",
+        "backend: wants auto or one of fused, triton, cudagraph, compile, eager, got N",
     ),
     "progress a number": (
         of_descend(progress=1),
@@ -572,7 +572,7 @@ BAD = {
     "scan's backend unknown": (
         of_scan(backend="jax"),
         ValueError,
-        "backend: wants auto or one of fused, compile, eager",
+        "backend: wants auto or one of fused, triton, cudagraph, compile, eager",
     ),
 }
 

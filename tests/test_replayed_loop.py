@@ -39,7 +39,9 @@ def begin(function, inputs, stop_at=None):
 @pytest.fixture
 def growing(monkeypatch):
     """Blocks grow whenever they may."""
-    monkeypatch.setattr(Unrolling, "larger", lambda self: self.size * GROWTH if self.size * GROWTH <= self.most else None)
+    monkeypatch.setattr(
+        Unrolling, "larger", lambda self: self.size * GROWTH if self.size * GROWTH <= self.most else None
+    )
 
 
 def descent(model):
@@ -360,11 +362,13 @@ def test_the_trace_has_room_for_the_warm_ups(most, result_bytes, rows):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_says_so():
-    with pytest.raises(BackendUnavailableError, match="backend 'cudagraph' cannot run here: .*CUDA"):
+    with pytest.raises(BackendUnavailableError, match=r"backend 'cudagraph' cannot run here: .*CUDA"):
         cudagraph.begin(doubling, [torch.ones(2)], {}, None)
 
 
 def test_tensors_on_the_cpu_are_told_the_way_out(monkeypatch):
     monkeypatch.setattr("fastpoly._backends.missing_cuda", lambda: None)
-    with pytest.raises(ValueError, match=r"cudagraph runs on tensors on one CUDA device, got cpu; .*to\('cuda'\).*auto"):
+    with pytest.raises(
+        ValueError, match=r"cudagraph runs on tensors on one CUDA device, got cpu; .*to\('cuda'\).*auto"
+    ):
         cudagraph.begin(doubling, [torch.ones(2)], {}, None)

@@ -14,18 +14,14 @@ from .. import reference
 from .._arrays import Array
 from .._fuse.program import bound, write_for_cpu
 from .._fuse.traced import Writer, Written, traced
-from .._loops import begin
 from .._monitor import Monitor
 from .._portions import run_in_portions
 from .._problem import FitProblem
+from .._repeat import repeat
 from .._result import Trajectory
 
 if TYPE_CHECKING:
     from .._loops import Step
-
-COMPILED_STEP_SECONDS = 1e-5
-"""About what a step of torch.compile's takes; it sets the first portion only."""
-
 
 GPU_STEP_SECONDS = 1e-6
 """About what a step on a GPU takes; it sets the first portion only."""
@@ -67,20 +63,37 @@ def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
 
 def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """By torch.compile, in blocks of steps; see `fastpoly._loops.compiled`."""
-    data = _data(problem)
-    loop = begin("compile")(_step(*data), [_column(problem.initial_weights, data[0])], {}, 0)
-
-    def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
-        taken, (mse,) = loop.advance(steps, every, wait)
-        trace[: len(mse)] = mse
-        return loop.carried()[0].numpy().reshape(-1), taken
-
-    return run_in_portions(problem, monitor, advance, COMPILED_STEP_SECONDS)
+    return _repeated("compile", problem, monitor, torch.device("cpu"))
 
 
-def _data(problem: FitProblem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def compiled_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """By torch.compile, blocks of steps captured in CUDA graphs; see `fastpoly._loops.compiled`."""
+    return _repeated("compile", problem, monitor, gpu(problem.device))
+
+
+def cudagraph(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """As torch runs it, blocks of steps captured in CUDA graphs; see `fastpoly._loops.cudagraph`."""
+    return _repeated("cudagraph", problem, monitor, gpu(problem.device))
+
+
+def gpu(device: torch.device | None) -> torch.device:
+    """The caller's GPU, or the current one."""
+    if device is not None and device.type == "cuda":
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _repeated(loop: str, problem: FitProblem, monitor: Monitor, device: torch.device) -> Trajectory:
+    """By a loop of `fastpoly._loops`, with samples, weights and trace on the device."""
+    data = _data(problem, device)
+    start = [_column(problem.initial_weights, data[0])]
+    run = repeat(_step(*data), start, problem.steps, problem.trace_every, loop, monitor, names={}, stop_at=0)
+    return Trajectory(run.carried[0].reshape(-1), run.results[0], run.steps, run.steps if run.stopped else None)
+
+
+def _data(problem: FitProblem, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The powers of x (n, degree + 1), y (n, 1) and the learn rate."""
-    x, y = (torch.from_numpy(samples).reshape(-1, 1) for samples in problem.arrays())
+    x, y = (samples.reshape(-1, 1) for samples in problem.tensors(device))
     return reference.dpoly_dw(x, x.new_empty(problem.degree + 1)), y, x.new_tensor(problem.learn_rate)
 
 

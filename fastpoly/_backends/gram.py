@@ -11,6 +11,7 @@ largest weight: 1e-10 for the 200,000 steps of the post (measured: 1e-12), and a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,16 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     if problem.degree == 0 or not np.isfinite(sums.largest):  # sums of degree 0 do not hold x
         problem.refuse_nonfinite()
     rate = problem.learn_rate * 2 / sums.n
-    if not (rate > 1e-290 and rate * sums.largest < 1e290):
+    if not in_range(sums, rate):
         return numba_loop.train(problem, monitor)  # out of range for a recurrence; such a run stands still or diverges
     if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
         return _abreast(problem, monitor, sums, rate)
-    return _one_by_one(problem, monitor, sums, rate)
+    return one_by_one(problem, monitor, sums, rate)
+
+
+def in_range(sums: Moments, rate: float) -> bool:
+    """Can a recurrence be computed? One that cannot stands still or diverges at once."""
+    return rate > 1e-290 and rate * sums.largest < 1e290
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
@@ -78,7 +84,7 @@ def _together(problem: BatchProblem, monitor: Monitor, change: Change) -> BatchT
     return BatchTrajectory(weights[:done], np.empty((done, 0)), np.where(finite, -1, 0)[:done])
 
 
-def _one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
+def one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
     change = Change.of_a_step(sums, rate).table()
     scales = (rate * sums.square, 1 / rate, 1 / sums.n)
 
@@ -122,16 +128,19 @@ class Change:
     """What some steps do to the weights: w becomes w + constant - matrix w.
 
     The difference is kept instead of the new w: for slow components the matrix is small, and 1 - matrix would lose it.
+
+    Attributes:
+        constant, matrix: (m,) and (m, m); or tensors (..., m, 1) and (..., m, m), for w of shape (..., m, columns).
     """
 
-    constant: Array
-    matrix: Array
+    constant: Any
+    matrix: Any
 
     @classmethod
     def of_a_step(cls, sums: Moments, rate: float) -> Change:
         return cls(rate * sums.vector, rate * sums.matrix)
 
-    def __call__(self, w: Array) -> Array:
+    def __call__(self, w: Any) -> Any:
         return w + (self.constant - self.matrix @ w)
 
     def then(self, other: Change) -> Change:
@@ -142,7 +151,7 @@ class Change:
 
     def times(self, count: int) -> Change:
         """This change `count` times, by squaring."""
-        result, square = Change(np.zeros_like(self.constant), np.zeros_like(self.matrix)), self
+        result, square = Change(0 * self.constant, 0 * self.matrix), self
         while count:
             if count & 1:
                 result = result.then(square)

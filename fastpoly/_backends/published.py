@@ -17,7 +17,7 @@ from .._result import Trajectory
 
 def _guessed_step_seconds(problem: FitProblem) -> float:
     """What a step costs, within a factor of 3: the calls, and 40 ns for each power of each sample."""
-    return 50e-6 + 40e-9 * problem.x.size * (problem.degree + 1)
+    return 50e-6 + 40e-9 * len(problem.x) * (problem.degree + 1)
 
 
 def numpy_loop(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -65,7 +65,7 @@ def _torch(problem: FitProblem, monitor: Monitor, step: Callable[..., Any], devi
 def _torch_run(problem: FitProblem, monitor: Monitor, step: Callable[..., Any], device: str) -> Trajectory:
     import torch
 
-    x, y = (torch.tensor(samples, device=device).reshape(-1, 1) for samples in problem.arrays())
+    x, y = (samples.clone().reshape(-1, 1) for samples in problem.tensors(device))
 
     def walk(weights: Array, steps: int) -> tuple[Array, Array]:
         w = torch.tensor(weights, device=device).reshape(-1, 1)

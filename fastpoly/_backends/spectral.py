@@ -17,6 +17,7 @@ s and z are those of a matrix that differs from V by a few (degree + 2) eps of i
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,35 +43,63 @@ FADED = -75.0
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
     x, y = problem.arrays()
-    start, m = problem.initial_weights, problem.degree + 1
+    start = problem.initial_weights
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         rows = _rows(x, y, start) if x.size <= BLOCK else _triangle(x, y, start, monitor)
         if monitor.interrupted:
             return Trajectory(start, np.empty(0), 0)
-        finite = np.isfinite(rows).all()
-        if m == 1 or not finite:  # rows of degree 0 do not hold x
-            problem.refuse_nonfinite()
-        if not finite:
-            return _diverge(problem, monitor)
-        u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
-        residual = rows[:, m]
-        z = u.T @ residual
-        outside = residual - u @ z
-        rate = problem.learn_rate * 2 / x.size
-        if not math.isfinite(rate * s[0] * s[0]):
-            return _diverge(problem, monitor)
-        modes = Modes(s, z, math.sqrt(outside @ outside), rate)
-        diverged_at = modes.first_overflow(problem.steps)
-        steps = problem.steps if diverged_at is None else diverged_at
-        trace = modes.mse(x.size, problem.rows(steps), problem.trace_every or 1)
-        weights = start + v.T @ modes.progress(steps)
+        found = solved(problem, rows)
+        if found is None:
+            return diverge(problem, monitor)
+        trace = found.modes.mse(x.size, problem.rows(found.steps), problem.trace_every or 1)
+    monitor.report(found.steps, problem.steps)
+    return Trajectory(found.weights, trace, found.steps, found.diverged_at)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """All of a run but its trace, which `modes` has.
+
+    Attributes:
+        modes: what the residual is made of at the start.
+        weights, steps, diverged_at: as in Trajectory.
+    """
+
+    modes: Modes
+    weights: Array
+    steps: int
+    diverged_at: int | None
+
+
+def solved(problem: FitProblem, rows: Array) -> Solution | None:
+    """The run, from [V | y - V w_0] or a triangle of its QR decomposition; None if its numbers leave float64.
+
+    Raises:
+        ValueError: a sample is NaN or infinite.
+    """
+    start, m = problem.initial_weights, problem.degree + 1
+    finite = np.isfinite(rows).all()
+    if m == 1 or not finite:  # rows of degree 0 do not hold x
+        problem.refuse_nonfinite()
+    if not finite:
+        return None
+    u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
+    residual = rows[:, m]
+    z = u.T @ residual
+    outside = residual - u @ z
+    rate = problem.learn_rate * 2 / len(problem.x)
+    if not math.isfinite(rate * s[0] * s[0]):
+        return None
+    modes = Modes(s, z, math.sqrt(outside @ outside), rate)
+    diverged_at = modes.first_overflow(problem.steps)
+    steps = problem.steps if diverged_at is None else diverged_at
+    weights = start + v.T @ modes.progress(steps)
     if diverged_at is None and not np.isfinite(weights).all():
         diverged_at = steps
-    monitor.report(steps, problem.steps)
-    return Trajectory(weights, trace, steps, diverged_at)
+    return Solution(modes, weights, steps, diverged_at)
 
 
-def _diverge(problem: FitProblem, monitor: Monitor) -> Trajectory:
+def diverge(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """Where powers or the learn rate leave float64: leave it to the loop, which diverges at once."""
     from . import numba_loop
 
@@ -118,6 +147,23 @@ class Modes:
         """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them."""
         if count == 0:
             return np.empty(0)
+        coarse, fine, fades = self.factors(n, count, every)
+        height, width = coarse.shape[1], fine.shape[1]
+        trace = np.empty((height, width))
+        i, alive = 0, len(fades)
+        while i < height:
+            while fades[alive - 1] * i < FADED:
+                alive -= 1
+            rows = slice(i, i + max(1, SMALL_PRODUCT // (alive * width)))
+            np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
+            i = rows.stop
+        return trace.reshape(-1)[:count]
+
+    def factors(self, n: int, count: int, every: int) -> tuple[Array, Array, list[float]]:
+        """coarse (m, height) and fine (m, width), of which mse is coarse.T @ fine, row after row.
+
+        And by how much a row changes the exponent of each of the m components, of which rho is the first.
+        """
         width = min(math.isqrt(count - 1) + 1, 2048)
         height = -(-count // width)
         # singular values fall, so the last component is the slowest, unless some change sign
@@ -132,16 +178,7 @@ class Modes:
         decay = np.multiply.outer(log, at)
         np.exp(np.maximum(decay, NOTHING, out=decay), out=decay)
         coarse, fine = decay[:, :height] * (start * start / n)[:, None], decay[:, height:]
-        trace = np.empty((height, width))
-        fades = (log * width).tolist()  # what a row adds to each exponent
-        i, alive = 0, log.size
-        while i < height:
-            while fades[alive - 1] * i < FADED:
-                alive -= 1
-            rows = slice(i, i + max(1, SMALL_PRODUCT // (alive * width)))
-            np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
-            i = rows.stop
-        return trace.reshape(-1)[:count]
+        return coarse, fine, (log * width).tolist()
 
     def first_overflow(self, steps: int) -> int | None:
         """The first step below `steps` whose sum of squares is beyond float64, or None."""

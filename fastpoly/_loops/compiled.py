@@ -18,7 +18,6 @@ memory that its next call overwrites, and a graph holds one call; ours hold up t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -159,10 +158,15 @@ def unavailable() -> str | None:
 
 
 def unavailable_on_gpu() -> str | None:
-    """None, or why torch.compile cannot run on CUDA tensors here and what would change that; no C++ compiler is needed."""
-    if importlib.util.find_spec("triton") is None:
-        return "torch.compile needs triton on a GPU, and it is not installed; pip install triton"
-    return _no_dynamo()
+    """None, or why torch.compile cannot run on CUDA tensors here and what would change that. Compiles nothing."""
+    from .._backends import missing_triton
+
+    missing = missing_triton()
+    if missing is None and not any(map(shutil.which, (os.environ.get("CC", "gcc"), "clang"))):
+        return (
+            "Triton needs a C compiler, and there is no gcc or clang; install gcc, or set the environment variable CC"
+        )
+    return missing or _no_dynamo()
 
 
 def _no_dynamo() -> str | None:

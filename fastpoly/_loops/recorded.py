@@ -97,7 +97,7 @@ def _described(step: torch.fx.GraphModule) -> tuple[str, list[tuple[torch.dtype,
 def _refuse_writes(step: torch.fx.GraphModule) -> None:
     for node, maker in written(step.graph):
         if maker.op == "get_attr":
-            name = node.target._schema.name.removeprefix("aten::")
+            name = str(node.target).split(".")[1]
             raise UnsupportedOperationError(
                 f"{name} writes to a tensor from outside the loss. Way out: compute a new one, or backend='eager'"
             )
