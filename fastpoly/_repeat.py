@@ -74,9 +74,16 @@ def repeat(
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
+    name, loop = _begun(step, inputs, backend, names, stop_at)
+    return run(name, loop, steps, every, monitor, stop_at is not None, offset)
+
+
+def run(
+    name: str, loop: Loop, steps: int, every: int | None, monitor: Monitor, stops: bool, offset: int = 0
+) -> Repeated:
+    """As `repeat`, by a loop of that name which has begun; `stops`: what is not finite ends it."""
     import torch
 
-    name, loop = _begun(step, inputs, backend, names, stop_at)
     interval = every or 1
     taken, stopped = 0, False
     kept: list[torch.Tensor] | None = None
@@ -102,7 +109,7 @@ def repeat(
             portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
             monitor.report(taken, steps)
     carried = loop.carried()
-    if taken == steps and stop_at is not None and not all(bool(torch.isfinite(c).all()) for c in carried):
+    if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for
     return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
 

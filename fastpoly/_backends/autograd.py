@@ -6,7 +6,7 @@ The gradient is torch's own, of the post's loss. The samples' powers do not chan
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,14 +14,17 @@ from .. import reference
 from .._arrays import Array
 from .._fuse.program import bound, write_for_cpu
 from .._fuse.traced import Writer, Written, traced
+from .._loops import begin
 from .._monitor import Monitor
 from .._portions import run_in_portions
 from .._problem import FitProblem
-from .._repeat import repeat
+from .._repeat import Repeated, run
 from .._result import Trajectory
 
 if TYPE_CHECKING:
-    from .._loops import Step
+    from .._loops import Begin, Step
+
+    Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 GPU_STEP_SECONDS = 1e-6
 """About what a step on a GPU takes; it sets the first portion only."""
@@ -63,17 +66,20 @@ def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
 
 def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """By torch.compile, in blocks of steps; see `fastpoly._loops.compiled`."""
-    return _repeated("compile", problem, monitor, torch.device("cpu"))
+    data = _data(problem)
+    start = [_column(problem.initial_weights, data[0])]
+    loop = begin("compile")(_step(*data), start, {}, 0)
+    return _trajectory(run("compile", loop, problem.steps, problem.trace_every, monitor, stops=True))
 
 
 def compiled_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """By torch.compile, blocks of steps captured in CUDA graphs; see `fastpoly._loops.compiled`."""
-    return _repeated("compile", problem, monitor, gpu(problem.device))
+    return graphed("compile", begin("compile"), problem, monitor, gpu(problem.device))
 
 
 def cudagraph(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """As torch runs it, blocks of steps captured in CUDA graphs; see `fastpoly._loops.cudagraph`."""
-    return _repeated("cudagraph", problem, monitor, gpu(problem.device))
+    return graphed("cudagraph", begin("cudagraph"), problem, monitor, gpu(problem.device))
 
 
 def gpu(device: torch.device | None) -> torch.device:
@@ -83,15 +89,47 @@ def gpu(device: torch.device | None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _repeated(loop: str, problem: FitProblem, monitor: Monitor, device: torch.device) -> Trajectory:
-    """By a loop of `fastpoly._loops`, with samples, weights and trace on the device."""
+KEPT_POWERS = 2**20
+"""Powers of samples up to which graphs are kept for the next problem of the same size: 8 MiB and what they need."""
+
+KEPT = 8
+"""Sizes of problems whose graphs are kept."""
+
+_idle: dict[tuple[object, ...], tuple[Any, Tensors]] = {}
+"""Loops that are not in use, and the data that they read, by what they are for."""
+
+
+def graphed(name: str, begin_loop: Begin, problem: FitProblem, monitor: Monitor, device: torch.device) -> Trajectory:
+    """By a `ReplayedLoop`, one for all problems of a size: capturing or compiling takes as long as many steps.
+
+    Graphs know addresses, so that another problem's samples are copied to where those of the first were.
+    """
     data = _data(problem, device)
     start = [_column(problem.initial_weights, data[0])]
-    run = repeat(_step(*data), start, problem.steps, problem.trace_every, loop, monitor, names={}, stop_at=0)
-    return Trajectory(run.carried[0].reshape(-1), run.results[0], run.steps, run.steps if run.stopped else None)
+    key = (name, data[0].shape, data[0].dtype, device)
+    kept = _idle.pop(key, None)  # taken out: another thread makes its own meanwhile
+    if kept is None:
+        data = (data[0], data[1].clone(), data[2])  # y may be the caller's own
+        loop = begin_loop(_step(*data), start, {}, 0)
+    else:
+        loop, buffers = kept
+        for buffer, values in zip(buffers, data, strict=True):
+            buffer.copy_(values)
+        loop.restart(start)
+        data = buffers
+    ran = run(name, loop, problem.steps, problem.trace_every, monitor, stops=True)
+    if data[0].numel() <= KEPT_POWERS:
+        if len(_idle) >= KEPT:
+            _idle.clear()
+        _idle[key] = loop, data
+    return _trajectory(ran)
 
 
-def _data(problem: FitProblem, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _trajectory(ran: Repeated) -> Trajectory:
+    return Trajectory(ran.carried[0].reshape(-1), ran.results[0], ran.steps, ran.steps if ran.stopped else None)
+
+
+def _data(problem: FitProblem, device: torch.device | str = "cpu") -> Tensors:
     """The powers of x (n, degree + 1), y (n, 1) and the learn rate."""
     x, y = (samples.reshape(-1, 1) for samples in problem.tensors(device))
     return reference.dpoly_dw(x, x.new_empty(problem.degree + 1)), y, x.new_tensor(problem.learn_rate)

@@ -103,6 +103,12 @@ class ReplayedLoop:
     def carried(self) -> list[torch.Tensor]:
         return [rows[(self.read - 1) % self.unrolling.size].clone() for rows in self.rows]
 
+    def restart(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Begin anew with what was captured, from tensors like those before."""
+        self.read = self.ready = 0
+        self.ended = False
+        self._set_state(inputs)
+
     def _run(self, steps: int) -> None:
         """Make rows of the trace ready, `steps` of them if there is room: all that were are handed out."""
         larger = self.unrolling.larger()
