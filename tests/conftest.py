@@ -17,6 +17,13 @@ FIDELITY = []
 """What test_fidelity measured: backend, precision, problem, deviation and bound of the weights, and of the mse."""
 
 
+def pytest_ignore_collect(collection_path, config):
+    """`-m gpu` imports only the files that have such tests: others need packages that a machine with a GPU may lack."""
+    if config.option.markexpr == "gpu" and collection_path.suffix == ".py":
+        return True if "pytest.mark.gpu" not in collection_path.read_text() else None
+    return None
+
+
 def pytest_collection_modifyitems(items):
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu:

@@ -189,12 +189,6 @@ def test_stability_limit_checks_its_input_too():
         stability_limit(X, 1.5)
 
 
-@pytest.mark.gpu
-def test_tensors_on_two_devices_are_refused():
-    with pytest.raises(ValueError, match="want tensors on one device, got cpu and cuda:0"):
-        fit(torch.tensor(X), torch.tensor(X, device="cuda"))
-
-
 @pytest.mark.parametrize("backend", ["gram", "spectral", "numba", "fused-autograd"])
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("place", [0, 57, 5_000, 1_200_000])

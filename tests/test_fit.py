@@ -228,19 +228,6 @@ def test_a_tensor_that_requires_grad_is_data_all_the_same(small):
     assert not fit(x, y, 3, 10, 0.1).weights.requires_grad
 
 
-@pytest.mark.gpu
-def test_gpu_tensors_come_back_on_their_device(small):
-    x, y = (torch.tensor(a, device="cuda") for a in small)
-    assert fit(x, y, 3, 10, 0.1).weights.is_cuda
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["torch-gpu", "torch-autograd-gpu"])
-def test_published_gpu_loops_agree_with_numba(small, backend):
-    expected = fit(*small, 3, 200, 0.1)
-    assert fit(*small, 3, 200, 0.1, backend=backend).weights == pytest.approx(expected.weights, abs=1e-12)
-
-
 # -- the result -------------------------------------------------------------------------------------------------------
 
 
