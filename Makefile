@@ -1,9 +1,9 @@
-# Every target makes .venv if it is missing and installs what it needs, once.
+# Every target but gpu makes .venv if it is missing and installs what it needs, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format bench gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -27,6 +27,10 @@ format: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench
+
+# what needs a CUDA GPU, on the Python that is active: PYTHON=... names another
+gpu:
+	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
 
 clean:
 	rm -rf $(VENV) fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

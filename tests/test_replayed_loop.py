@@ -289,9 +289,10 @@ def test_the_buffers_stay_where_they_are():
         (lambda tensors: [tensors[0] + tensors[0][tensors[0] > 0].sum()], "aten.index.Tensor takes a mask as index"),
         (lambda tensors: [tensors[0] + tensors[0].nonzero().sum()], "aten.nonzero.default gives something whose size"),
         (lambda tensors: [tensors[0] + 1, tensors[0].to("meta")], "aten._to_copy.default gives a tensor on meta"),
+        (lambda tensors: [torch.linalg.inv(tensors[0].diag()).sum(0)], "aten._linalg_check_errors.default looks at"),
         (lambda tensors: [tensors[0] if tensors[0].sum() > 0 else -tensors[0]], "the value of a tensor decides"),
     ],
-    ids=["mask", "nonzero", "device", "branch"],
+    ids=["mask", "nonzero", "device", "inverse", "branch"],
 )
 def test_it_refuses_what_waits_for_the_gpu(step, what):
     with pytest.raises(UnsupportedOperationError, match=rf"{what}.*backend='eager'"):

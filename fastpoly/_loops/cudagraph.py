@@ -74,8 +74,8 @@ def capturable(function: Step, inputs: Sequence[torch.Tensor]) -> Step:
         what = _waits(node, device)
         if what is not None:
             raise UnsupportedOperationError(
-                f"{node.target} {what}, for which every step would wait. Way out: use torch.where instead of a mask as "
-                "index, keep everything on one device, or backend='eager'"
+                f"{node.target} {what}, for which every step would wait. Way out: torch.where instead of a mask as index, "
+                "torch.linalg's functions that end in _ex, everything on one device, or backend='eager'"
             )
     return cast("Step", step)
 
@@ -84,6 +84,8 @@ def _waits(node: Node, device: torch.device) -> str | None:
     """Why the operation makes Python wait for its device, if it does."""
     if node.op != "call_function":
         return None
+    if node.target is torch.ops.aten._linalg_check_errors.default:
+        return "looks at whether a decomposition succeeded"
     if _indexes(node):
         if any(index.dtype in (torch.bool, torch.uint8) for index in _indices(node)):
             return "takes a mask as index"
