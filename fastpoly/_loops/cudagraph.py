@@ -74,8 +74,8 @@ def capturable(function: Step, inputs: Sequence[torch.Tensor]) -> Step:
         what = _waits(node, device)
         if what is not None:
             raise UnsupportedOperationError(
-                f"{node.target} {what}, for which every step would wait. Way out: torch.where instead of a mask as index, "
-                "torch.linalg's functions that end in _ex, everything on one device, or backend='eager'"
+                f"{node.target} {what}, for which every step would wait. Way out: torch.where instead of a mask as "
+                "index, torch.linalg's functions that end in _ex, everything on one device, or backend='eager'"
             )
     return cast("Step", step)
 
