@@ -9,6 +9,9 @@ from fastpoly import BackendUnavailableError
 from fastpoly._errors import UnsupportedOperationError
 from fastpoly._loops import compiled, eager
 from fastpoly._loops.compiled import BLOCK
+from fastpoly._loops.cudagraph import capturable
+from fastpoly._loops.replayed import WARM_UPS, ReplayedLoop
+from fastpoly._loops.unrolling import Unrolling
 
 pytestmark = pytest.mark.slow  # torch.compile takes seconds for every loop
 
@@ -204,3 +207,48 @@ def test_without_a_compiler_it_says_what_to_do(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(BackendUnavailableError, match=r"no no-such-compiler; install .*CXX"):
         begin(doubling, [torch.ones(2)])
+
+
+# -- in graphs, as on a GPU
+# ----------------------------------------------------------------------------------------
+
+
+def in_graphs(function, inputs, stop_at=None):
+    """The compiled blocks under the loop of CUDA graphs, whose capture only runs them again here."""
+
+    def rerun(body):
+        for _ in range(WARM_UPS):
+            body()
+        return body
+
+    step = capturable(function, inputs)
+    blocks = compiled.replayed_blocks(compiled._compiled(step, len(inputs), None, True), len(inputs))
+    return ReplayedLoop(step, inputs, stop_at, rerun, blocks, BLOCK)
+
+
+def test_in_graphs_the_same_bits_however_the_run_is_cut(monkeypatch):
+    """And however many blocks a graph holds."""
+    step, start = descent(zoo.model("polynomial", torch.float64))
+    sizes = [1, BLOCK - 1, 3, 5 * BLOCK + 2, 0, 40 * BLOCK]
+    loop = in_graphs(step, start, stop_at=0)
+    whole = portions(loop, [sum(sizes)], 1)
+    carried = loop.carried()
+    loop.restart(start)
+    assert loop.unrolling.size == BLOCK
+    first = portions(loop, sizes[:3], 1)
+    monkeypatch.setattr(Unrolling, "larger", lambda self: 4 * self.size if self.size == BLOCK else None)
+    rest = portions(loop, sizes[3:], 1)
+    assert loop.unrolling.size == 4 * BLOCK
+    assert same_bits([torch.cat([first[0], rest[0]])], whole)
+    assert same_bits(loop.carried(), carried)
+    _, (expected,) = eager.begin(step, start, {}, stop_at=0).advance(sum(sizes), 1, 0)
+    torch.testing.assert_close(whole[0], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("end", [0, 3, BLOCK, BLOCK + 3])
+def test_in_graphs_it_stops_before_the_step_whose_result_is_not_finite(end):
+    start = torch.tensor([2.0 ** (512 - end), 1.0], dtype=torch.float64)
+    loop = in_graphs(doubling, [start], stop_at=1)
+    taken, (x, _) = loop.advance(5 * BLOCK, 1, 0)
+    assert (taken, len(x)) == (end, end)
+    assert torch.equal(loop.carried()[0], start * 2.0**end)

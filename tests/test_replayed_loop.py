@@ -12,10 +12,10 @@ import torch
 import zoo
 from torch.utils import _pytree as tree
 
-from fastpoly import DivergenceWarning, fit, reference
+from fastpoly import DivergenceWarning, fit, reference, scan
 from fastpoly._backends import autograd
 from fastpoly._errors import BackendUnavailableError, UnsupportedOperationError
-from fastpoly._loops import cudagraph, eager, replayed
+from fastpoly._loops import PREFERENCES, cudagraph, eager, replayed
 from fastpoly._loops.cudagraph import capturable
 from fastpoly._loops.hoisted import hoisted
 from fastpoly._loops.recorded import recorded
@@ -460,3 +460,15 @@ def test_tensors_on_the_cpu_are_told_the_way_out(monkeypatch):
         ValueError, match=r"cudagraph runs on tensors on one CUDA device, got cpu; .*to\('cuda'\).*auto"
     ):
         cudagraph.begin(doubling, [torch.ones(2)], {}, None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_auto_takes_the_first_that_can_and_says_why_it_is_not_the_fastest(monkeypatch):
+    """What CUDA tensors would try, tried here."""
+    assert PREFERENCES["cuda"] == ("triton", "cudagraph", "compile", "eager")
+    monkeypatch.setitem(PREFERENCES, "cpu", ("triton", "cudagraph", "eager"))
+    with pytest.warns(RuntimeWarning, match=r"backend='eager', many times slower: backend 'triton' .*CUDA") as warned:
+        carry, _ = scan(lambda x: (x + 1, x), torch.zeros(()), (), 3)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert carry == 3
