@@ -181,6 +181,7 @@ _ENTRIES = (
         _OF_TORCH,
         "autograd",
         train="fused_gpu",
+        on_gpu="autograd",
         needs=missing_triton,
     ),
     _Entry(

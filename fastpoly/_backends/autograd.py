@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-GPU_STEP_SECONDS = 1e-6
-"""About what a step on a GPU takes; it sets the first portion only."""
-
 
 def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """In one kernel; see `fastpoly._fuse`."""
@@ -48,20 +45,13 @@ def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
 def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """In one kernel of the GPU; see `fastpoly._fuse.gpu_program`."""
     from .._fuse.gpu_program import bound, write_for_gpu
+    from .._loops.fused_gpu import GpuLoop
 
-    data = _data(problem)
+    data = _data(problem, gpu(problem.device))
     written, order = _written(len(data[1]), problem.degree, data[0].dtype, write_for_gpu)
-    device = torch.device("cuda", torch.cuda.current_device())
-    run = bound(written, [data[position] for position in order], device).start(
-        [_column(problem.initial_weights, data[0])]
-    )
-
-    def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
-        taken, (mse,) = run.advance(steps, every, wait)
-        trace[: len(mse)] = mse.cpu()
-        return run.carried()[0].cpu().numpy().reshape(-1), taken
-
-    return run_in_portions(problem, monitor, advance, GPU_STEP_SECONDS)
+    program = bound(written, [data[position] for position in order], data[0].device)
+    loop = GpuLoop(program, [_column(problem.initial_weights, data[0])])
+    return _trajectory(run("triton", loop, problem.steps, problem.trace_every, monitor, stops=True))
 
 
 def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:

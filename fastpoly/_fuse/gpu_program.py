@@ -77,7 +77,8 @@ class GpuRun:
         out = data.new_empty((rows, layout.row))
         self.stopped.fill_(steps)
         arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
-        self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, maxnreg=REGISTERS)
+        with torch.cuda.device_of(self.carry):  # Triton launches on the device that is current
+            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, maxnreg=REGISTERS)
         return out
 
     def carried(self) -> list[torch.Tensor]:
