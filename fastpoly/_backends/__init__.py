@@ -239,6 +239,9 @@ SPECTRAL_SAMPLES = 4096
 
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
+NAMES = tuple(_BY_NAME)
+"""What `fit(backend=...)` takes besides "auto", available or not."""
+
 
 def backends() -> tuple[Backend, ...]:
     """Every backend, those that cannot run here included, with the reason. Imports torch if it is installed."""

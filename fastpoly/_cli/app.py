@@ -129,6 +129,20 @@ def profile(
             profiles.profile_loss(loss, out, rounds, learn_rate, Console())
 
 
+@app.command()
+def report(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Result files. [default: the newest of each device in bench/results]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+) -> None:
+    """Make one HTML page of benchmark results; `make bench` makes those."""
+    with _told_in_a_line():
+        from .report import write_report
+
+        write_report(results or [], out, Console())
+
+
 @app.command("backends")
 def list_backends() -> None:
     """List what can run here, and why the rest cannot."""

@@ -1,0 +1,30 @@
+"""`fastpoly report`: result files into one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from .._report.page import page
+from .._report.results import newest, read
+from .write import make_folder
+
+
+def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
+    """Write the page of the result files `paths`, or of the newest in bench/results/, to `out`.
+
+    Raises:
+        ValueError: one of them is no result file.
+        FileNotFoundError: there is no result file.
+    """
+    results = read(paths) if paths else newest()
+    try:
+        made = page(results)
+    except ModuleNotFoundError as error:
+        console.print(f"no pictures: {error}", soft_wrap=True, markup=False, highlight=False)
+        made = page(results, pictures=False)
+    make_folder(out.parent)
+    out.write_text(made, encoding="utf-8")
+    console.print(f"wrote {out}", soft_wrap=True, markup=False, highlight=False)

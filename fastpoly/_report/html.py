@@ -1,0 +1,40 @@
+"""HTML as text: every value is escaped where it is put in."""
+
+from __future__ import annotations
+
+from html import escape
+
+from .tables import Cell, Column, Table
+
+
+def element(name: str, content: str, **attributes: str) -> str:
+    """An element around `content`, which is HTML already; `class_` and `for_` stand for the reserved words."""
+    words = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value
+    )
+    return f"<{name}{words}>{content}</{name}>"
+
+
+def text(name: str, content: str, **attributes: str) -> str:
+    """An element around `content`, which is text."""
+    return element(name, escape(content), **attributes)
+
+
+def table(content: Table, caption: str) -> str:
+    """A table in a frame that scrolls by itself where the page is narrow."""
+    head = "".join(text("th", column.title, scope="col", class_=_class(column)) for column in content.columns)
+    rows = "".join(element("tr", _row(content.columns, row)) for row in content.rows)
+    body = element("caption", escape(caption)) + element("thead", element("tr", head)) + element("tbody", rows)
+    return element("div", element("table", body), class_="scroll", role="region", tabindex="0", aria_label=caption)
+
+
+def _row(columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> str:
+    first, *rest = zip(columns, cells, strict=True)
+    return text("th", first[1].text, scope="row", class_=_class(*first)) + "".join(
+        text("td", cell.text, class_=_class(column, cell)) for column, cell in rest
+    )
+
+
+def _class(column: Column, cell: Cell | None = None) -> str:
+    words = ["number" if column.numeric else "", "wide" if column.wide else "", cell.tone if cell else ""]
+    return " ".join(filter(None, words))

@@ -1,0 +1,348 @@
+"""Result files: what `make bench` wrote, read into rows.
+
+Requirements: a file may lack any part, and a row any figure: older runs, other machines and `-k` leave things out. What
+is no finite number is no figure. A file that is none of ours is refused in one line that names it.
+
+The format is pytest-benchmark's JSON. What fastpoly knows of a benchmark stands in its `extra_info`, of the run under
+the key "fastpoly". `fidelity.json` beside it is written by `pytest tests/test_fidelity.py --fidelity FILE`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+FOLDER = Path("bench/results")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long something took. `seconds` are for `steps` steps, of which `steps_run` truly ran."""
+
+    group: str
+    name: str
+    backend: str
+    precision: str
+    model: str
+    n: float | None
+    degree: float | None
+    batch: float | None
+    steps: float | None
+    steps_run: float | None
+    seconds: float | None
+    ns_per_step: float | None
+    deviation: float | None
+    deviation_of: str
+    to_fastest: float | None
+    published: float | None
+    memory_mib: float | None
+    different_method: bool
+    axis: str  # of the group "scale": which size is varied
+    cache: str  # of the group "cold": "warm" or "empty"
+    device: str
+
+    @property
+    def on_gpu(self) -> bool:
+        """Does this backend of fastpoly's run on a GPU?"""
+        return self.backend.endswith("-gpu") or self.backend in ("cudagraph", "triton")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure and what it is held to: a ratio of two times (`unit` is "×"), or any other value."""
+
+    group: str
+    name: str
+    value: float | None
+    limit: float | None
+    at_most: bool
+    unit: str
+    holds: bool | None
+    source: str
+    seconds_of: float | None = None
+    seconds_to: float | None = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One change to the autograd loop, and a step's time with it. `removed_ns` counts from the rung before."""
+
+    name: str
+    change: str
+    why: str
+    ns_per_step: float | None
+    removed_ns: float | None
+    deviation: float | None
+    precision: str
+    steps: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the eager step's time, and which measurement it is from."""
+
+    part: str
+    ns: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """What a run could not measure, and why."""
+
+    name: str
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result file. `date` is for people; files are told apart by `written`, which knows the second."""
+
+    path: Path
+    device: str
+    processor: str
+    cores: float | None
+    date: str
+    written: str
+    quick: bool
+    versions: Mapping[str, str]
+    timings: tuple[Timing, ...]
+    bars: tuple[Bar, ...]
+    rungs: tuple[Rung, ...]
+    split: tuple[Part, ...]
+    not_measured: tuple[NotMeasured, ...]
+
+    def of(self, group: str) -> tuple[Timing, ...]:
+        """The timings of one group."""
+        return tuple(timing for timing in self.timings if timing.group == group)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Was a GPU measured?"""
+        return any(timing.on_gpu for timing in self.timings)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The largest deviation of a backend from the truth over some problems, and the bound that it promises."""
+
+    backend: str
+    precision: str
+    problems: float | None
+    weights: float | None
+    weights_bound: float | None
+    mse: float | None
+    mse_bound: float | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report is made of."""
+
+    runs: tuple[Run, ...]
+    fidelity: tuple[Fidelity, ...]
+
+
+def read(paths: Iterable[Path]) -> Results:
+    """The result files `paths`, in their order.
+
+    Raises:
+        ValueError: one of them is no result file; the message is one line and names it.
+        OSError: one cannot be read.
+    """
+    runs: list[Run] = []
+    fidelity: list[Fidelity] = []
+    for path in paths:
+        content = _loaded(path)
+        if "benchmarks" in content:
+            runs.append(_run(path, content))
+        elif "fidelity" in content:
+            fidelity += [_fidelity(record) for record in _records(content["fidelity"])]
+        else:
+            raise ValueError(f"{path}: is no result file: it has neither benchmarks nor fidelity")
+    return Results(tuple(runs), tuple(fidelity))
+
+
+def newest(folder: Path = FOLDER, *, quick: bool = True) -> Results:
+    """The newest run of each device in `folder`, CPUs first. Without `quick`, of the full runs only.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what makes one.
+    """
+    results = read(sorted(folder.glob("*.json")))
+    by_device: dict[str, Run] = {}
+    for run in sorted(results.runs, key=lambda run: run.written):
+        if quick or not run.quick:
+            by_device[run.device] = run
+    if not by_device:
+        make = "`make bench-quick` (2 minutes) or `make bench` makes some" if quick else "`make bench` makes some"
+        raise FileNotFoundError(f"no results in {folder}: {make}")
+    return Results(tuple(sorted(by_device.values(), key=lambda run: run.on_gpu)), results.fidelity)
+
+
+def _loaded(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not UTF-8 text") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is no result file: it holds no object")
+    return content
+
+
+def _run(path: Path, content: Record) -> Run:
+    about = _record(content.get("fastpoly"))
+    machine = _record(content.get("machine_info"))
+    processor = _text(_record(machine.get("cpu")), "brand_raw")
+    timings: list[Timing] = []
+    bars: list[Bar] = []
+    rungs: list[Rung] = []
+    split: list[Part] = []
+    for benchmark in _records(content["benchmarks"]):
+        info = _record(benchmark.get("extra_info"))
+        group = _text(benchmark, "group")
+        match info.get("kind"):
+            case "timing":
+                timings.append(_timing(group, info, _record(benchmark.get("stats"))))
+            case "ratio":
+                bars.append(_ratio(group, info))
+            case "limit":
+                bars.append(_limit(group, info))
+            case "ladder":
+                rungs += [_rung(record) for record in _records(info.get("rungs"))]
+                split += [
+                    Part(_text(record, "part"), _number(record, "ns"), _text(record, "from"))
+                    for record in _records(info.get("split"))
+                ]
+    return Run(
+        path=path,
+        device=_text(about, "device") or processor or path.stem,
+        processor=processor,
+        cores=_number(about, "cores"),
+        date=(_text(about, "date") or _text(content, "datetime"))[:10],
+        written=_text(content, "datetime") or _text(about, "date"),
+        quick=about.get("quick") is True,
+        versions={str(key): str(value) for key, value in _record(about.get("versions")).items() if value is not None},
+        timings=tuple(timings),
+        bars=tuple(bars),
+        rungs=tuple(rungs),
+        split=tuple(split),
+        not_measured=tuple(
+            NotMeasured(_text(record, "name"), _text(record, "group"), _text(record, "reason"))
+            for record in _records(about.get("not_measured"))
+        ),
+    )
+
+
+def _timing(group: str, info: Record, stats: Record) -> Timing:
+    seconds = _number(info, "seconds")
+    return Timing(
+        group=group,
+        name=_text(info, "name") or _text(info, "backend"),
+        backend=_text(info, "backend"),
+        precision=_text(info, "precision"),
+        model=_text(info, "model"),
+        n=_number(info, "n"),
+        degree=_number(info, "degree"),
+        batch=_number(info, "batch"),
+        steps=_number(info, "steps"),
+        steps_run=_number(info, "steps_run"),
+        seconds=_number(stats, "median") if seconds is None else seconds,
+        ns_per_step=_number(info, "ns_per_step"),
+        deviation=_number(info, "deviation"),
+        deviation_of=_text(info, "deviation_of"),
+        to_fastest=_number(info, "to_fastest"),
+        published=_number(info, "published"),
+        memory_mib=_number(info, "memory_mib"),
+        different_method=info.get("different_method") is True,
+        axis=_text(info, "axis"),
+        cache=_text(info, "cache"),
+        device=_text(info, "device"),
+    )
+
+
+def _ratio(group: str, info: Record) -> Bar:
+    return Bar(
+        group=group,
+        name=f"{_text(info, 'of')} / {_text(info, 'to')}",
+        value=_number(info, "ratio"),
+        limit=_number(info, "bar"),
+        at_most=info.get("at_most") is True,
+        unit="×",
+        holds=_truth(info, "holds"),
+        source=_text(info, "source"),
+        seconds_of=_number(info, "seconds_of"),
+        seconds_to=_number(info, "seconds_to"),
+    )
+
+
+def _limit(group: str, info: Record) -> Bar:
+    return Bar(
+        group=group,
+        name=_text(info, "name"),
+        value=_number(info, "value"),
+        limit=_number(info, "limit"),
+        at_most=True,
+        unit=_text(info, "unit"),
+        holds=_truth(info, "holds"),
+        source=_text(info, "source"),
+    )
+
+
+def _rung(record: Record) -> Rung:
+    return Rung(
+        name=_text(record, "name"),
+        change=_text(record, "change"),
+        why=_text(record, "why"),
+        ns_per_step=_number(record, "ns_per_step"),
+        removed_ns=_number(record, "removed_ns"),
+        deviation=_number(record, "deviation"),
+        precision=_text(record, "precision"),
+        steps=_number(record, "steps"),
+    )
+
+
+def _fidelity(record: Record) -> Fidelity:
+    return Fidelity(
+        backend=_text(record, "backend"),
+        precision=_text(record, "precision"),
+        problems=_number(record, "problems"),
+        weights=_number(record, "weights"),
+        weights_bound=_number(record, "weights_bound"),
+        mse=_number(record, "mse"),
+        mse_bound=_number(record, "mse_bound"),
+    )
+
+
+def _record(value: object) -> Record:
+    return value if isinstance(value, dict) else {}
+
+
+def _records(value: object) -> Sequence[Record]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(record: Record, key: str) -> str:
+    value = record.get(key)
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _number(record: Record, key: str) -> float | None:
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _truth(record: Record, key: str) -> bool | None:
+    value = record.get(key)
+    return value if isinstance(value, bool) else None

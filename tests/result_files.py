@@ -1,0 +1,140 @@
+"""Result files as bench/ writes them, small and made up: for tests of what reads them, and never for a document."""
+
+import json
+
+
+def timing(group, backend, seconds, precision="double", *, name=None, model="post", steps=200_000, **more):
+    info = dict(
+        kind="timing",
+        name=name or f"{backend} {precision}",
+        backend=backend,
+        precision=precision,
+        model=model,
+        n=100,
+        degree=4,
+        batch=1,
+        steps=steps,
+        steps_run=steps,
+        seconds=seconds,
+        ns_per_step=1e9 * seconds / steps,
+        deviation=3e-15,
+        deviation_of="weights",
+        to_fastest=None,
+        published=None,
+        memory_mib=None,
+        device="Test CPU",
+    )
+    return benchmark(group, **{**info, **more})
+
+
+def ratio(of, to, value, bar, *, at_most=False, source="DESIGN 8", group="bars"):
+    holds = value <= bar if at_most else value >= bar
+    info = dict(of=of, to=to, ratio=value, bar=bar, at_most=at_most, holds=holds, seconds_of=value, seconds_to=1.0)
+    return benchmark(group, kind="ratio", source=source, **info)
+
+
+def limit(name, value, most, unit, *, source="issue 4", group="bars"):
+    info = dict(name=name, value=value, limit=most, unit=unit, holds=value <= most)
+    return benchmark(group, kind="limit", source=source, **info)
+
+
+def benchmark(group, **info):
+    return {"group": group, "name": "test_it", "stats": {"median": 0.5}, "extra_info": info}
+
+
+def ladder():
+    steps = [("as posted", 400_000), ("powers hoisted out of the loop", 310_000), ("no .data", 320_000), ("fused", 46)]
+    rungs = [
+        dict(
+            name=name,
+            change=name,
+            why="a reason & a remedy",
+            ns_per_step=ns,
+            removed_ns=before - ns if before else None,
+            deviation=1e-7,
+            precision="single",
+            steps=2000,
+        )
+        for (name, ns), before in zip(steps, [None, 400_000, 310_000, 320_000], strict=True)
+    ]
+    parts = [("Python", 90_000), ("dispatcher", 120_000), ("backward engine", 150_000), ("arithmetic", 40_000)]
+    split = [{"part": part, "ns": ns, "from": "differences of rungs"} for part, ns in parts]
+    return benchmark("ladder", kind="ladder", rungs=rungs, split=split)
+
+
+def post():
+    published = {
+        "numpy": ("mixed", 10.91, 7.4),
+        "torch": ("single", 10.13, 19.7),
+        "torch-autograd": ("single", 80.43, 42),
+    }
+    rows = [timing("post", b, now, p, published=then, deviation=3e-9) for b, (p, then, now) in published.items()]
+    ours = [("numba", "double", 0.0159), ("fused-autograd", "single", 0.00986), ("gram", "mixed", 0.00226)]
+    return [*rows, *(timing("post", b, s, p) for b, p, s in [*ours, ("spectral", "double", 0.000364)])]
+
+
+def scale():
+    """numba grows with n, gram less: they meet where 2e-3 + 1e-6 n is 1.6e-4 n."""
+    sizes = [10**k for k in range(2, 6)]
+    rows = [timing("scale", "numba", 1.6e-4 * n, n=n) for n in sizes]
+    rows += [timing("scale", "gram", 3e-2 * (n / 100) ** 0.3, n=n, memory_mib=n / 1e4) for n in sizes]
+    return rows + [timing("scale", "numba", 1.6e-2 * s / 200_000, steps=s) for s in (10**3, 10**6)]
+
+
+def zoo():
+    step = {"torch eager": 266_000, "JAX, unroll 8": 2_320, "descend": 277}
+    return [
+        timing("zoo", backend, ns * 150_000e-9, "single", model="damped-sine", steps=150_000, name=f"{backend}")
+        for backend, ns in step.items()
+    ]
+
+
+def bars():
+    return [
+        ratio("numba double", "C double", 1.05, 1.10, at_most=True),
+        ratio("numpy loop", "train", 180, 250),
+        limit("first descend of a process", 210.0, 300, "ms"),
+    ]
+
+
+def peers():
+    return [
+        timing("peers", "fused-autograd", 0.0098, "single", to_fastest=1.0),
+        timing("peers", "JAX, unroll 8", 0.21, "single", name="JAX lax.scan, unroll 8 (20,000 steps)", to_fastest=21.4),
+        timing("peers", "numpy.polynomial", 1e-4, "double", different_method=True),
+    ]
+
+
+def cold():
+    return [timing("cold", "train", 0.31, name="train(), caches warm"), timing("cold", "JAX", 1.4, name="JAX")]
+
+
+def everything():
+    return [*post(), *bars(), ladder(), *peers(), *zoo(), *scale(), *cold()]
+
+
+NOT_MEASURED = [{"name": "Triton loop on an H200", "group": "bars", "reason": "no CUDA GPU here"}]
+
+
+def content(benchmarks, *, device="Test CPU", date="2026-01-02T03:04:05", quick=False, not_measured=NOT_MEASURED):
+    about = dict(device=device, cores=2, versions={"python": "3.11.7", "numpy": "2.4.6"}, quick=quick, date=date)
+    machine = {"cpu": {"brand_raw": "Test CPU"}}
+    return {
+        "machine_info": machine,
+        "benchmarks": benchmarks,
+        "fastpoly": {**about, "not_measured": list(not_measured)},
+    }
+
+
+def write(path, benchmarks, **about):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content(benchmarks, **about)))
+    return path
+
+
+def write_fidelity(path):
+    row = dict(
+        backend="numba", precision="double", problems=11, weights=3e-14, weights_bound=1e-9, mse=2e-15, mse_bound=1e-11
+    )
+    path.write_text(json.dumps({"fidelity": [row]}))
+    return path
