@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench gpu clean
+.PHONY: demo test test-all check format bench readme report gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -20,6 +20,7 @@ check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python bench/readme.py --check
 
 format: $(VENV)/.check
 	$(BIN)/ruff format .
@@ -31,6 +32,13 @@ bench: $(VENV)/.bench
 # what needs a CUDA GPU, on the Python that is active: PYTHON=... names another
 gpu:
 	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
+
+# the tables and pictures of README.md, from bench/results/
+readme: $(VENV)/.bench
+	$(BIN)/python bench/readme.py
+
+report: $(VENV)/.bench
+	$(BIN)/fastpoly report
 
 clean:
 	rm -rf $(VENV) fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

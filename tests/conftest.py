@@ -24,6 +24,10 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fidelity", type=Path, metavar="FILE", help="write what test_fidelity measured, for the report")
+
+
 def pytest_collection_modifyitems(items):
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu:
@@ -36,8 +40,32 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionfinish(session):
+    file = session.config.option.fidelity
     if hasattr(session.config, "workeroutput"):  # one of several processes (pytest -n)
         session.config.workeroutput["fidelity"] = FIDELITY
+    elif file and FIDELITY and session.testsfailed == 0:
+        file.write_text(json.dumps({"fidelity": largest_deviations()}, indent=1) + "\n")
+
+
+def largest_deviations():
+    """A row for each backend and precision that test_fidelity looked at."""
+    rows = []
+    for backend, precision in dict.fromkeys(row[:2] for row in FIDELITY):
+        _, _, problems, weights, weights_bounds, mse, mse_bounds = zip(
+            *(row for row in FIDELITY if row[:2] == (backend, precision)), strict=True
+        )
+        rows.append(
+            {
+                "backend": backend,
+                "precision": precision,
+                "problems": len(set(problems)),
+                "weights": max(weights),
+                "weights_bound": weights_bounds[0],
+                "mse": max(mse),
+                "mse_bound": mse_bounds[0],
+            }
+        )
+    return rows
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,12 +77,10 @@ def pytest_terminal_summary(terminalreporter):
     if not FIDELITY:
         return
     terminalreporter.section("largest deviation from the truth (bound), over all problems")
-    for backend, precision in dict.fromkeys(row[:2] for row in FIDELITY):
-        rows = [row for row in FIDELITY if row[:2] == (backend, precision)]
-        weights, mse = max(row[3] for row in rows), max(row[5] for row in rows)
-        terminalreporter.write_line(
-            f"{backend:14} {precision:7} weights {weights:.0e} ({rows[0][4]:.0e})  mse {mse:.0e} ({rows[0][6]:.0e})"
-        )
+    for row in largest_deviations():
+        weights = "weights {weights:.0e} ({weights_bound:.0e})".format(**row)
+        mse = "mse {mse:.0e} ({mse_bound:.0e})".format(**row)
+        terminalreporter.write_line(f"{row['backend']:14} {row['precision']:7} {weights}  {mse}")
 
 
 @pytest.fixture(scope="session", autouse=True)

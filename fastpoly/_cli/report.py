@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .._report.page import page
-from .._report.results import newest, read
+from .._report.results import FOLDER, newest, read
 from .write import make_folder
 
 
@@ -20,6 +20,11 @@ def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
         FileNotFoundError: there is no result file.
     """
     results = read(paths) if paths else newest()
+    if not results.runs:
+        where = "in these files" if paths else f"in {FOLDER}"
+        raise FileNotFoundError(
+            f"no benchmark results {where}: `make bench-quick` makes some in 2 minutes, `make bench` all"
+        )
     try:
         made = page(results)
     except ModuleNotFoundError as error:

@@ -53,7 +53,7 @@ def count(value: float | None) -> str:
 
 def deviation(value: float | None) -> str:
     """A rounding error: one digit and its power of ten."""
-    return DASH if value is None else "0" if value == 0 else f"{value:.0e}"
+    return DASH if value is None else "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def measured(value: float | None, unit: str) -> str:

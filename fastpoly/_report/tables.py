@@ -8,7 +8,7 @@ from typing import Literal
 
 from .._backends import NAMES
 from .._post import PUBLISHED_SECONDS
-from .figures import count, deviation, measured, nanoseconds, seconds, times
+from .figures import DASH, count, deviation, measured, nanoseconds, seconds, times
 from .results import Bar, Fidelity, NotMeasured, Run, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
@@ -43,7 +43,15 @@ class Table:
 
     def without_empty_columns(self) -> Table:
         """Only columns where some row has something."""
-        kept = [i for i in range(len(self.columns)) if any(row[i].text not in ("", "–") for row in self.rows)]
+        return self._kept(
+            [i for i in range(len(self.columns)) if any(row[i].text not in ("", DASH) for row in self.rows)]
+        )
+
+    def only(self, *titles: str) -> Table:
+        """The columns with these titles, in their order."""
+        return self._kept([i for i, column in enumerate(self.columns) if column.title in titles])
+
+    def _kept(self, kept: Sequence[int]) -> Table:
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return Table(tuple(self.columns[i] for i in kept), rows)
 
@@ -52,7 +60,7 @@ def _table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
     return Table(tuple(columns), tuple(tuple(row) for row in rows)).without_empty_columns()
 
 
-NAME = Column("", numeric=False)
+NAME = Column("backend", numeric=False)
 PRECISION = Column("precision", numeric=False)
 
 
@@ -196,7 +204,7 @@ def _bar(bar: Bar) -> list[Cell]:
 
 
 def _missing_bar(item: NotMeasured) -> list[Cell]:
-    return [Cell(item.name), Cell("–"), Cell(""), Cell(f"not measured: {item.reason}", "quiet"), Cell("")]
+    return [Cell(item.name), Cell(DASH), Cell(""), Cell(f"not measured: {item.reason}", "quiet"), Cell("")]
 
 
 def ladder(run: Run) -> Table:
@@ -267,7 +275,8 @@ def cold(run: Run) -> Table:
     """From a fresh process to its first result."""
     timings = run.of("cold")
     return _table(
-        [NAME, Column("seconds")], ((Cell(t.name, _tone(t)), Cell(seconds(t.seconds), "strong")) for t in timings)
+        [Column("process", numeric=False), Column("seconds")],
+        ((Cell(t.name, _tone(t)), Cell(seconds(t.seconds), "strong")) for t in timings),
     )
 
 
@@ -277,12 +286,17 @@ def machine(run: Run) -> Table:
     if run.on_gpu and run.processor:
         facts.append(("processor", run.processor))
     facts += [("cores", "" if run.cores is None else count(run.cores)), ("measured", run.date), *run.versions.items()]
-    return Table((NAME, Column("", numeric=False)), tuple((Cell(key), Cell(value)) for key, value in facts if value))
+    columns = Column("", numeric=False), Column("", numeric=False)
+    return Table(columns, tuple((Cell(key), Cell(value)) for key, value in facts if value))
 
 
 def not_measured(run: Run) -> Table:
     """What the run left out, and why."""
-    columns = [NAME, Column("group", numeric=False), Column("reason", numeric=False, wide=True)]
+    columns = [
+        Column("what", numeric=False),
+        Column("group", numeric=False),
+        Column("reason", numeric=False, wide=True),
+    ]
     return _table(
         columns, ((Cell(item.name), Cell(item.group, "quiet"), Cell(item.reason)) for item in run.not_measured)
     )

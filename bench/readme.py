@@ -1,0 +1,165 @@
+"""The tables and pictures of README.md, printed from bench/results/: `make readme` writes them, `--check` compares.
+
+Requirements: no table of figures is typed; to compare takes nothing but numpy, so that `make
+check` has it for little; what is not measured yet is said in its place. Quick runs are not printed.
+
+A block stands between `<!-- results: NAME -->` and `<!-- end -->`, each on a line of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fastpoly._report import charts, markdown, svg, tables
+from fastpoly._report.results import FOLDER, Results, Run, newest
+
+README = Path("README.md")
+BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+MARKER = re.compile(r"<!-- (results: .*|end) -->")
+PENDING = "*Not measured yet: `make bench` measures, `make readme` prints it here.*"
+
+Picture = tuple[str, str, Callable[[Run], object]]
+PICTURES: dict[str, Picture] = {
+    "post": (
+        "seconds",
+        "Seconds for 200,000 steps, now and as published",
+        lambda run: charts.then_and_now(run.of("post")),
+    ),
+    "ladder": ("ladder", "A step's time after each change", lambda run: charts.waterfall(run.rungs)),
+}
+"""By block: the file's name, what it shows, and how it is drawn."""
+
+
+def filled(text: str, results: Results, folder: Path = FOLDER) -> str:
+    """README.md's `text` with every block printed anew.
+
+    Raises:
+        ValueError: a marker is not one of a pair, or its name is of no block.
+    """
+    if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
+        raise ValueError("markers in README.md: wants '<!-- results: NAME -->' and '<!-- end -->' in turn")
+
+    def block(found: re.Match[str]) -> str:
+        opening, name, _, end = found.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"markers in README.md: no block {name!r}; wants one of {', '.join(BLOCKS)}")
+        return f"{opening}\n{BLOCKS[name](results, folder)}\n\n{end}"
+
+    return BLOCK.sub(block, text)
+
+
+def differing(text: str, results: Results, folder: Path = FOLDER) -> list[str]:
+    """The names of the blocks in README.md's `text` that are not what `results` say."""
+    printed = BLOCK.findall(filled(text, results, folder))
+    return [name for (_, name, was, _), (_, _, now, _) in zip(BLOCK.findall(text), printed, strict=True) if was != now]
+
+
+def draw(results: Results, folder: Path = FOLDER) -> list[Path]:
+    """Write the pictures that the blocks refer to. Needs matplotlib."""
+    written = []
+    for block, (name, title, picture) in PICTURES.items():
+        run = _first(results, block)
+        if run:
+            written.append(folder / f"{name}.svg")
+            written[-1].write_text(svg.alone(picture(run), name, title), encoding="utf-8")
+    return written
+
+
+# -- the blocks
+
+
+def _first(results: Results, block: str) -> Run | None:
+    """The run that a picture is of: the first that has what the block shows."""
+    return next((run for run in results.runs if TABLES[block](run).rows), None)
+
+
+def _tables(block: str) -> Callable[[Results, Path], str]:
+    """The block's table of every run that has one, under the device's name where it is not the first."""
+
+    def made(results: Results, folder: Path) -> str:
+        parts = []
+        first = _first(results, block)
+        for run in results.runs:
+            table = TABLES[block](run)
+            if table.rows:
+                parts += [f"On {markdown.escaped(run.device)}:"] if run is not first else []
+                parts.append(markdown.table(table))
+        if first and block in PICTURES:
+            name, title, _ = PICTURES[block]
+            parts.append(f"![{title}]({(folder / name).as_posix()}.svg)")
+        return "\n\n".join(parts) or PENDING
+
+    return made
+
+
+def _fidelity(results: Results, _: Path) -> str:
+    table = tables.fidelity(results.fidelity)
+    return markdown.table(table) if table.rows else PENDING
+
+
+def _machine(results: Results, _: Path) -> str:
+    """What was measured on, in a sentence for each run; and what not."""
+    said = []
+    for run in results.runs:
+        cores = f" ({run.cores:.0f} cores)" if run.cores else ""
+        names = ("python", "numpy", "numba", "torch", "jax", "triton")
+        versions = ", ".join(f"{name} {run.versions[name]}" for name in names if name in run.versions)
+        said.append(f"Measured on {run.device}{cores}, {run.date}" + (f": {versions}." if versions else "."))
+    if not any(run.on_gpu for run in results.runs):
+        said.append("Not yet measured on a GPU.")
+    return markdown.escaped(" ".join(said))
+
+
+def _verdicts(results: Results, folder: Path) -> str:
+    """The bars of the plan, and how many of all hold."""
+    judged = [bar for run in results.runs for bar in run.bars if bar.holds is not None]
+    if not judged:
+        return PENDING
+    holding = sum(bool(bar.holds) for bar in judged)
+    more = f"With those of single features, {holding} of {len(judged)} bars hold; `fastpoly report` shows all."
+    return f"{_tables('bars')(results, folder)}\n\n{more}"
+
+
+TABLES: dict[str, Callable[[Run], tables.Table]] = {
+    "post": tables.post,
+    "loss": lambda run: tables.loss_of(run, "damped-sine", "single"),
+    "peers": tables.peers,
+    "bars": lambda run: tables.bars(run, "DESIGN 8"),
+    "ladder": lambda run: tables.ladder(run).only("change", "a step", "saved", "why"),
+}
+
+BLOCKS: dict[str, Callable[[Results, Path], str]] = {
+    **{block: _tables(block) for block in TABLES},
+    "bars": _verdicts,
+    "fidelity": _fidelity,
+    "machine": _machine,
+}
+
+
+def main() -> int:
+    """Write README.md and its pictures, or with `--check` say what differs. The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where README.md differs from the results"
+    )
+    check = parser.parse_args().check
+    results = newest(quick=False)
+    text = README.read_text(encoding="utf-8")
+    if not check:
+        README.write_text(filled(text, results), encoding="utf-8")
+        print("wrote", *[README, *draw(results)])
+        return 0
+    wrong = differing(text, results)
+    missing = [name for name in re.findall(r"!\[.*?\]\((.*?)\)", text) if not Path(name).exists()]
+    if wrong or missing:
+        told = [f"block {name} differs from {FOLDER}" for name in wrong] + [f"{name} is missing" for name in missing]
+        print(f"{README}: {'; '.join(told)}: run `make readme`", file=sys.stderr)
+    return 1 if wrong or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

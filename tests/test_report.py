@@ -1,0 +1,360 @@
+"""The report: every section from every kind of result, nothing lost, nothing fetched, nothing taken for markup."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import result_files as made
+from typer.testing import CliRunner
+
+from fastpoly._cli.app import app
+from fastpoly._report import figures, tables
+from fastpoly._report.charts import apart
+from fastpoly._report.curves import Curve, crossovers, curves
+from fastpoly._report.page import page
+from fastpoly._report.results import newest, read
+from fastpoly._report.svg import PALETTE
+
+SECTIONS = ["post", "bars", "ladder", "split", "peers", "zoo", "scale", "fidelity", "cold", "machine", "missing"]
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: its tags, text and attributes. Tags that do not match end the test."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.words = [], [], [], []
+        self.feed(content)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, words):
+        self.words.append(words)
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+    def all(self, name):
+        return [value for key, value in self.attributes if key == name]
+
+
+def results_of(tmp_path, *contents, fidelity=True):
+    """Results as read from a file for each list of benchmarks."""
+    paths = [made.write(tmp_path / f"run{i}.json", benchmarks) for i, benchmarks in enumerate(contents)]
+    return read([*paths, *([made.write_fidelity(tmp_path / "fidelity.json")] if fidelity else [])])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of everything."""
+    return page(results_of(tmp_path_factory.mktemp("whole"), made.everything()))
+
+
+def test_every_section_is_there_in_order_and_linked(whole):
+    parsed = Page(whole)
+    assert [name for name in parsed.all("id") if name in SECTIONS] == SECTIONS
+    assert re.findall(r'<a href="(.*?)"', whole) == [f"#{name}" for name in SECTIONS]
+    assert parsed.tags.count("svg") == 6  # post, ladder, split; time by samples and steps, memory by samples
+
+
+def test_it_fetches_nothing_and_runs_nothing(whole):
+    parsed = Page(whole)
+    assert "script" not in parsed.tags
+    assert "src" not in dict(parsed.attributes)
+    assert all(link.startswith("#") or link == "data:," for link in parsed.all("href"))
+    assert not re.search(r"https?:|//|@import|url\((?!#)", whole)
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+
+
+def test_what_the_first_screen_says(whole):
+    header = Page(re.search(r"<header>.*</header>", whole, re.DOTALL)[0]).text
+    assert "4,260×" in header  # 42 s of eager autograd, 9.86 ms of ours
+    assert "3,274×" in header  # 7.4 s of numpy, 2.26 ms of gram, the fastest in mixed
+    for words in ("80.4 s", "42.0 s", "9.86 ms", "2 of 3", "1 falls short; 1 could not be measured here", "3e-15"):
+        assert words in header
+    assert "quick" not in header
+
+
+def test_a_bar_says_whether_it_holds(whole):
+    rows = re.findall(r"<tr>.*?</tr>", re.search(r'id="bars">.*?</section>', whole, re.DOTALL)[0])[1:]
+    said = [" | ".join(Page(row).words) for row in rows]
+    assert said == [
+        "numba double / C double | 1.05× | ≤ 1.10× | holds | DESIGN 8",
+        "numpy loop / train | 180× | ≥ 250× | falls short | DESIGN 8",
+        "first descend of a process | 210 ms | ≤ 300 ms | holds | issue 4",
+        "Triton loop on an H200 | – | not measured: no CUDA GPU here",
+    ]
+
+
+def test_pictures_take_the_colours_of_the_page_and_ids_are_single(whole):
+    assert not [name for name, colour in PALETTE.items() if colour in whole]
+    names = Page(whole).all("id")
+    assert len(names) == len(set(names))
+    for name in re.findall(r"url\(#(.*?)\)", whole):
+        assert name in names
+
+
+def test_two_machines_stand_under_their_names(tmp_path):
+    gpu = [made.timing("post", "triton", 0.019, "single", device="NVIDIA H100"), made.ratio("a", "b", 2, 1)]
+    paths = [made.write(tmp_path / "cpu.json", made.everything())]
+    paths.append(made.write(tmp_path / "gpu.json", gpu, device="NVIDIA H100", not_measured=[]))
+    parsed = Page(page(read(paths)))
+    assert parsed.words.count("NVIDIA H100") >= 3  # post, bars, machine
+    names = parsed.all("id")
+    assert len(names) == len(set(names))
+    assert "anything on a GPU" not in parsed.text
+    assert "3 of 4" in parsed.text
+
+
+PARTS = {
+    "nothing": [],
+    "only the post": made.post(),
+    "only bars": made.bars(),
+    "only the ladder": [made.ladder()],
+    "only peers": made.peers(),
+    "only the zoo": made.zoo(),
+    "only scaling": made.scale(),
+    "only cold starts": made.cold(),
+    "no ladder, no peers": [*made.post(), *made.bars(), *made.zoo()],
+    "only a GPU": [made.timing("post", "fused-autograd-gpu", 0.02, "single"), made.timing("scale", "triton", 1, n=10)],
+    "unknown kinds": [made.benchmark("post", kind="other"), made.benchmark("post"), {"group": None}],
+}
+
+
+@pytest.mark.parametrize("benchmarks", PARTS.values(), ids=PARTS.keys())
+@pytest.mark.parametrize("pictures", [True, False])
+def test_whatever_is_missing_is_said(tmp_path, benchmarks, pictures):
+    parsed = Page(page(results_of(tmp_path, benchmarks, fidelity=False), pictures=pictures))
+    shown = set(parsed.all("id")) & set(SECTIONS)
+    assert {"machine", "missing"} <= shown
+    assert "How true it is" in parsed.text  # in the list of what there is nothing for
+    for section, title in (("ladder", "What makes autograd faster"), ("peers", "Against the peers")):
+        assert title in parsed.text  # as a heading or in that list
+        assert (section in shown) == any(row.get("group") == section for row in benchmarks)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), "text", True, [], {}])
+def test_a_figure_that_is_none_is_a_dash(tmp_path, nothing):
+    rows = made.everything()
+    for row in rows[::2]:  # of each table some rows, for a column of dashes is left out
+        info = row["extra_info"]
+        for record in (info, *info.get("rungs", ()), *info.get("split", ())):
+            record.update({key: nothing for key, value in record.items() if isinstance(value, (int, float))})
+        row["stats"] = {"median": nothing}
+    parsed = Page(page(results_of(tmp_path, rows)))
+    assert "nan" not in parsed.text
+    assert "–" in parsed.words
+
+
+HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>&amp;$x^{_\\frac]]><!--"
+
+
+def test_text_in_results_is_never_markup(tmp_path, whole):
+    def spoil(value, key=""):
+        if isinstance(value, dict):
+            return {name: spoil(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [spoil(item, key) for item in value]
+        return value + HOSTILE if isinstance(value, str) and key not in ("kind", "group", "axis", "model") else value
+
+    path = tmp_path / "hostile.json"
+    path.write_text(json.dumps(spoil(made.content(made.everything()))))
+    parsed = Page(page(read([path])))
+    assert set(parsed.tags) <= set(Page(whole).tags)
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    assert any(HOSTILE in words for words in parsed.words)
+    table = tables.post(read([path]).runs[0])
+    assert HOSTILE in table.rows[0][0].text
+
+
+# -- reading
+
+
+def test_the_newest_run_of_each_device_counts(tmp_path):
+    made.write(tmp_path / "a.json", made.post(), date="2026-01-01")
+    made.write(tmp_path / "b.json", made.bars(), date="2026-01-02")
+    made.write(tmp_path / "quick.json", made.cold(), date="2026-01-03", quick=True)
+    triton = [made.timing("post", "triton", 0.02, "single")]
+    made.write(tmp_path / "gpu.json", triton, device="A GPU", date="2025-01-01")
+    made.write_fidelity(tmp_path / "fidelity.json")
+    found = newest(tmp_path)
+    assert [run.path.name for run in found.runs] == ["quick.json", "gpu.json"]  # CPUs first
+    assert [run.path.name for run in newest(tmp_path, quick=False).runs] == ["b.json", "gpu.json"]
+    assert len(found.fidelity) == 1
+    assert "quick run" in page(found, pictures=False)
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+def test_without_results_it_says_what_makes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = invoke()
+    assert run.exit_code == 2
+    assert run.stderr.startswith("fastpoly: no benchmark results in bench/results: `make bench-quick`")
+    assert run.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is not JSON"),
+        (b"[1]", "holds no object"),
+        (b'{"rows": []}', "neither benchmarks nor fidelity"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"[" * 100_000, "is not JSON"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_result_file_is_told_in_a_line(tmp_path, content, told):
+    path = tmp_path / "other.json"
+    if content is not None:
+        path.write_bytes(content)
+    run = invoke(path, "--out", tmp_path / "report.html")
+    assert run.exit_code == 2
+    assert run.stderr.count("\n") == 1
+    assert "other.json" in run.stderr
+    assert told in run.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_finds_results_and_writes_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made.write(tmp_path / "bench" / "results" / "cpu.json", made.everything())
+    run = invoke()
+    assert run.exit_code == 0, run.stderr
+    assert run.stdout == "wrote report.html\n"
+    written = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert written == page(newest())
+    run = invoke("bench/results/cpu.json", "--out", "deep/er/page.html")
+    assert run.exit_code == 0, run.stderr
+    assert (tmp_path / "deep" / "er" / "page.html").read_text(encoding="utf-8") == written
+
+
+def test_without_matplotlib_the_tables_still_come(tmp_path):
+    made.write(tmp_path / "cpu.json", made.everything())
+    code = "import sys; sys.modules['matplotlib.figure'] = None; from fastpoly.__main__ import main; main()"
+    words = [sys.executable, "-c", code, "report", "cpu.json"]
+    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "no pictures: pictures need matplotlib; pip install 'fastpoly[plot]'" in " ".join(run.stdout.split())
+    parsed = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "svg" not in parsed.tags
+    assert "numba double grows as the power 1.0" in parsed.text
+
+
+# -- curves
+
+
+def timings(tmp_path, benchmarks):
+    return read([made.write(tmp_path / "scale.json", benchmarks)]).runs[0].of("scale")
+
+
+def test_curves_are_of_what_varies_alone(tmp_path):
+    found = timings(tmp_path, made.scale())
+    assert [(c.name, c.sizes) for c in curves(found, "n")] == [
+        ("numba double", (100, 1e3, 1e4, 1e5)),
+        ("gram double", (100, 1e3, 1e4, 1e5)),
+    ]
+    assert [c.sizes for c in curves(found, "steps")] == [(1e3, 2e5, 1e6)]  # at 100 samples
+    assert [c.name for c in curves(found, "n", "memory_mib")] == ["gram double"]
+    assert curves(found, "degree") == []
+
+
+def test_an_axis_says_what_varies(tmp_path):
+    rows = [made.timing("scale", "numba", n / 1e3, n=n, steps=10**6 // n, axis="n") for n in (100, 1000, 10_000)]
+    found = timings(tmp_path, rows)
+    assert [c.sizes for c in curves(found, "n")] == [(100, 1e3, 1e4)]
+    assert curves(found, "steps") == []
+
+
+def curve(name, *values, sizes=(1, 10, 100)):
+    return Curve(name, True, sizes, values)
+
+
+def test_a_slope_is_the_power_of_the_last_decade():
+    assert curve("square", 5, 1, 100).slope == pytest.approx(2)
+    assert curve("two points", 3, 6, sizes=(50, 100)).slope == pytest.approx(1)
+
+
+def test_crossovers_are_where_the_fastest_changes():
+    flat, linear, square = curve("flat", 20, 20, 20), curve("linear", 2, 20, 200), curve("square", 1, 100, 10_000)
+    found = crossovers([flat, linear, square])
+    assert [(c.before, c.after) for c in found] == [("square", "linear"), ("linear", "flat")]
+    assert [c.size for c in found] == pytest.approx([2, 10])
+    assert [c.value for c in found] == pytest.approx([4, 20])
+    assert crossovers([flat]) == crossovers([linear, square][:1]) == []
+    assert crossovers([curve("below", 1, 1, 1), flat]) == []
+    late = curve("late", 1, 1, sizes=(50, 100))  # it was not measured before, so it overtakes nobody
+    assert [c.after for c in crossovers([flat, linear, late])] == ["flat"]
+
+
+def test_labels_move_apart_and_no_further():
+    assert apart([0, 10, 20], 5) == pytest.approx([0, 10, 20])
+    assert apart([0, 1, 2, 50], 4) == pytest.approx([-3, 1, 5, 50])
+    moved = apart([0, 0, 0, 3, 3.5, 9], 2)
+    assert all(b - a >= 2 - 1e-9 for a, b in zip(moved, moved[1:], strict=False))
+    assert apart([], 1) == []
+
+
+# -- numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (233.13, "233 s"),
+        (1234.5, "1,234 s"),
+        (80.43, "80.4 s"),
+        (1, "1.00 s"),
+        (0.9999, "1.00 s"),
+        (0.00986, "9.86 ms"),
+        (3.64e-4, "364 µs"),
+        (46e-9, "46.0 ns"),
+        (-9e-5, "-90.0 µs"),
+        (0, "0 ns"),
+        (None, "–"),
+    ],
+)
+def test_seconds_have_three_digits_and_a_unit(value, said):
+    assert figures.seconds(value) == said
+
+
+def test_ratios_counts_and_deviations():
+    assert [figures.times(v) for v in (0.376, 1.0451, 12.34, 4566.4, None)] == [
+        "0.38×",
+        "1.05×",
+        "12.3×",
+        "4,566×",
+        "–",
+    ]
+    assert [figures.count(v) for v in (100, 200_000, 1e6, 1e8, 3e8, None)] == [
+        "100",
+        "200,000",
+        "10⁶",
+        "10⁸",
+        "300,000,000",
+        "–",
+    ]
+    assert [figures.deviation(v) for v in (3.2e-15, 2e-7, 0, None)] == ["3e-15", "2e-7", "0", "–"]
+    assert [figures.tick(v) for v in (1e-3, 10, 1e-7)] == ["1 ms", "10 s", "100 ns"]
