@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastpoly._report import charts, markdown, svg, tables
@@ -140,13 +140,13 @@ BLOCKS: dict[str, Callable[[Results, Path], str]] = {
 }
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Write README.md and its pictures, or with `--check` say what differs. The exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail where README.md differs from the results"
     )
-    check = parser.parse_args().check
+    check = parser.parse_args(words).check
     results = newest(quick=False)
     text = README.read_text(encoding="utf-8")
     if not check:

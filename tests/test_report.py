@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 import result_files as made
@@ -313,7 +314,7 @@ def test_labels_move_apart_and_no_further():
     assert apart([0, 10, 20], 5) == pytest.approx([0, 10, 20])
     assert apart([0, 1, 2, 50], 4) == pytest.approx([-3, 1, 5, 50])
     moved = apart([0, 0, 0, 3, 3.5, 9], 2)
-    assert all(b - a >= 2 - 1e-9 for a, b in zip(moved, moved[1:], strict=False))
+    assert all(b - a >= 2 - 1e-9 for a, b in pairwise(moved))
     assert apart([], 1) == []
 
 
