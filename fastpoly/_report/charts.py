@@ -75,23 +75,23 @@ def then_and_now(timings: Sequence[Timing]) -> Any:
 
 
 def waterfall(rungs: Sequence[Rung]) -> Any:
-    """What each change takes off a step, hanging from what was left before it; the last bar is what remains."""
+    """What is left of a step after each change, and beside it what the change took away, or added; in quiet colours
+    what was tried and not kept.
+    """
     shown = [rung for rung in rungs if rung.ns_per_step is not None]
-    times = [rung.ns_per_step or 0 for rung in shown]
+    longest = max(max(rung.ns_per_step or 0, (rung.ns_per_step or 0) + (rung.removed_ns or 0)) for rung in shown)
     figure, axes = _figure(ROW * len(shown) + 0.15, bottom=0.05)
-    axes.set(xlim=(0, max(times) * 1.02), ylim=(len(shown) - 0.4, -0.75), xticks=[], yticks=[])
-    for row, (rung, time) in enumerate(zip(shown, times, strict=True)):
-        before = times[row - 1] if row else 0.0
-        axes.barh(row, time, height=0.3, color=LINE)
-        if row == 0:
-            axes.barh(row, time, height=0.3, color=INK)
-        elif time < before:
-            axes.barh(row, before - time, left=time, height=0.3, color=ACCENT)
-        else:
-            axes.barh(row, time - before, left=before, height=0.3, color=SHORT)
-        _write(axes, 0, row - 0.22, rung.name, va="bottom")
-        change = "" if row == 0 else f"{'−' if time <= before else '+'}{nanoseconds(abs(time - before))} to "
-        _write(axes, max(times), row - 0.22, f"{change}{nanoseconds(time)}", ha="right", va="bottom", weight="bold")
+    axes.set(xlim=(0, longest), ylim=(len(shown) - 0.4, -0.75), xticks=[], yticks=[])
+    for row, rung in enumerate(shown):
+        left, removed = rung.ns_per_step or 0, rung.removed_ns or 0
+        colour = INK if rung.kept else QUIET
+        axes.barh(row, left, height=0.28, color=INK if row == 0 else LINE)
+        change = ACCENT if removed > 0 else SHORT
+        axes.barh(row, abs(removed), left=min(left, left + removed), height=0.28, color=change if rung.kept else QUIET)
+        _write(axes, 0, row - 0.2, rung.name if rung.kept else f"{rung.name} (not kept)", colour, va="bottom")
+        said = f"{'−' if removed > 0 else '+'}{nanoseconds(abs(removed))} to " if removed else ""
+        said += nanoseconds(rung.ns_per_step)
+        _write(axes, longest, row - 0.2, said, colour, ha="right", va="bottom", weight="bold")
     return figure
 
 

@@ -19,8 +19,10 @@ def seconds(value: float | None) -> str:
     """A time in the unit that leaves one to three digits before the point."""
     if value is None:
         return DASH
+    if value < 0:
+        return f"−{seconds(-value)}"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(float(f"{value / size:.3g}")) >= 1:
+        if float(f"{value / size:.3g}") >= 1:
             return f"{digits(value / size)} {unit}"
     return f"{digits(value * 1e9)} ns"
 

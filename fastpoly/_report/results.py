@@ -71,11 +71,18 @@ class Bar:
 
 @dataclass(frozen=True)
 class Rung:
-    """One change to the autograd loop, and a step's time with it. `removed_ns` counts from the rung before."""
+    """One change to the autograd loop, and a step's time with it.
+
+    `removed_ns` is what the change took off the step of the rung `after` it; "" is the one before. What was tried and
+    not `kept` is none that later rungs build upon.
+    """
 
     name: str
     change: str
     why: str
+    after: str
+    kept: bool
+    not_measured: str
     ns_per_step: float | None
     removed_ns: float | None
     deviation: float | None
@@ -301,6 +308,9 @@ def _rung(record: Record) -> Rung:
         name=_text(record, "name"),
         change=_text(record, "change"),
         why=_text(record, "why"),
+        after=_text(record, "after"),
+        kept=record.get("kept") is not False,
+        not_measured=_text(record, "not_measured"),
         ns_per_step=_number(record, "ns_per_step"),
         removed_ns=_number(record, "removed_ns"),
         deviation=_number(record, "deviation"),

@@ -60,7 +60,8 @@ def _split(run: Run, draw: Draw) -> str:
     if not any(part.ns for part in run.split):
         return ""
     title = "The parts of one eager autograd step"
-    return _figure(draw("split", title, lambda: charts.stacked(run.split))) + table(tables.split(run), title)
+    svg = draw("split", title, lambda: charts.stacked(run.split))
+    return _figure(svg, "From the left, in the order of the table.") + table(tables.split(run), title)
 
 
 def _peers(run: Run, draw: Draw) -> str:  # noqa: ARG001
@@ -117,7 +118,7 @@ MEASURED = (
     Section(
         "bars",
         "What it is held to",
-        "Ratios of medians, both sides timed in turn in one process, and limits. The bars were set before the work.",
+        "Ratios of medians, both sides timed in turn in one process, and limits: the bars of the project’s plan and issues.",
         _bars,
     ),
     Section(
@@ -125,7 +126,7 @@ MEASURED = (
         "What makes autograd faster",
         "The post ends: “I would appreciate comments on changes to my code that will result in faster autograd "
         "execution.” Here they are: its autograd loop, one change at a time, each measured, each giving the same "
-        "weights.",
+        "weights. What did not pay was not kept.",
         _ladder,
     ),
     Section("split", "Where a step’s time goes", "One step of the post’s autograd loop, as it is.", _split),

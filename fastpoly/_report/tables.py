@@ -9,7 +9,7 @@ from typing import Literal
 from .._backends import NAMES
 from .._post import PUBLISHED_SECONDS
 from .figures import DASH, count, deviation, measured, nanoseconds, seconds, times
-from .results import Bar, Fidelity, NotMeasured, Run, Timing
+from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
@@ -210,22 +210,21 @@ def _missing_bar(item: NotMeasured) -> list[Cell]:
 def ladder(run: Run) -> Table:
     """The post's autograd loop, one change at a time."""
     first = next((rung.ns_per_step for rung in run.rungs if rung.ns_per_step), None)
-    columns = [Column("change", numeric=False), Column("a step"), Column("saved"), Column("of the first")]
-    columns += [Column("off by"), Column("why", numeric=False, wide=True)]
-    return _table(
-        columns,
-        (
-            (
-                Cell(rung.name if not rung.change else rung.change),
-                Cell(nanoseconds(rung.ns_per_step), "strong"),
-                Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns).replace("-", "−")),
-                Cell(share(rung.removed_ns, first)),
-                Cell(deviation(rung.deviation), "quiet"),
-                Cell(rung.why, "quiet"),
-            )
-            for rung in run.rungs
-        ),
-    )
+    columns = [Column("loop", numeric=False), Column("a step"), Column("saved"), Column("of the first")]
+    columns += [Column("off by"), Column("the change, and why it costs what it costs", numeric=False, wide=True)]
+    return _table(columns, (_rung(rung, first) for rung in run.rungs))
+
+
+def _rung(rung: Rung, first: float | None) -> list[Cell]:
+    said = [rung.change, rung.why, f"Not measured: {rung.not_measured}" if rung.not_measured else ""]
+    return [
+        Cell(rung.name if rung.kept else f"{rung.name} (not kept)"),
+        Cell(nanoseconds(rung.ns_per_step), "strong"),
+        Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns)),
+        Cell(share(rung.removed_ns, first)),
+        Cell(deviation(rung.deviation), "quiet"),
+        Cell(" ".join(f"{words[0].upper()}{words[1:].rstrip('.')}." for words in said if words)),
+    ]
 
 
 def share(part: float | None, whole: float | None) -> str:
