@@ -28,6 +28,7 @@ format: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench
+	$(BIN)/pytest -q tests/test_fidelity.py --fidelity bench/results/fidelity.json
 
 # what needs a CUDA GPU, on the Python that is active: PYTHON=... names another
 gpu:

@@ -468,7 +468,7 @@ def test_the_bar_is_drawn_on_terminals_and_in_notebooks(monkeypatch, kind, drawn
 def test_help_names_the_commands(tmp_path):
     run = in_a_process("--help", cwd=tmp_path)
     assert run.returncode == 0
-    for command in ("demo", "fit", "backends"):
+    for command in ("demo", "fit", "report", "backends"):
         assert command in run.stdout
 
 

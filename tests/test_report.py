@@ -261,7 +261,7 @@ def test_without_matplotlib_the_tables_still_come(tmp_path):
     assert "no pictures: pictures need matplotlib; pip install 'fastpoly[plot]'" in " ".join(run.stdout.split())
     parsed = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "svg" not in parsed.tags
-    assert "numba double grows as the power 1.0" in parsed.text
+    assert "numba grows as the power 1.0" in parsed.text
 
 
 # -- curves
@@ -274,11 +274,11 @@ def timings(tmp_path, benchmarks):
 def test_curves_are_of_what_varies_alone(tmp_path):
     found = timings(tmp_path, made.scale())
     assert [(c.name, c.sizes) for c in curves(found, "n")] == [
-        ("numba double", (100, 1e3, 1e4, 1e5)),
-        ("gram double", (100, 1e3, 1e4, 1e5)),
+        ("numba", (100, 1e3, 1e4, 1e5)),
+        ("gram", (100, 1e3, 1e4, 1e5)),
     ]
     assert [c.sizes for c in curves(found, "steps")] == [(1e3, 2e5, 1e6)]  # at 100 samples
-    assert [c.name for c in curves(found, "n", "memory_mib")] == ["gram double"]
+    assert [c.name for c in curves(found, "n", "memory_mib")] == ["gram"]
     assert curves(found, "degree") == []
 
 
@@ -290,7 +290,7 @@ def test_an_axis_says_what_varies(tmp_path):
 
 
 def curve(name, *values, sizes=(1, 10, 100)):
-    return Curve(name, True, sizes, values)
+    return Curve(name, "double", True, sizes, values)
 
 
 def test_a_slope_is_the_power_of_the_last_decade():
@@ -298,16 +298,28 @@ def test_a_slope_is_the_power_of_the_last_decade():
     assert curve("two points", 3, 6, sizes=(50, 100)).slope == pytest.approx(1)
 
 
+def test_precisions_are_told_apart_where_there_are_several(tmp_path):
+    rows = [made.timing("scale", "numba", n, precision, n=n) for n in (1, 10) for precision in ("double", "single")]
+    assert {c.name for c in curves(timings(tmp_path, rows), "n")} == {"numba double", "numba single"}
+
+
 def test_crossovers_are_where_the_fastest_changes():
-    flat, linear, square = curve("flat", 20, 20, 20), curve("linear", 2, 20, 200), curve("square", 1, 100, 10_000)
+    flat, linear, square = curve("flat", 30, 30, 30), curve("linear", 2, 20, 200), curve("square", 1, 100, 10_000)
     found = crossovers([flat, linear, square])
     assert [(c.before, c.after) for c in found] == [("square", "linear"), ("linear", "flat")]
-    assert [c.size for c in found] == pytest.approx([2, 10])
-    assert [c.value for c in found] == pytest.approx([4, 20])
-    assert crossovers([flat]) == crossovers([linear, square][:1]) == []
+    assert [c.size for c in found] == pytest.approx([2, 15])
+    assert [c.value for c in found] == pytest.approx([4, 30])
+    assert crossovers([flat]) == crossovers([]) == []
     assert crossovers([curve("below", 1, 1, 1), flat]) == []
-    late = curve("late", 1, 1, sizes=(50, 100))  # it was not measured before, so it overtakes nobody
-    assert [c.after for c in crossovers([flat, linear, late])] == ["flat"]
+
+
+def test_noise_and_what_was_not_measured_overtake_nobody():
+    noisy = [curve("a", 10, 11, 10), curve("b", 11, 10, 11)]
+    assert crossovers(noisy) == []
+    late = curve("late", 1, 1, sizes=(50, 100))
+    assert [c.after for c in crossovers([curve("flat", 30, 30, 30), late])] == []
+    ended = curve("ended", 1, 2, sizes=(1, 10))
+    assert crossovers([ended, curve("slower", 5, 50, 500)]) == []
 
 
 def test_labels_move_apart_and_no_further():

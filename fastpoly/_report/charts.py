@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .curves import MEASURES, SIZES, Crossover, Curve
-from .figures import count, nanoseconds, seconds, tick
+from .figures import nanoseconds, seconds, tick, tick_count
 from .results import Part, Rung, Timing
 from .svg import PALETTE
 from .tables import is_ours, label
@@ -118,7 +118,7 @@ def shade(row: int, rows: int) -> float:
 
 def growth(lines: Sequence[Curve], size: str, measure: str, marks: Sequence[Crossover]) -> Any:
     """Log-log curves, named at their ends with the power that they grow with; rings where another becomes the least."""
-    figure, axes = _figure(3.7, left=0.13, right=0.66, bottom=0.62)
+    figure, axes = _figure(3.9, left=0.13, right=0.66, bottom=0.62, top=0.3)
     axes.set(xscale="log", yscale="log")
     axes.grid(color=LINE, linewidth=0.8)
     axes.minorticks_off()
@@ -128,7 +128,7 @@ def growth(lines: Sequence[Curve], size: str, measure: str, marks: Sequence[Cros
     for mark in marks:
         axes.plot(mark.size, mark.value, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
     axes.set_xlim(min(c.sizes[0] for c in lines), max(c.sizes[-1] for c in lines))
-    _decades(axes.xaxis, count)
+    _decades(axes.xaxis, tick_count)
     _decades(axes.yaxis, tick if measure == "seconds" else "{:g}".format)
     _write(axes, 0.5, -0.2, SIZES[size], QUIET, xycoords="axes fraction", ha="center")
     if measure != "seconds":
@@ -138,17 +138,16 @@ def growth(lines: Sequence[Curve], size: str, measure: str, marks: Sequence[Cros
 
 
 def _name_ends(axes: Any, lines: Sequence[Curve]) -> None:
-    """The names right of the axes, each at its curve's end, moved apart where they would touch."""
+    """Each curve's name right of its end, moved up or down where two would touch."""
     transform = axes.transData + axes.transAxes.inverted()
-    ends = [transform.transform((curve.sizes[-1], curve.values[-1])) for curve in lines]
-    order = sorted(range(len(lines)), key=lambda i: ends[i][1])
     gap = TEXT * 1.15 / (axes.get_position().height * axes.figure.get_figheight() * 72)
-    heights = apart([ends[i][1] for i in order], gap)
-    for i, height in zip(order, heights, strict=True):
-        colour = ACCENT if lines[i].ours else QUIET
-        axes.plot([ends[i][0], 1.02], [ends[i][1], height], color=LINE, transform=axes.transAxes, clip_on=False)
-        label = f"{lines[i].name}  {lines[i].slope:.1f}".replace("-", "−")
-        _write(axes, 1.03, height, label, colour, xycoords="axes fraction", va="center")
+    ends = [(*transform.transform((curve.sizes[-1], curve.values[-1])), curve) for curve in lines]
+    ends.sort(key=lambda end: (end[1], end[0]))
+    for (x, y, curve), height in zip(ends, apart([y for _, y, _ in ends], gap), strict=True):
+        colour = ACCENT if curve.ours else QUIET
+        axes.plot([x + 0.01, x + 0.04], [y, height], color=LINE, transform=axes.transAxes, clip_on=False)
+        slope = f"{curve.slope:.1f}".replace("-", "−")
+        _write(axes, x + 0.05, height, f"{curve.name}  {slope}", colour, xycoords="axes fraction", va="center")
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:

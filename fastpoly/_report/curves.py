@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .results import Timing
@@ -17,13 +17,16 @@ from .tables import is_ours
 
 SIZES = {"n": "samples", "degree": "degree", "batch": "problems in one call", "steps": "steps"}
 MEASURES = {"seconds": "seconds", "memory_mib": "MiB"}
+NOISE = 1.2
+"""Whoever leads by less than a fifth may lead by chance."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one backend took at ascending sizes, all else equal. `fixed` says what was held, by name."""
+    """What one backend took at ascending sizes, all else equal."""
 
     name: str
+    precision: str
     ours: bool
     sizes: tuple[float, ...]
     values: tuple[float, ...]
@@ -56,9 +59,10 @@ class Crossover:
 def curves(timings: Iterable[Timing], size: str, measure: str = "seconds") -> list[Curve]:
     """The curves of `measure` over one of SIZES, slowest at the end first. One point alone is no curve.
 
-    Of a backend with several (at different values of the other sizes) the one with the most points is taken.
+    Names tell precisions apart where there are several. Of a backend with several curves, at different values of the
+    other sizes, the one with the most points is taken.
     """
-    points: dict[tuple[str, bool], dict[tuple[float | None, ...], dict[float, float]]] = defaultdict(
+    points: dict[tuple[str, str, bool], dict[tuple[float | None, ...], dict[float, float]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for timing in timings:
@@ -66,42 +70,48 @@ def curves(timings: Iterable[Timing], size: str, measure: str = "seconds") -> li
             continue
         where, value = getattr(timing, size), getattr(timing, measure)
         if where is not None and where > 0 and value is not None and value > 0:
-            name = f"{timing.backend or timing.name} {timing.precision}".strip()
+            who = timing.backend or timing.name, timing.precision, is_ours(timing)
             held = () if timing.axis else tuple(getattr(timing, other) for other in SIZES if other != size)
-            points[name, is_ours(timing)][held][where] = value
+            points[who][held][where] = value
     found = []
-    for (name, ours), at in points.items():
+    for who, at in points.items():
         longest = sorted(max(at.values(), key=len).items())
         if len(longest) > 1:
-            found.append(Curve(name, ours, *zip(*longest, strict=True)))
+            found.append(Curve(*who, *zip(*longest, strict=True)))
+    if len({curve.precision for curve in found}) > 1:
+        found = [replace(curve, name=f"{curve.name} {curve.precision}") for curve in found]
     return sorted(found, key=lambda curve: -curve.values[-1])
 
 
 def crossovers(among: Sequence[Curve]) -> list[Crossover]:
-    """Where the least of all curves passes from one to another."""
-    sizes = sorted({size for curve in among for size in curve.sizes})
+    """Where the least of all curves passes from one to another, and leads by more than NOISE at a size that follows.
+
+    Who was not measured at smaller sizes overtakes nobody, and who is not measured any more is not overtaken.
+    """
     found: list[Crossover] = []
-    for a, b in pairwise(sizes):
-        found += _between(among, a, b)
+    leader: Curve | None = None
+    for size in sorted({size for curve in among for size in curve.sizes}):
+        there = [(value, i) for i, curve in enumerate(among) if (value := curve.at(size)) is not None]
+        least, i = min(there)
+        led = None if leader is None else leader.at(size)
+        if leader is not None and led is not None:
+            if led < NOISE * least:
+                continue
+            where = _meeting(leader, among[i], size)
+            if where is not None:
+                found.append(Crossover(*where, leader.name, among[i].name))
+        leader = among[i]
     return found
 
 
-def _between(among: Sequence[Curve], a: float, b: float) -> list[Crossover]:
-    """Those from size a to size b, between which every curve is straight: the lower envelope of lines."""
-    lines = []  # each as its logarithm at b, at a, and its name
-    for curve in among:
-        u, v = curve.at(a), curve.at(b)
-        if u is not None and v is not None:
-            lines.append((math.log(v), math.log(u), curve.name))
-    found = []
-    least = min(lines, key=lambda line: (line[1], line[0]), default=None)
-    passed = 0.0  # of the way from a to b
-    while least is not None:
-        v, u, name = least
-        steeper = [((w - u) / ((w - u) + (v - z)), (z, w, other)) for z, w, other in lines if z < v and w >= u]
-        met = min((meeting for meeting in steeper if meeting[0] > passed), default=None)
-        if met is None:
-            break
-        passed, least = met
-        found.append(Crossover(a * (b / a) ** passed, math.exp(u + passed * (v - u)), name, least[2]))
-    return found
+def _meeting(before: Curve, after: Curve, size: float) -> tuple[float, float] | None:
+    """The last place up to `size` where `after` falls below `before`, and their value there."""
+    sizes = [s for s in sorted({*before.sizes, *after.sizes}) if s <= size]
+    for a, b in reversed(list(pairwise(sizes))):
+        u, v, w, z = before.at(a), before.at(b), after.at(a), after.at(b)
+        if u is None or v is None or w is None or z is None:
+            return None
+        if w >= u and z < v:  # between a and b both are straight
+            share = math.log(w / u) / (math.log(w / u) + math.log(v / z))
+            return a * (b / a) ** share, u * (v / u) ** share
+    return None

@@ -48,9 +48,17 @@ def count(value: float | None) -> str:
     if value is None:
         return DASH
     power = round(math.log10(value)) if value > 0 else 0
-    if power >= 6 and value == 10.0**power:
-        return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{value:,.0f}"
+    return _power(power) if power >= 6 and value == 10.0**power else f"{value:,.0f}"
+
+
+def tick_count(value: float) -> str:
+    """As `count`, for a power of ten on an axis: 10⁴ from there on."""
+    power = round(math.log10(value))
+    return _power(power) if power >= 4 else f"{value:,.0f}"
+
+
+def _power(power: int) -> str:
+    return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def deviation(value: float | None) -> str:

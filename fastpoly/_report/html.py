@@ -6,11 +6,14 @@ from html import escape
 
 from .tables import Cell, Column, Table
 
+BRIEF = 20
+"""Letters of a row's name that are kept on one line: names of backends have hyphens."""
+
 
 def element(name: str, content: str, **attributes: str) -> str:
     """An element around `content`, which is HTML already; `class_` and `for_` stand for the reserved words."""
     words = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value.strip())}"' for key, value in attributes.items() if value
     )
     return f"<{name}{words}>{content}</{name}>"
 
@@ -30,7 +33,8 @@ def table(content: Table, caption: str) -> str:
 
 def _row(columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> str:
     first, *rest = zip(columns, cells, strict=True)
-    return text("th", first[1].text, scope="row", class_=_class(*first)) + "".join(
+    brief = " brief" if len(first[1].text) <= BRIEF else ""
+    return text("th", first[1].text, scope="row", class_=_class(*first) + brief) + "".join(
         text("td", cell.text, class_=_class(column, cell)) for column, cell in rest
     )
 

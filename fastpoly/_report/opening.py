@@ -63,7 +63,7 @@ def _card(run: Run, loop: str, ours: Sequence[str], precision: str, label: str) 
 def _checked(results: Results) -> str:
     judged = [bar for run in results.runs for bar in run.bars if bar.holds is not None]
     short = sum(not bar.holds for bar in judged)
-    missing = sum(item.group == "bars" for run in results.runs for item in run.not_measured)
+    missing = sum(len(run.missing_bars) for run in results.runs)
     made = text("span", "Checked", class_="label")
     if judged:
         made += text("span", f"{len(judged) - short} of {len(judged)}", class_="big")

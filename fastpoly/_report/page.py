@@ -14,7 +14,7 @@ from .html import element, text
 from .opening import opening
 from .results import Results
 from .sections import sections
-from .svg import inline, variables
+from .svg import HALO, inline, variables
 
 TITLE = "fastpoly: a training loop of 2017, then and now"
 
@@ -41,7 +41,7 @@ def _head() -> str:
         f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(dark=True)} }} }}\n"
         f"@media print {{ :root {{ color-scheme: light; {variables(dark=False)} }} }}\n"  # paper is white
     )
-    style += files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    style += HALO + files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">' + text("title", TITLE) + element("style", style)  # or browsers ask for one

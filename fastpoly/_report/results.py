@@ -18,6 +18,9 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+TIMINGS = ("post", "peers", "zoo", "scale", "cold", "ladder")
+"""The groups of what is shown for itself; the others are of ratios and limits."""
+
 FOLDER = Path("bench/results")
 
 
@@ -125,6 +128,11 @@ class Run:
     rungs: tuple[Rung, ...]
     split: tuple[Part, ...]
     not_measured: tuple[NotMeasured, ...]
+
+    @property
+    def missing_bars(self) -> tuple[NotMeasured, ...]:
+        """What was not measured and has a bar: whatever is in no group of timings."""
+        return tuple(item for item in self.not_measured if item.group not in TIMINGS)
 
     def of(self, group: str) -> tuple[Timing, ...]:
         """The timings of one group."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,9 @@ def _scale(run: Run, draw: Draw) -> str:
 
 def _growth(lines: Sequence[Curve], size: str, measure: str, draw: Draw) -> str:
     marks = crossovers(lines) if measure == "seconds" else []
+    precisions = {line.precision for line in lines}
     title = f"{'Time' if measure == 'seconds' else 'Memory'} by {SIZES[size]}"
+    title += f", {precisions.pop()}" if len(precisions) == 1 else ""
     svg = draw(f"{size}-{measure}", title, lambda: charts.growth(lines, size, measure, marks))
     said = [] if svg else [f"{line.name} grows as the power {line.slope:.1f}." for line in lines]
     said += [_overtakes(mark, size) for mark in marks]
@@ -89,8 +92,8 @@ def _growth(lines: Sequence[Curve], size: str, measure: str, draw: Draw) -> str:
 
 
 def _overtakes(mark: Crossover, size: str) -> str:
-    where = float(f"{mark.size:.2g}")  # two digits are more than an interpolation knows
-    place = f"degree {where:g}" if size == "degree" else f"{where:,.0f} {SIZES[size]}"
+    rounded = float(f"{mark.size:.2g}")  # an interpolation knows no more
+    place = f"degree {math.ceil(mark.size)}" if size == "degree" else f"{rounded:,.0f} {SIZES[size]}"
     return f"From {place} on, {mark.after} is faster than {mark.before}."
 
 
@@ -118,7 +121,7 @@ MEASURED = (
     Section(
         "bars",
         "What it is held to",
-        "Ratios of medians, both sides timed in turn in one process, and limits: the bars of the project’s plan and issues.",
+        "Ratios of medians, both sides timed in turn in one process, and limits: the bars of the project’s plan.",
         _bars,
     ),
     Section(

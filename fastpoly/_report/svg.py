@@ -30,6 +30,12 @@ COLOURS = {  # light, dark: ratios of contrast to the paper of 4.5 and more, but
     "paper": ("#ffffff", "#14181f"),
 }
 
+HALO = "svg text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round }"
+"""Text stays readable where it crosses a line."""
+
+EDGE = 14
+"""Units of paper around a picture that stands alone."""
+
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
@@ -49,10 +55,14 @@ def alone(figure: Any, name: str, title: str) -> str:
     root.set("xmlns", SVG.strip("{}"))
     style = ElementTree.Element("style")
     style.text = (
-        f":root {{ {variables(dark=False)} font-family: system-ui, sans-serif }} "
+        f":root {{ {variables(dark=False)} font-family: system-ui, sans-serif }} {HALO} "
         f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(dark=True)} }} }}"
     )
-    paper = ElementTree.Element("rect", width="100%", height="100%", style="fill: var(--paper)")
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    frame = {"x": -EDGE, "y": -EDGE, "width": width + 2 * EDGE, "height": height + 2 * EDGE}
+    root.set("viewBox", " ".join(f"{value:g}" for value in frame.values()))
+    root.set("width", "640")  # pixels, where nobody says how wide
+    paper = ElementTree.Element("rect", {key: f"{value:g}" for key, value in frame.items()}, style="fill: var(--paper)")
     root[:0] = [style, paper]
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 

@@ -180,8 +180,7 @@ def bars(run: Run, source: str = "") -> Table:
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
     columns.append(Column("set by", numeric=False))
     shown = [bar for bar in run.bars if source in ("", bar.source)]
-    missing = [item for item in run.not_measured if item.group == "bars"]
-    return _table(columns, [*map(_bar, shown), *map(_missing_bar, missing)])
+    return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
 
 
 def verdict(bar: Bar) -> Cell:
