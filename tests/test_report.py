@@ -105,6 +105,17 @@ def test_a_bar_says_whether_it_holds(whole):
     ]
 
 
+def test_losses_and_cold_starts_are_compared_in_columns(tmp_path):
+    (run,) = results_of(tmp_path, made.everything()).runs
+    zoo, cold = tables.zoo(run), tables.cold(run)
+    names = [column.title for column in zoo.columns[2:]]
+    assert names == ["torch eager", "torch.compile", "JAX", "descend", "fastest peer / ours"]
+    assert [cell.text for cell in zoo.rows[0][2:]] == ["266 µs", "9.00 µs", "2.32 µs", "277 ns", "8.38×"]
+    assert [cell.tone for cell in zoo.rows[0][2:6]] == ["", "", "", "ours"]
+    assert [column.title for column in cold.columns[2:]] == ["warm caches", "empty caches"]
+    assert [[cell.text for cell in row[2:]] for row in cold.rows] == [["310 ms", "1.90 s"], ["1.40 s", "–"]]
+
+
 def test_pictures_take_the_colours_of_the_page_and_ids_are_single(whole):
     assert not [name for name, colour in PALETTE.items() if colour in whole]
     names = Page(whole).all("id")

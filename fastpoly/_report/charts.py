@@ -13,7 +13,7 @@ from .curves import MEASURES, SIZES, Crossover, Curve
 from .figures import nanoseconds, seconds, tick, tick_count
 from .results import Part, Rung, Timing
 from .svg import PALETTE
-from .tables import is_ours, label
+from .tables import is_ours, label, rung_name
 
 INK, QUIET, LINE, ACCENT, SHORT, PAPER = (
     PALETTE[name] for name in ("ink", "quiet", "line", "accent", "short", "paper")
@@ -88,7 +88,7 @@ def waterfall(rungs: Sequence[Rung]) -> Any:
         axes.barh(row, left, height=0.28, color=INK if row == 0 else LINE)
         change = ACCENT if removed > 0 else SHORT
         axes.barh(row, abs(removed), left=min(left, left + removed), height=0.28, color=change if rung.kept else QUIET)
-        _write(axes, 0, row - 0.2, rung.name if rung.kept else f"{rung.name} (not kept)", colour, va="bottom")
+        _write(axes, 0, row - 0.2, rung_name(rung), colour, va="bottom")
         said = f"{'−' if removed > 0 else '+'}{nanoseconds(abs(removed))} to " if removed else ""
         said += nanoseconds(rung.ns_per_step)
         _write(axes, longest, row - 0.2, said, colour, ha="right", va="bottom", weight="bold")

@@ -59,7 +59,7 @@ class Crossover:
 def curves(timings: Iterable[Timing], size: str, measure: str = "seconds") -> list[Curve]:
     """The curves of `measure` over one of SIZES, slowest at the end first. One point alone is no curve.
 
-    Names tell precisions apart where there are several. Of a backend with several curves, at different values of the
+    A name tells its precision where there are several. Of a backend with several curves, at different values of the
     other sizes, the one with the most points is taken.
     """
     points: dict[tuple[str, str, bool], dict[tuple[float | None, ...], dict[float, float]]] = defaultdict(
@@ -78,8 +78,8 @@ def curves(timings: Iterable[Timing], size: str, measure: str = "seconds") -> li
         longest = sorted(max(at.values(), key=len).items())
         if len(longest) > 1:
             found.append(Curve(*who, *zip(*longest, strict=True)))
-    if len({curve.precision for curve in found}) > 1:
-        found = [replace(curve, name=f"{curve.name} {curve.precision}") for curve in found]
+    names = [curve.name for curve in found]
+    found = [replace(c, name=f"{c.name} {c.precision}") if names.count(c.name) > 1 else c for c in found]
     return sorted(found, key=lambda curve: -curve.values[-1])
 
 

@@ -127,6 +127,7 @@ class Run:
     bars: tuple[Bar, ...]
     rungs: tuple[Rung, ...]
     split: tuple[Part, ...]
+    explained: float | None  # what the rungs removed, and what was left, as a share of the first
     not_measured: tuple[NotMeasured, ...]
 
     @property
@@ -220,6 +221,7 @@ def _run(path: Path, content: Record) -> Run:
     bars: list[Bar] = []
     rungs: list[Rung] = []
     split: list[Part] = []
+    explained: float | None = None
     for benchmark in _records(content["benchmarks"]):
         info = _record(benchmark.get("extra_info"))
         group = _text(benchmark, "group")
@@ -231,6 +233,7 @@ def _run(path: Path, content: Record) -> Run:
             case "limit":
                 bars.append(_limit(group, info))
             case "ladder":
+                explained = _number(info, "explained")
                 rungs += [_rung(record) for record in _records(info.get("rungs"))]
                 split += [
                     Part(_text(record, "part"), _number(record, "ns"), _text(record, "from"))
@@ -249,6 +252,7 @@ def _run(path: Path, content: Record) -> Run:
         bars=tuple(bars),
         rungs=tuple(rungs),
         split=tuple(split),
+        explained=explained,
         not_measured=tuple(
             NotMeasured(_text(record, "name"), _text(record, "group"), _text(record, "reason"))
             for record in _records(about.get("not_measured"))

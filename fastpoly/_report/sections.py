@@ -54,7 +54,14 @@ def _ladder(run: Run, draw: Draw) -> str:
         return ""
     title = "A step’s time after each change"
     svg = draw("ladder", title, lambda: charts.waterfall(run.rungs))
-    return _figure(svg) + table(tables.ladder(run), title)
+    total = "" if run.explained is None else _explained(run.explained)
+    return _figure(svg, total) + table(tables.ladder(run), title)
+
+
+def _explained(share: float) -> str:
+    return (
+        f"What was removed and what is left, each measured by itself, are {100 * share:.0f} % of the first loop’s time."
+    )
 
 
 def _split(run: Run, draw: Draw) -> str:
@@ -129,7 +136,7 @@ MEASURED = (
         "What makes autograd faster",
         "The post ends: “I would appreciate comments on changes to my code that will result in faster autograd "
         "execution.” Here they are: its autograd loop, one change at a time, each measured, each giving the same "
-        "weights. What did not pay was not kept.",
+        "weights. What stands aside is shown and taken back.",
         _ladder,
     ),
     Section("split", "Where a step’s time goes", "One step of the post’s autograd loop, as it is.", _split),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +14,8 @@ from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
-OURS = frozenset(NAMES) - PUBLISHED_SECONDS.keys() | {"descend", "fused", "scan"}
-"""The names under which fastpoly's own loops are measured; everything else is a peer."""
+OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {"descend", "fused"}
+"""The names under which fastpoly's own loops are measured; torch.compile is a peer, and so is everything else."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ PRECISION = Column("precision", numeric=False)
 
 def is_ours(timing: Timing) -> bool:
     """Is it one of fastpoly's loops, and none of the post's and no peer?"""
-    return timing.backend in OURS
+    return timing.backend.partition(",")[0] in OURS  # "spectral, one x" is
 
 
 def fastest(timings: Iterable[Timing]) -> Timing | None:
@@ -120,7 +121,7 @@ def _peer(timing: Timing) -> list[Cell]:
         Cell(timing.name, _tone(timing)),
         Cell(timing.precision, "quiet"),
         Cell(seconds(timing.seconds), "strong"),
-        Cell(nanoseconds(timing.ns_per_step)),
+        Cell("" if timing.different_method else nanoseconds(timing.ns_per_step)),
         Cell(times(timing.to_fastest)),
         Cell(deviation(timing.deviation), "quiet"),
         Cell("another method" if timing.different_method else "", "quiet"),
@@ -133,14 +134,14 @@ def zoo_timings(run: Run) -> list[Timing]:
 
 
 def contender(timing: Timing) -> str:
-    """Who ran, whatever the setting: "JAX" for "JAX, unroll 8"."""
-    return timing.backend.partition(",")[0]
+    """Who ran, whatever the setting: "JAX" for "JAX, unroll 8", "torch.compile" for it "(from 4,000 steps)"."""
+    return re.split(r",| \(", timing.name)[0]
 
 
 def zoo(run: Run) -> Table:
     """A row for each loss and precision, a column for each contender, a step's time in each cell."""
     timings = zoo_timings(run)
-    contenders = list(dict.fromkeys(map(contender, sorted(timings, key=is_ours))))
+    contenders = {contender(t): _tone(t) for t in sorted(timings, key=is_ours)}
     columns = [Column("loss", numeric=False), PRECISION, *map(Column, contenders), Column("fastest peer / ours")]
     rows = []
     for model, precision in dict.fromkeys((t.model, t.precision) for t in timings):
@@ -151,7 +152,7 @@ def zoo(run: Run) -> Table:
             [
                 Cell(model),
                 Cell(precision, "quiet"),
-                *(Cell(nanoseconds(best[name]), "ours" if name in OURS else "") for name in contenders),
+                *(Cell(nanoseconds(best[name]), tone) for name, tone in contenders.items()),
                 Cell(times(peer / ours if peer and ours else None), "strong"),
             ]
         )
@@ -180,6 +181,7 @@ def bars(run: Run, source: str = "") -> Table:
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
     columns.append(Column("set by", numeric=False))
     shown = [bar for bar in run.bars if source in ("", bar.source)]
+    shown.sort(key=lambda bar: bar.source != "DESIGN 8")  # the plan's first
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
 
 
@@ -217,13 +219,18 @@ def ladder(run: Run) -> Table:
 def _rung(rung: Rung, first: float | None) -> list[Cell]:
     said = [rung.change, rung.why, f"Not measured: {rung.not_measured}" if rung.not_measured else ""]
     return [
-        Cell(rung.name if rung.kept else f"{rung.name} (not kept)"),
+        Cell(rung_name(rung)),
         Cell(nanoseconds(rung.ns_per_step), "strong"),
         Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns)),
         Cell(share(rung.removed_ns, first)),
         Cell(deviation(rung.deviation), "quiet"),
-        Cell(" ".join(f"{words[0].upper()}{words[1:].rstrip('.')}." for words in said if words)),
+        Cell(" ".join(f"{words.replace('`', '').rstrip('.')}." for words in said if words)),
     ]
+
+
+def rung_name(rung: Rung) -> str:
+    """Its name, and whether the rungs that follow do without it."""
+    return rung.name if rung.kept else f"{rung.name} (aside)"
 
 
 def share(part: float | None, whole: float | None) -> str:
@@ -270,12 +277,17 @@ def fidelity(rows: Sequence[Fidelity]) -> Table:
 
 
 def cold(run: Run) -> Table:
-    """From a fresh process to its first result."""
+    """From a fresh process to its first result, by what its caches hold."""
     timings = run.of("cold")
-    return _table(
-        [Column("process", numeric=False), Column("seconds")],
-        ((Cell(t.name, _tone(t)), Cell(seconds(t.seconds), "strong")) for t in timings),
-    )
+    caches = list(dict.fromkeys(t.cache for t in timings))
+    columns = [Column("process", numeric=False), PRECISION]
+    columns += [Column(f"{cache} caches" if cache else "seconds") for cache in caches]
+    rows = []
+    for name, precision in dict.fromkeys((t.name, t.precision) for t in timings):
+        row = {t.cache: t for t in timings if (t.name, t.precision) == (name, precision)}
+        cells = [Cell(seconds(row[cache].seconds) if cache in row else "–", "strong") for cache in caches]
+        rows.append([Cell(name, _tone(next(iter(row.values())))), Cell(precision, "quiet"), *cells])
+    return _table(columns, rows)
 
 
 def machine(run: Run) -> Table:
