@@ -163,7 +163,11 @@ def test_whatever_is_missing_is_said(tmp_path, benchmarks, pictures):
         assert (section in shown) == any(row.get("group") == section for row in benchmarks)
 
 
-@pytest.mark.parametrize("nothing", [None, float("nan"), "text", True, [], {}])
+def repr_of_few(value):
+    return repr(value)[:9]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), 10**400, "text", True, [], {}], ids=repr_of_few)
 def test_a_figure_that_is_none_is_a_dash(tmp_path, nothing):
     rows = made.everything()
     for row in rows[::2]:  # of each table some rows, for a column of dashes is left out
@@ -176,7 +180,8 @@ def test_a_figure_that_is_none_is_a_dash(tmp_path, nothing):
     assert "–" in parsed.words
 
 
-HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>&amp;$x^{_\\frac]]><!--"
+HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>&amp;$x^{_\\frac]]><!--漢"
+UNPRINTABLE = "\x00\x1b\ud800\u202e"
 
 
 def test_text_in_results_is_never_markup(tmp_path, whole):
@@ -185,7 +190,11 @@ def test_text_in_results_is_never_markup(tmp_path, whole):
             return {name: spoil(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [spoil(item, key) for item in value]
-        return value + HOSTILE if isinstance(value, str) and key not in ("kind", "group", "axis", "model") else value
+        return (
+            value + HOSTILE + UNPRINTABLE
+            if isinstance(value, str) and key not in ("kind", "group", "axis", "model")
+            else value
+        )
 
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps(spoil(made.content(made.everything()))))
@@ -193,6 +202,7 @@ def test_text_in_results_is_never_markup(tmp_path, whole):
     assert set(parsed.tags) <= set(Page(whole).tags)
     assert not [name for name, _ in parsed.attributes if name.startswith("on")]
     assert any(HOSTILE in words for words in parsed.words)
+    assert all(letter.isprintable() or letter.isspace() for letter in parsed.text)
     table = tables.post(read([path]).runs[0])
     assert HOSTILE in table.rows[0][0].text
 

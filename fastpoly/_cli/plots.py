@@ -1,4 +1,4 @@
-"""The pictures. matplotlib is loaded here and nowhere else, on the backend that needs no screen."""
+"""The pictures of `demo` and `fit`. matplotlib is loaded when one is drawn, on the backend that needs no screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's pictures, drawn by matplotlib for a column as wide as a phone; each returns an SVG element.
+"""The report's pictures, drawn by matplotlib for a column as wide as a phone; each is a Figure.
 
 Labels stand at what they name, so there are no legends; a name above its bar takes no width away from it. Texts are
 taken as they are: a dollar sign in a name is no mathematics.
@@ -76,7 +76,7 @@ def then_and_now(timings: Sequence[Timing]) -> Any:
 
 def waterfall(rungs: Sequence[Rung]) -> Any:
     """What is left of a step after each change, and beside it what the change took away, or added; in quiet colours
-    what was tried and not kept.
+    what stands aside.
     """
     shown = [rung for rung in rungs if rung.ns_per_step is not None]
     longest = max(max(rung.ns_per_step or 0, (rung.ns_per_step or 0) + (rung.removed_ns or 0)) for rung in shown)

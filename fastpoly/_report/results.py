@@ -10,7 +10,6 @@ the key "fastpoly". `fidelity.json` beside it is written by `pytest tests/test_f
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,9 @@ Record = Mapping[str, Any]
 
 TIMINGS = ("post", "peers", "zoo", "scale", "cold", "ladder")
 """The groups of what is shown for itself; the others are of ratios and limits."""
+
+LARGEST = 1e300
+"""What is beyond is no measurement; JSON has NaN, infinity and integers of any length."""
 
 FOLDER = Path("bench/results")
 
@@ -215,7 +217,7 @@ def _loaded(path: Path) -> Record:
 
 def _run(path: Path, content: Record) -> Run:
     about = _record(content.get("fastpoly"))
-    machine = _record(content.get("machine_info"))
+    machine, versions = _record(content.get("machine_info")), _record(about.get("versions"))
     processor = _text(_record(machine.get("cpu")), "brand_raw")
     timings: list[Timing] = []
     bars: list[Bar] = []
@@ -247,7 +249,7 @@ def _run(path: Path, content: Record) -> Run:
         date=(_text(about, "date") or _text(content, "datetime"))[:10],
         written=_text(content, "datetime") or _text(about, "date"),
         quick=about.get("quick") is True,
-        versions={str(key): str(value) for key, value in _record(about.get("versions")).items() if value is not None},
+        versions={_printable(key): _text(versions, key) for key in versions},
         timings=tuple(timings),
         bars=tuple(bars),
         rungs=tuple(rungs),
@@ -261,7 +263,7 @@ def _run(path: Path, content: Record) -> Run:
 
 
 def _timing(group: str, info: Record, stats: Record) -> Timing:
-    seconds = _number(info, "seconds")
+    seconds = _positive(info, "seconds")
     return Timing(
         group=group,
         name=_text(info, "name") or _text(info, "backend"),
@@ -273,12 +275,12 @@ def _timing(group: str, info: Record, stats: Record) -> Timing:
         batch=_number(info, "batch"),
         steps=_number(info, "steps"),
         steps_run=_number(info, "steps_run"),
-        seconds=_number(stats, "median") if seconds is None else seconds,
-        ns_per_step=_number(info, "ns_per_step"),
+        seconds=_positive(stats, "median") if seconds is None else seconds,
+        ns_per_step=_positive(info, "ns_per_step"),
         deviation=_number(info, "deviation"),
         deviation_of=_text(info, "deviation_of"),
         to_fastest=_number(info, "to_fastest"),
-        published=_number(info, "published"),
+        published=_positive(info, "published"),
         memory_mib=_number(info, "memory_mib"),
         different_method=info.get("different_method") is True,
         axis=_text(info, "axis"),
@@ -323,7 +325,7 @@ def _rung(record: Record) -> Rung:
         after=_text(record, "after"),
         kept=record.get("kept") is not False,
         not_measured=_text(record, "not_measured"),
-        ns_per_step=_number(record, "ns_per_step"),
+        ns_per_step=_positive(record, "ns_per_step"),
         removed_ns=_number(record, "removed_ns"),
         deviation=_number(record, "deviation"),
         precision=_text(record, "precision"),
@@ -353,14 +355,24 @@ def _records(value: object) -> Sequence[Record]:
 
 def _text(record: Record, key: str) -> str:
     value = record.get(key)
-    return "" if value is None else " ".join(str(value).split())
+    return "" if value is None else _printable(value)
+
+
+def _printable(value: object) -> str:
+    """In one line, without what no page can hold: control characters, halves of surrogate pairs."""
+    return "".join(letter for letter in " ".join(str(value).split()) if letter.isprintable())
 
 
 def _number(record: Record, key: str) -> float | None:
     value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         return None
     return float(value)
+
+
+def _positive(record: Record, key: str) -> float | None:
+    value = _number(record, key)
+    return value if value is not None and value > 0 else None
 
 
 def _truth(record: Record, key: str) -> bool | None:

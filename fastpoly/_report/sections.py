@@ -65,7 +65,7 @@ def _explained(share: float) -> str:
 
 
 def _split(run: Run, draw: Draw) -> str:
-    if not any(part.ns for part in run.split):
+    if not any((part.ns or 0) > 0 for part in run.split):
         return ""
     title = "The parts of one eager autograd step"
     svg = draw("split", title, lambda: charts.stacked(run.split))
