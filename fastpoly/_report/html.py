@@ -33,10 +33,14 @@ def table(content: Table, caption: str) -> str:
 
 def _row(columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> str:
     first, *rest = zip(columns, cells, strict=True)
-    brief = " brief" if len(first[1].text) <= BRIEF else ""
-    return text("th", first[1].text, scope="row", class_=_class(*first) + brief) + "".join(
-        text("td", cell.text, class_=_class(column, cell)) for column, cell in rest
+    brief = " brief" if len(first[1].text) <= BRIEF and not first[1].note else ""
+    return element("th", _content(first[1]), scope="row", class_=_class(*first) + brief) + "".join(
+        element("td", _content(cell), class_=_class(column, cell)) for column, cell in rest
     )
+
+
+def _content(cell: Cell) -> str:
+    return escape(cell.text) + (text("small", cell.note) if cell.note else "")
 
 
 def _class(column: Column, cell: Cell | None = None) -> str:

@@ -20,10 +20,11 @@ OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, and how it is meant."""
+    """What stands in a cell, how it is meant, and what is said of it in small letters where there is room."""
 
     text: str
     tone: Tone = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,19 +213,19 @@ def ladder(run: Run) -> Table:
     """The post's autograd loop, one change at a time."""
     first = next((rung.ns_per_step for rung in run.rungs if rung.ns_per_step), None)
     columns = [Column("loop", numeric=False), Column("a step"), Column("saved"), Column("of the first")]
-    columns += [Column("off by"), Column("the change, and why it costs what it costs", numeric=False, wide=True)]
+    columns += [Column("off by"), Column("why", numeric=False, wide=True)]
     return _table(columns, (_rung(rung, first) for rung in run.rungs))
 
 
 def _rung(rung: Rung, first: float | None) -> list[Cell]:
-    said = [rung.change, rung.why, f"Not measured: {rung.not_measured}" if rung.not_measured else ""]
+    missing = f" Not measured: {rung.not_measured}." if rung.not_measured else ""
     return [
-        Cell(rung_name(rung)),
+        Cell(rung_name(rung), note=rung.change),
         Cell(nanoseconds(rung.ns_per_step), "strong"),
         Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns)),
         Cell(share(rung.removed_ns, first)),
         Cell(deviation(rung.deviation), "quiet"),
-        Cell(" ".join(f"{words.replace('`', '').rstrip('.')}." for words in said if words)),
+        Cell(rung.why.replace("`", "") + missing, "quiet"),
     ]
 
 
