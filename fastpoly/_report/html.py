@@ -24,18 +24,24 @@ def text(name: str, content: str, **attributes: str) -> str:
 
 
 def table(content: Table, caption: str) -> str:
-    """A table in a frame that scrolls by itself where the page is narrow."""
+    """A table in a frame that scrolls by itself where the page is narrow.
+
+    One with sentences in it stacks its cells there instead, each number under the title of its column.
+    """
     head = "".join(text("th", column.title, scope="col", class_=_class(column)) for column in content.columns)
     rows = "".join(element("tr", _row(content.columns, row)) for row in content.rows)
     body = element("caption", escape(caption)) + element("thead", element("tr", head)) + element("tbody", rows)
-    return element("div", element("table", body), class_="scroll", role="region", tabindex="0", aria_label=caption)
+    stacks = "stacks" if any(column.wide for column in content.columns) else ""
+    whole = element("table", body, class_=stacks)
+    return element("div", whole, class_="scroll", role="region", tabindex="0", aria_label=caption)
 
 
 def _row(columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> str:
     first, *rest = zip(columns, cells, strict=True)
     brief = " brief" if len(first[1].text) <= BRIEF and not first[1].note else ""
     return element("th", _content(first[1]), scope="row", class_=_class(*first) + brief) + "".join(
-        element("td", _content(cell), class_=_class(column, cell)) for column, cell in rest
+        element("td", _content(cell), class_=_class(column, cell), data_title=column.title if cell.text else "")
+        for column, cell in rest
     )
 
 

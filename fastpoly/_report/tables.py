@@ -14,8 +14,9 @@ from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
-OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {"descend", "fused"}
-"""The names under which fastpoly's own loops are measured; torch.compile is a peer, and so is everything else."""
+OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {"descend", "fused", "triton"}
+"""The names under which fastpoly's own loops are measured, those of `fit` and of `descend`; all others are peers, as
+torch.compile is."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,12 @@ def share(part: float | None, whole: float | None) -> str:
 def split(run: Run) -> Table:
     """Where the time of the eager step goes."""
     whole = sum(part.ns or 0 for part in run.split)
-    columns = [Column("part", numeric=False), Column("a step"), Column("share"), Column("from", numeric=False)]
+    columns = [
+        Column("part", numeric=False),
+        Column("a step"),
+        Column("share"),
+        Column("from", numeric=False, wide=True),
+    ]
     return _table(
         columns,
         (
