@@ -92,7 +92,7 @@ def zoo():
 def bars():
     return [
         ratio("numba double", "C double", 1.05, 1.10, at_most=True),
-        ratio("numpy loop", "train", 180, 250),
+        ratio("numpy loop", "train", 180, 250, source="DESIGN 8 (issue 2: 200)"),
         limit("first descend of a process", 210.0, 300, "ms"),
     ]
 
@@ -107,7 +107,10 @@ def peers():
 
 def cold():
     rows = [("train()", "warm", 0.31), ("train()", "empty", 1.9), ("JAX", "warm", 1.4)]
-    return [timing("cold", name, seconds, "single", name=name, cache=cache) for name, cache, seconds in rows]
+    return [
+        timing("cold", name, seconds, "single", name=f"{name}, {cache} caches", cache=cache)
+        for name, cache, seconds in rows
+    ]
 
 
 def everything():

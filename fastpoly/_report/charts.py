@@ -128,6 +128,9 @@ def growth(lines: Sequence[Curve], size: str, measure: str, marks: Sequence[Cros
     for mark in marks:
         axes.plot(mark.size, mark.value, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
     axes.set_xlim(min(c.sizes[0] for c in lines), max(c.sizes[-1] for c in lines))
+    low, high = min(min(c.values) for c in lines), max(max(c.values) for c in lines)
+    if high < 10 * low:  # so that there is a decade to name
+        axes.set_ylim(low / 4, high * 4)
     _decades(axes.xaxis, tick_count)
     _decades(axes.yaxis, tick if measure == "seconds" else "{:g}".format)
     _write(axes, 0.5, -0.2, SIZES[size], QUIET, xycoords="axes fraction", ha="center")
@@ -146,7 +149,7 @@ def _name_ends(axes: Any, lines: Sequence[Curve]) -> None:
     for (x, y, curve), height in zip(ends, apart([y for _, y, _ in ends], gap), strict=True):
         colour = ACCENT if curve.ours else QUIET
         axes.plot([x + 0.01, x + 0.04], [y, height], color=LINE, transform=axes.transAxes, clip_on=False)
-        slope = f"{curve.slope:.1f}".replace("-", "−")
+        slope = f"{round(curve.slope, 1) + 0.0:.1f}".replace("-", "−")  # without a negative zero
         _write(axes, x + 0.05, height, f"{curve.name}  {slope}", colour, xycoords="axes fraction", va="center")
 
 

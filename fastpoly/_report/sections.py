@@ -100,7 +100,7 @@ def _growth(lines: Sequence[Curve], size: str, measure: str, draw: Draw) -> str:
 
 def _overtakes(mark: Crossover, size: str) -> str:
     rounded = float(f"{mark.size:.2g}")  # an interpolation knows no more
-    place = f"degree {math.ceil(mark.size)}" if size == "degree" else f"{rounded:,.0f} {SIZES[size]}"
+    place = f"degree {math.ceil(mark.size)}" if size == "degree" else f"{rounded:,.0f} {SIZES[size].split()[0]}"
     return f"From {place} on, {mark.after} is faster than {mark.before}."
 
 
@@ -144,7 +144,8 @@ MEASURED = (
         "peers",
         "Against the peers",
         "The post’s problem in other hands, on the same machine in the same run. Where fewer steps were run, the name "
-        "says so and the seconds are scaled to all of them. What is not gradient descent is marked.",
+        "says so and the seconds are scaled to all of them. What is not gradient descent is marked; it ends "
+        "elsewhere, at the minimum.",
         _peers,
     ),
     Section(

@@ -182,8 +182,8 @@ def bars(run: Run, source: str = "") -> Table:
     """Each figure beside what it is held to, by `source` or by anyone, and what was not measured, with the reason."""
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
     columns.append(Column("set by", numeric=False))
-    shown = [bar for bar in run.bars if source in ("", bar.source)]
-    shown.sort(key=lambda bar: bar.source != "DESIGN 8")  # the plan's first
+    shown = [bar for bar in run.bars if bar.source.startswith(source)]
+    shown.sort(key=lambda bar: not bar.source.startswith("DESIGN 8"))  # the plan's first
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
 
 
@@ -196,7 +196,9 @@ def verdict(bar: Bar) -> Cell:
 
 def _bar(bar: Bar) -> list[Cell]:
     sign = "≤" if bar.at_most else "≥"
-    limit = "" if bar.limit is None else f"{sign} {measured(bar.limit, bar.unit)}"
+    limit = (
+        "" if bar.limit is None else f"{sign} {bar.limit:,g}{bar.unit if bar.unit == '×' else f' {bar.unit}'}".rstrip()
+    )
     return [
         Cell(bar.name),
         Cell(measured(bar.value, bar.unit), "strong"),
@@ -290,9 +292,10 @@ def cold(run: Run) -> Table:
     columns = [Column("process", numeric=False), PRECISION]
     columns += [Column(f"{cache} caches" if cache else "seconds") for cache in caches]
     rows = []
-    for name, precision in dict.fromkeys((t.name, t.precision) for t in timings):
-        row = {t.cache: t for t in timings if (t.name, t.precision) == (name, precision)}
-        cells = [Cell(seconds(row[cache].seconds) if cache in row else "–", "strong") for cache in caches]
+    names = [(t.name.removesuffix(f", {t.cache} caches"), t.precision) for t in timings]
+    for name, precision in dict.fromkeys(names):
+        row = {t.cache: t for t, named in zip(timings, names, strict=True) if named == (name, precision)}
+        cells = [Cell(seconds(row[cache].seconds) if cache in row else DASH, "strong") for cache in caches]
         rows.append([Cell(name, _tone(next(iter(row.values())))), Cell(precision, "quiet"), *cells])
     return _table(columns, rows)
 
