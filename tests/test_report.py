@@ -227,6 +227,12 @@ def test_the_newest_run_of_each_device_counts(tmp_path):
     assert "quick run" in page(found, pictures=False)
 
 
+@pytest.mark.parametrize(("device", "gpu"), [("Test CPU", False), ("Test", False), ("NVIDIA H100", True)])
+def test_a_gpu_is_a_device_that_is_not_the_processor(tmp_path, device, gpu):
+    (run,) = read([made.write(tmp_path / "bars.json", made.bars(), device=device)]).runs
+    assert run.on_gpu == gpu
+
+
 def invoke(*words):
     return CliRunner().invoke(app, ["report", *map(str, words)])
 

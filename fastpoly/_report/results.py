@@ -10,6 +10,7 @@ the key "fastpoly". `fidelity.json` beside it is written by `pytest tests/test_f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,8 +144,10 @@ class Run:
 
     @property
     def on_gpu(self) -> bool:
-        """Was a GPU measured?"""
-        return any(timing.on_gpu for timing in self.timings)
+        """Was a GPU measured? Then the device is not the processor, whose name it may have in short."""
+        words = re.sub(r"\((R|TM|C)\)", " ", self.processor, flags=re.IGNORECASE).split()
+        other = bool(words) and not set(self.device.split()) <= set(words)
+        return other or any(timing.on_gpu for timing in self.timings)
 
 
 @dataclass(frozen=True)
