@@ -40,7 +40,8 @@ def fit_many(
         learn_rate: a number, or (batch,), one for each problem.
         backend: "spectral" (double): where x is shared one small matrix product for all; else singular values of each.
             "gram" (double, mixed): from moments; where x is shared in double without a trace, one small matrix product.
-            "numba": the loops, problems across threads. "auto": spectral in double, gram in mixed, numba in single.
+            "numba": the loops, problems across threads. "triton": the loops on the GPU, a program for each. "auto":
+            spectral in double, gram in mixed, numba in single.
         initial_weights: zeros if None; (degree + 1,) for all problems, or (batch, degree + 1).
         trace_every: as in `fit`, except that None, no trace, is the default: one has batch * steps values.
         progress: True shows a bar; a function is called with (problems done, batch).

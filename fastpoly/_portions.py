@@ -49,7 +49,7 @@ def run_in_portions(problem: FitProblem, monitor: Monitor, advance: Advance, ste
         seconds = time.perf_counter() - started
         done += taken
         diverged = taken < steps
-        portion = max(1, min(steps * 16, int(steps * PORTION_SECONDS / max(seconds, 1e-6))))
+        portion = next_portion(steps, seconds)
         monitor.report(done, problem.steps)
     if done == problem.steps and not np.isfinite(weights).all():
         diverged = True  # in the last step of all, whose mse nobody asked for
@@ -59,3 +59,8 @@ def run_in_portions(problem: FitProblem, monitor: Monitor, advance: Advance, ste
         done,
         done if diverged else None,
     )
+
+
+def next_portion(steps: int, seconds: float) -> int:
+    """How many steps take PORTION_SECONDS, if `steps` took `seconds`."""
+    return max(1, min(steps * 16, int(steps * PORTION_SECONDS / max(seconds, 1e-6))))

@@ -211,6 +211,14 @@ _ENTRIES = (
         needs=missing_cuda,
     ),
     _Entry(
+        "triton",
+        "the whole loop in one Triton kernel, on the GPU",
+        _ALL,
+        "triton_loop",
+        many="triton_loop",
+        needs=missing_triton,
+    ),
+    _Entry(
         "gram",
         "a small recurrence on the samples' moments",
         ("double", "mixed"),

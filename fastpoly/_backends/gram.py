@@ -34,7 +34,11 @@ ROWS = 2**23
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
-    sums = moments(problem.x, problem.y, problem.degree, monitor)
+    return train_by(problem, monitor, moments(problem.x, problem.y, problem.degree, monitor))
+
+
+def train_by(problem: FitProblem, monitor: Monitor, sums: Moments | None) -> Trajectory:
+    """The run, once the moments are there; None: Ctrl-C came before they were."""
     if sums is None:
         return Trajectory(problem.initial_weights, np.empty(0, problem.storage), 0)
     if problem.degree == 0 or not np.isfinite(sums.largest):  # sums of degree 0 do not hold x

@@ -33,6 +33,19 @@ class Moments:
     vector: Array
     square: float
 
+    @classmethod
+    def of(cls, n: int, degree: int, chunks: list[Array]) -> Moments:
+        """From the sums of chunks of the samples, added exactly.
+
+        Args:
+            chunks: (3 degree + 3, terms) each, the terms of the sums of x**0 to x**(2 degree), of y x**0 to y x**degree
+                and of y**2.
+        """
+        sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))
+        powers, products = sums[: 2 * degree + 1], sums[2 * degree + 1 : -1]
+        k = np.arange(degree + 1)
+        return cls(n, powers[k[:, None] + k], products, float(sums[-1]))
+
     @property
     def largest(self) -> float:
         """The largest sum; NaN or infinite if a sample is, or if a sum overflowed."""
@@ -56,12 +69,7 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
         return sums
 
     chunks = in_threads(of_chunk, range(0, x.size, CHUNK))
-    if monitor.interrupted:
-        return None
-    sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))
-    powers, products = sums[: 2 * degree + 1], sums[2 * degree + 1 : -1]
-    k = np.arange(degree + 1)
-    return Moments(x.size, powers[k[:, None] + k], products, float(sums[-1]))
+    return None if monitor.interrupted else Moments.of(x.size, degree, chunks)
 
 
 def _exact_sums(rows: Array) -> Array:

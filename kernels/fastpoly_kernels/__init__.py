@@ -4,6 +4,7 @@ Kernels are functions of arrays and numbers. They trust their caller (shapes, dt
 `fastpoly`) and import nothing of `fastpoly`. This package itself imports nothing: each file brings in its own compiler.
 
     descent   the whole gradient-descent run over the samples in one call (numba)
+    triton_descent  the same on the GPU, for one problem or a batch in one launch (triton)
     moments   the power sums of samples in one pass (numba)
     gram      the run from the moments alone (numba)
     tuples    the small algebra on tuples of scalars and vectors that these are written in

@@ -8,8 +8,8 @@ The method is that of `descent`. The requirements that this file meets:
 - Every thread has all weights, so that nothing is handed out after the sums.
 - The same samples give the same bits, however a run is cut into launches and whatever else is in the batch: every
   product that is added is an explicit fma, so that a compiler has nothing to contract, and tl.reduce keeps its order.
-- Whether a step's mse is finite is noted beside the step, not waited for: a branch on it would cost the time of the sums
-  once more. A run that leaves the floats therefore goes on to its end and must be taken again, up to that step.
+- Whether a step's mse is finite is noted beside the step; nothing waits for it. A run that leaves the floats therefore
+  goes on to the end of its launch, and must be launched again for the steps before.
 
 One kernel is compiled for each degree, dtype and Plan.
 """
@@ -86,8 +86,8 @@ def descend(
         rates: (batch,), learn_rate * 2 / n, of the arithmetic's type.
         steps: how many to take, at most 2**30; or (batch,) int32, a number for each problem.
         every, wait: record the mse after `wait` steps and then every `every` steps. Let wait >= steps to record none.
-        trace: (batch, rows), where to record. Its dtype is what weights and mse are stored as: the weights are rounded
-            to it after every step.
+        trace: (batch, rows), where to record; it may be some columns of a larger one. Its dtype is what weights and mse
+            are stored as: the weights are rounded to it after every step.
         how: the plan, if not `plan(n, degree, itemsize)`.
 
     Returns:
@@ -114,7 +114,7 @@ def descend(
         0 if own else steps,
         min(every, 2**30),
         min(wait, 2**30),
-        trace.shape[1],
+        trace.stride(0),
         degree,
         how.lanes,
         how.blocks,
@@ -130,8 +130,8 @@ def descend(
 def total(count: int) -> triton.JITFunction:
     """A function of `count` tensors in a tuple: their sums, as a tuple, all in one reduction.
 
-    tl.reduce wants a function of 2 * count arguments, and Triton knows no *args; so it is written for each count, into a
-    file that exists in `linecache` only, where Triton and tracebacks look for its source.
+    tl.reduce wants a function of 2 * count arguments, and Triton knows no *args; so it is written for each count, into
+    a file that exists in `linecache` only, where Triton and tracebacks look for its source.
     """
     left, right = ([f"{side}{i}" for i in range(count)] for side in "ab")
     source = (
@@ -148,7 +148,10 @@ def total(count: int) -> triton.JITFunction:
     return triton.jit(names[f"total_{count}"])
 
 
-@triton.jit(do_not_specialize=["n", "x_stride", "steps", "every", "wait", "rows"])
+@triton.jit(
+    do_not_specialize=["n", "x_stride", "steps", "every", "wait", "trace_stride"],
+    do_not_specialize_on_alignment=["trace_ptr"],  # of a part of a larger trace it is any
+)
 def _descend(
     x_ptr,
     y_ptr,
@@ -163,7 +166,7 @@ def _descend(
     steps,
     every,
     wait,
-    rows,
+    trace_stride,
     DEGREE: tl.constexpr,
     LANES: tl.constexpr,
     BLOCKS: tl.constexpr,
@@ -175,7 +178,7 @@ def _descend(
     y_ptr += problem * n
     start_ptr += problem * (DEGREE + 1)
     end_ptr += problem * (DEGREE + 1)
-    trace_ptr += problem * rows
+    trace_ptr += problem * trace_stride
     number = x_ptr.dtype.element_ty
     stored = trace_ptr.dtype.element_ty
     rate = -tl.load(rate_ptr + problem)

@@ -1,0 +1,203 @@
+"""`triton`: the whole loop in one kernel on the GPU, a program for each problem.
+
+x and y go to the GPU once; then a launch takes some hundredths of a second of steps, so that Ctrl-C is heard. In
+`single` any number of samples goes through the loop. In `double` and `mixed` more than ONE_PROGRAM of them are only
+looked at for their moments, on the GPU; `gram` takes the steps.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastpoly_kernels.triton_descent import descend
+
+from .._arrays import Array, computable
+from .._batch import BatchProblem, BatchTrajectory
+from .._monitor import Monitor
+from .._portions import next_portion, run_in_portions
+from .._problem import FitProblem
+from .._result import Trajectory
+from . import gram
+from .each import fill
+from .moments import CHUNK, Moments
+
+ONE_PROGRAM = 2**14
+"""Samples that one multiprocessor keeps beside it: 256 KiB of float64 x and y, an H100's whole first-level cache. More
+are loaded from afar in every step, by one of 132 multiprocessors, while `gram` looks at each of them once. Reasoned,
+not measured; in `single` there is no choice, as float32 sums over the samples are what it means."""
+
+GROUP = 2**15
+"""Problems to a launch at most: several times what runs at a time (132 multiprocessors, up to 32 programs of one warp
+each), so that little of the GPU is idle while the last ones end. After each group progress is reported."""
+
+GROUP_BYTES = 2**27
+"""Samples and trace of a group at most, unless one problem alone has more."""
+
+
+def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """See the module's docstring."""
+    device = _device(problem.device)
+    with torch.cuda.device(device):
+        return train_on(device, problem, monitor)
+
+
+def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    """Groups of problems, each in as many launches as one problem would take."""
+    device = _device(problem.device)
+    with torch.cuda.device(device):
+        return train_many_on(device, problem, monitor)
+
+
+def _device(device: torch.device | None) -> torch.device:
+    """Where the caller's tensors lie if that is a GPU, else the current one."""
+    return device if device is not None and device.type == "cuda" else torch.device("cuda")
+
+
+def train_on(device: torch.device, problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """`train`, with the kernel's tensors on `device`; "cpu" is for Triton's interpreter."""
+    if _by_moments(problem.precision, problem.x.size):
+        return gram.train_by(problem, monitor, moments(device, problem.x, problem.y, problem.degree, monitor))
+    x, y = (torch.from_numpy(samples).to(device) for samples in problem.arrays())
+    rates = _rates(np.array([problem.learn_rate]), x.numel(), problem.arithmetic).to(device)
+
+    def advance(weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
+        start = torch.from_numpy(weights).to(device)[None]
+        recorded = torch.empty((1, max(0, -(-(steps - wait) // every))), dtype=start.dtype, device=device)
+        end, counts = descend(x, y[None], start, rates, steps, every, wait, recorded)
+        taken = int(counts)
+        if taken < steps:
+            end, _ = descend(x, y[None], start, rates, taken, every, wait, recorded)
+        rows = max(0, -(-(taken - wait) // every))
+        trace[:rows] = recorded[0, :rows].cpu().numpy()
+        return end[0].cpu().numpy(), taken
+
+    advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion
+    return run_in_portions(problem, monitor, advance, _guessed_step_seconds(x.numel(), problem.degree))
+
+
+def train_many_on(device: torch.device, problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
+    """`train_many`, with the kernel's tensors on `device`; "cpu" is for Triton's interpreter."""
+    n, rows = problem.y.shape[1], problem.rows(problem.steps)
+    weights = np.empty((problem.batch, problem.degree + 1), problem.storage)
+    mse = np.full((problem.batch, rows), np.nan, problem.storage)
+    diverged_at = np.full(problem.batch, -1)
+    by_moments = _by_moments(problem.precision, n)
+    size = 1 if by_moments else max(1, min(GROUP, GROUP_BYTES // (2 * n * problem.y.itemsize + rows * mse.itemsize)))
+    for start in range(0, problem.batch, size):
+        part = slice(start, start + size)
+        if by_moments:
+            fill(start, train_on(device, problem.one(start), monitor.of_a_part()), weights, mse, diverged_at)
+        else:
+            group = _Group.of(problem.part(part), device)
+            group.run(monitor)
+            weights[part], mse[part], diverged_at[part] = (
+                group.weights.cpu(),
+                group.mse.cpu(),
+                group.diverged_at().cpu(),
+            )
+        if monitor.interrupted:
+            return BatchTrajectory(weights[:start], mse[:start], diverged_at[:start])
+        monitor.report(min(start + size, problem.batch), problem.batch)
+    return BatchTrajectory(weights, mse, diverged_at)
+
+
+@dataclass(eq=False)
+class _Group:
+    """Problems on their way through their steps, on the device.
+
+    Attributes:
+        x, y, weights, rates: as the kernel takes them.
+        mse: (batch, rows).
+        taken: (batch,) int64, how many steps each has taken.
+        alive: (batch,) bool, whose mse has been finite so far.
+    """
+
+    problem: BatchProblem
+    x: torch.Tensor
+    y: torch.Tensor
+    weights: torch.Tensor
+    rates: torch.Tensor
+    mse: torch.Tensor
+    taken: torch.Tensor
+    alive: torch.Tensor
+
+    @classmethod
+    def of(cls, problem: BatchProblem, device: torch.device) -> _Group:
+        samples = (torch.from_numpy(computable(s, s.dtype.type)).to(device) for s in (problem.x, problem.y))
+        weights = torch.from_numpy(problem.initial_weights).to(device)
+        rates = _rates(problem.learn_rates, problem.y.shape[1], problem.y.dtype.type).to(device)
+        mse = weights.new_full((problem.batch, problem.rows(problem.steps)), torch.nan)
+        taken = torch.zeros(problem.batch, dtype=torch.int64, device=device)
+        return cls(problem, *samples, weights, rates, mse, taken, taken == 0)
+
+    def run(self, monitor: Monitor) -> None:
+        """All steps, or those before Ctrl-C."""
+        problem, done = self.problem, 0
+        self.advance(0, 0)  # compiling is no part of a portion
+        portion = 1000
+        while done < problem.steps and not monitor.interrupted:
+            steps = min(portion, problem.steps - done)
+            started = time.perf_counter()
+            if not self.advance(done, steps):
+                break
+            done += steps
+            portion = next_portion(steps, time.perf_counter() - started)
+        every = problem.trace_every or 1
+        recorded = torch.arange(self.mse.shape[1], device=self.mse.device) * every
+        self.mse.masked_fill_(recorded >= self.taken[:, None], torch.nan)  # after a divergence anything stands there
+
+    def advance(self, done: int, steps: int) -> bool:
+        """Take `steps` steps, `done` of which were taken before; is any problem still alive?"""
+        every, rows = self.problem.trace_every or 1, self.problem.rows
+        wait = steps if self.problem.trace_every is None else -done % every
+        trace = self.mse[:, rows(done) : rows(done + steps)]
+        wanted = torch.where(self.alive, steps, 0).int()
+        # as long as all are alive they take the same number, which the kernel has as a constant of its loop
+        number = steps if bool(self.alive.all()) else wanted
+        end, taken = descend(self.x, self.y, self.weights, self.rates, number, every, wait, trace)
+        alive = self.alive & (taken == wanted)
+        if not torch.equal(alive, self.alive):
+            end, taken = descend(self.x, self.y, self.weights, self.rates, taken, every, wait, trace)
+        self.weights, self.taken, self.alive = end, self.taken + taken, alive
+        return bool(alive.any())
+
+    def diverged_at(self) -> torch.Tensor:
+        """As in BatchTrajectory."""
+        # in the last step of all, whose mse nobody asked for, weights may leave the floats as well
+        return torch.where(self.alive & self.weights.isfinite().all(dim=1), -1, self.taken)
+
+
+def moments(device: torch.device, x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None:
+    """As `_backends.moments.moments`: a thin matrix product for each chunk, in float64 on `device`.
+
+    Of (1, x**degree, y) with (1, x, ..., x**degree, y).
+    """
+    chunks = []
+    for start in range(0, x.size, CHUNK):
+        if monitor.interrupted:
+            return None
+        part = slice(start, start + CHUNK)
+        at, values = (torch.from_numpy(computable(s[part], np.float64)).to(device) for s in (x, y))
+        right = torch.cat([torch.vander(at, degree + 1, increasing=True), values[:, None]], dim=1)
+        low, high, products = (right[:, [0, degree, degree + 1]].T @ right).cpu().numpy()
+        chunks.append(np.concatenate([low[:-1], high[1:-1], products])[:, None])
+    return Moments.of(x.size, degree, chunks)
+
+
+def _by_moments(precision: str, n: int) -> bool:
+    return precision != "single" and n > ONE_PROGRAM
+
+
+def _rates(learn_rates: Array, n: int, number: type[np.floating[Any]]) -> torch.Tensor:
+    with np.errstate(over="ignore"):  # an infinite rate diverges, and is reported as that
+        return torch.from_numpy((learn_rates * 2 / n).astype(number))
+
+
+def _guessed_step_seconds(n: int, degree: int) -> float:
+    """Some 200 cycles for the sums, and what one multiprocessor needs for the samples; from the machine code."""
+    return 1e-7 + 2e-11 * n * (degree + 1)
