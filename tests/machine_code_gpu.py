@@ -9,9 +9,13 @@ import os
 import re
 import subprocess
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+from pytest import MonkeyPatch
 
 ARCHITECTURES = [80, 90]
 """Compute capabilities 8.0 (A100) and 9.0 (H100, H200)."""
@@ -69,6 +73,31 @@ def machine_code(kernel, signature, constants=None, *, arch=90, warps=1, attribu
     source = ASTSource(kernel, types, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": warps, **options})
     return _taken_apart(compiled.asm["cubin"])
+
+
+@contextmanager
+def compiled_launches(arch):
+    """While it lasts, kernel[grid](...) compiles the kernel for `arch` and runs nothing, though all else of a launch is
+    done: arguments are bound and their types found. Yields the list to which each launch adds its MachineCode."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import JITFunction, driver
+
+    codes = []
+    run = JITFunction.run
+
+    def compile_only(self, *args, grid, warmup, **options):
+        codes.append(_taken_apart(run(self, *args, grid=grid, warmup=True, **options).asm["cubin"]))
+
+    # Triton keeps kernels by device, so that each architecture is a device of its own
+    absent = SimpleNamespace(
+        get_current_target=lambda: GPUTarget("cuda", arch, 32),
+        get_current_device=lambda: f"absent sm_{arch}",
+        get_current_stream=lambda device: 0,
+    )
+    with MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_active", absent)
+        patch.setattr(JITFunction, "run", compile_only)
+        yield codes
 
 
 def _taken_apart(cubin):
