@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
-from pytest import MonkeyPatch
+import pytest
 
 ARCHITECTURES = [80, 90]
 """Compute capabilities 8.0 (A100) and 9.0 (H100, H200)."""
@@ -94,7 +94,7 @@ def compiled_launches(arch):
         get_current_device=lambda: f"absent sm_{arch}",
         get_current_stream=lambda device: 0,
     )
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "_active", absent)
         patch.setattr(JITFunction, "run", compile_only)
         yield codes

@@ -129,7 +129,7 @@ class _Group:
     @classmethod
     def of(cls, problem: BatchProblem, device: torch.device) -> _Group:
         samples = (torch.from_numpy(computable(s, s.dtype.type)).to(device) for s in (problem.x, problem.y))
-        weights = torch.from_numpy(problem.initial_weights).to(device)
+        weights = torch.from_numpy(np.ascontiguousarray(problem.initial_weights)).to(device)
         rates = _rates(problem.learn_rates, problem.y.shape[1], problem.y.dtype.type).to(device)
         mse = weights.new_full((problem.batch, problem.rows(problem.steps)), torch.nan)
         taken = torch.zeros(problem.batch, dtype=torch.int64, device=device)

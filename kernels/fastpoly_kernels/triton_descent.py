@@ -286,5 +286,5 @@ def _from_memory(x_ptr, y_ptr, n, weights, sums, DEGREE: tl.constexpr, LANES: tl
 def _zeros(COUNT: tl.constexpr, number: tl.constexpr, LANES: tl.constexpr):
     zeros = ()
     for _ in tl.static_range(COUNT):
-        zeros = zeros + (tl.zeros([LANES], number),)
+        zeros = zeros + (tl.full([LANES], 0.0, number),)
     return zeros
