@@ -159,7 +159,7 @@ def test_available_memory_heeds_machine_and_container(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("name", ["torch-gpu", "torch-autograd-gpu"])
+@pytest.mark.parametrize("name", ["torch-gpu", "torch-autograd-gpu", "triton"])
 def test_an_unavailable_backend_says_why_and_what_helps(name):
     with pytest.raises(BackendUnavailableError, match=f"backend {name} cannot run here: .*CUDA.*"):
         fit(X, X, backend=name, steps=1)
@@ -169,7 +169,7 @@ def test_without_torch_its_backends_say_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     reasons = {backend.name: backend.unavailable for backend in backends()}
-    for name in ("torch", "torch-gpu", "torch-autograd", "torch-autograd-gpu"):
+    for name in ("torch", "torch-gpu", "torch-autograd", "torch-autograd-gpu", "triton"):
         assert reasons[name] == "torch is not installed; pip install 'fastpoly[torch]'"
     assert reasons["numpy"] is reasons["numba"] is None
     with pytest.raises(BackendUnavailableError, match=r"use_torch=True cannot run here: torch is not installed"):
