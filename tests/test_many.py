@@ -194,7 +194,7 @@ BAD = [
     ("weights NaN", dict(initial_weights=[NAN] * 5), ValueError, "initial_weights: wants finite numbers"),
     ("precision", dict(precision="half"), ValueError, "precision: wants one of double, mixed, single, got 'half'"),
     ("precision of a backend", dict(backend="spectral", precision="single"), ValueError, "spectral runs in double"),
-    ("backend", dict(backend="torch"), ValueError, "backend: wants auto, numba, gram, spectral; got 'torch'"),
+    ("backend", dict(backend="torch"), ValueError, "backend: wants auto, numba, triton, gram, spectral; got 'torch'"),
     ("trace_every", dict(trace_every=0), ValueError, "trace_every: wants an integer >= 1, got 0"),
     ("a trace beyond memory", dict(steps=10**12, trace_every=1), MemoryError, "choose a larger trace_every, or None"),
 ]
