@@ -201,7 +201,7 @@ def _descend(
         for block in tl.static_range(BLOCKS):
             sums = _added(sums, weights, samples[block], DEGREE)
         if BLOCKS == 0:
-            sums = _from_memory(x_ptr, y_ptr, n, weights, sums, DEGREE, LANES)
+            sums = _from_memory(x_ptr, y_ptr, n.to(tl.int64), weights, sums, DEGREE, LANES)
         sums = TOTAL(sums)
         mse = (sums[DEGREE + 1] * inverse).to(stored)
         tl.store(trace_ptr + row, mse, mask=step == due)
