@@ -2,7 +2,8 @@
 
 Triton's package carries its compiler, ptxas, nvdisasm and cuobjdump; with a target named, nothing asks for a driver.
 Its interpreter is chosen by TRITON_INTERPRET when triton is imported, tl's own functions included, so that no process
-can both compile and interpret: a test that interprets gives its work to the fixture `interpreted` (conftest).
+can both compile and interpret: a test that interprets gives its work to the fixture `interpreted` (conftest). The
+interpreter of Triton 3.6 takes numpy before 2.4 only: it makes numbers of arrays of one element.
 """
 
 import os
