@@ -204,8 +204,8 @@ def test_nothing_is_spilled(n, degree, precision):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", list(PRECISIONS))
-@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5, 8, 11, 13, 16])
-@pytest.mark.parametrize("n", [3, 32, 96, 256, 1000, 2048, 100_000])
+@pytest.mark.parametrize("degree", [0, 3, 8, 12, 16])
+@pytest.mark.parametrize("n", [32, 96, 256, 2048, 100_000])
 def test_nothing_is_spilled_at_any_size_and_degree(n, degree, precision):
     checked(n, degree, precision)
 
