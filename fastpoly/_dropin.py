@@ -12,7 +12,7 @@ import numpy as np
 
 from . import reference
 from ._arrays import to_device
-from ._backends import missing_cuda, missing_torch
+from ._backends import missing_cuda, missing_torch, missing_triton
 from ._errors import BackendUnavailableError
 from ._fit import solve
 from ._problem import FitProblem
@@ -71,8 +71,12 @@ def train(
         names=_POSTS_NAMES,
         every_sample=False,
     )
-    fused = use_autograd and device is not None and device.type == "cpu"
-    result = solve(dataclasses.replace(problem, device=device), "fused-autograd" if fused else "auto")
+    backend = "auto"
+    if use_autograd and not use_gpu:
+        backend = "fused-autograd"
+    elif use_autograd and missing_triton() is None:
+        backend = "fused-autograd-gpu"
+    result = solve(dataclasses.replace(problem, device=device), backend)
     w, mse_trace = result.weights.reshape(-1, 1), result.mse
     if result.diverged_at is not None:
         mse_trace = _finish(problem, device, w, result, use_autograd)

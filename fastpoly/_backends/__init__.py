@@ -216,6 +216,8 @@ _ENTRIES = (
         _ALL,
         "triton_loop",
         many="triton_loop",
+        on_gpu="triton_loop",
+        many_on_gpu="triton_loop",
         needs=missing_triton,
     ),
     _Entry(
@@ -256,20 +258,16 @@ def backends() -> tuple[Backend, ...]:
     return tuple(Backend(entry.name, entry.summary, entry.precisions, entry.needs()) for entry in _ENTRIES)
 
 
-LAUNCHED_POWERS = 2**18
-"""Powers of samples, n (degree + 1), from where a GPU's launches take less than the CPU's arithmetic in `single`: some
-25 us a step by what is said of GPUs, 0.1 ns a power on the CPU. Not measured, and for want of `triton` only."""
-
-
 def _fastest(problem: FitProblem) -> str:
     n = len(problem.x)
     if problem.precision == "single":
-        if problem.device is None or problem.device.type != "cuda":
-            return "numba"
-        if "triton" in _BY_NAME and _BY_NAME["triton"].needs() is None:
-            return "triton"
-        return "numba" if n * (problem.degree + 1) < LAUNCHED_POWERS else "cudagraph"
+        return _single(problem.device)
     return "spectral" if problem.precision == "double" and n <= SPECTRAL_SAMPLES else "gram"
+
+
+def _single(device: Any) -> str:
+    """The fastest loop in float32 for whom wants the result on this device; None is numpy."""
+    return "triton" if device is not None and device.type == "cuda" and missing_triton() is None else "numba"
 
 
 def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
@@ -286,9 +284,9 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
 
 
 def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
-    """As `choose`, for a batch: "auto" is spectral in double, gram in mixed, numba in single."""
+    """As `choose`, for a batch: "auto" is spectral in double, gram in mixed; in single numba, on a GPU triton."""
     if name == "auto":
-        name = {"double": "spectral", "mixed": "gram", "single": "numba"}[problem.precision]
+        name = {"double": "spectral", "mixed": "gram", "single": _single(problem.device)}[problem.precision]
     entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
     return entry.name, partial(_train_many, entry)
 

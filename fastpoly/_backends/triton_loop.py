@@ -20,7 +20,7 @@ from .._arrays import Array, computable
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._portions import next_portion, run_in_portions
-from .._problem import FitProblem
+from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 from . import gram
 from .each import fill
@@ -60,9 +60,9 @@ def _device(device: torch.device | None) -> torch.device:
 
 def train_on(device: torch.device, problem: FitProblem, monitor: Monitor) -> Trajectory:
     """`train`, with the kernel's tensors on `device`; "cpu" is for Triton's interpreter."""
-    if _by_moments(problem.precision, problem.x.size):
+    if _by_moments(problem.precision, len(problem.x)):
         return gram.train_by(problem, monitor, moments(device, problem.x, problem.y, problem.degree, monitor))
-    x, y = (torch.from_numpy(samples).to(device) for samples in problem.arrays())
+    x, y = (samples.contiguous() for samples in problem.tensors(device))
     rates = _rates(np.array([problem.learn_rate]), x.numel(), problem.arithmetic).to(device)
 
     def advance(weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
@@ -87,7 +87,9 @@ def train_many_on(device: torch.device, problem: BatchProblem, monitor: Monitor)
     mse = np.full((problem.batch, rows), np.nan, problem.storage)
     diverged_at = np.full(problem.batch, -1)
     by_moments = _by_moments(problem.precision, n)
-    size = 1 if by_moments else max(1, min(GROUP, GROUP_BYTES // (2 * n * problem.y.itemsize + rows * mse.itemsize)))
+    size = (
+        1 if by_moments else max(1, min(GROUP, GROUP_BYTES // (2 * n * problem.y.dtype.itemsize + rows * mse.itemsize)))
+    )
     for start in range(0, problem.batch, size):
         part = slice(start, start + size)
         if by_moments:
@@ -128,9 +130,10 @@ class _Group:
 
     @classmethod
     def of(cls, problem: BatchProblem, device: torch.device) -> _Group:
-        samples = (torch.from_numpy(computable(s, s.dtype.type)).to(device) for s in (problem.x, problem.y))
+        number = PRECISIONS[problem.precision][0]
+        samples = (_on(device, s, number).contiguous() for s in (problem.x, problem.y))
         weights = torch.from_numpy(np.ascontiguousarray(problem.initial_weights)).to(device)
-        rates = _rates(problem.learn_rates, problem.y.shape[1], problem.y.dtype.type).to(device)
+        rates = _rates(problem.learn_rates, problem.y.shape[1], number).to(device)
         mse = weights.new_full((problem.batch, problem.rows(problem.steps)), torch.nan)
         taken = torch.zeros(problem.batch, dtype=torch.int64, device=device)
         return cls(problem, *samples, weights, rates, mse, taken, taken == 0)
@@ -172,21 +175,28 @@ class _Group:
         return torch.where(self.alive & self.weights.isfinite().all(dim=1), -1, self.taken)
 
 
-def moments(device: torch.device, x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None:
+def _on(device: torch.device, samples: Any, number: type[np.floating[Any]]) -> torch.Tensor:
+    """Samples as a tensor of that type on `device`; copied only where they are not."""
+    if not isinstance(samples, torch.Tensor):
+        samples = torch.from_numpy(computable(samples, number))
+    return samples.to(device, getattr(torch, np.dtype(number).name))
+
+
+def moments(device: torch.device, x: Any, y: Any, degree: int, monitor: Monitor) -> Moments | None:
     """As `_backends.moments.moments`: a thin matrix product for each chunk, in float64 on `device`.
 
     Of (1, x**degree, y) with (1, x, ..., x**degree, y).
     """
     chunks = []
-    for start in range(0, x.size, CHUNK):
+    for start in range(0, len(x), CHUNK):
         if monitor.interrupted:
             return None
         part = slice(start, start + CHUNK)
-        at, values = (torch.from_numpy(computable(s[part], np.float64)).to(device) for s in (x, y))
+        at, values = (_on(device, s[part], np.float64) for s in (x, y))
         right = torch.cat([torch.vander(at, degree + 1, increasing=True), values[:, None]], dim=1)
         low, high, products = (right[:, [0, degree, degree + 1]].T @ right).cpu().numpy()
         chunks.append(np.concatenate([low[:-1], high[1:-1], products])[:, None])
-    return Moments.of(x.size, degree, chunks)
+    return Moments.of(len(x), degree, chunks)
 
 
 def _by_moments(precision: str, n: int) -> bool:
