@@ -69,6 +69,19 @@ def test_jax_on_the_gpu_against_triton(monkeypatch, benchmark, versus, not_measu
     )
 
 
+@pytest.mark.parametrize("precision", list(BOUNDS))
+def test_the_traced_kernel_against_the_one_by_hand(versus, post, precision):
+    by_hand, traced = by_triton(post, precision), by("fused-autograd-gpu", post, precision)
+    assert traced().weights == pytest.approx(by_hand().weights, abs=BOUNDS[precision])
+    versus(
+        (f"fused-autograd-gpu {precision}", traced),
+        (f"triton {precision}", by_hand),
+        rounds=21,
+        at_most=1.2,
+        source="issue 5",
+    )
+
+
 @contextmanager
 def two_cores():
     """The threads that start meanwhile share two cores, as they would on a machine that has no more."""
