@@ -6,9 +6,14 @@ once, while JAX traces. XLA would compute it again in every turn of the loop.
 Importing this imports JAX and turns its float64 on, so it is imported where a benchmark runs, after a look for JAX.
 """
 
+import time
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
+import zoo
 
 jax.config.update("jax_enable_x64", True)
 
@@ -167,3 +172,29 @@ def scan(loss, params, data, learn_rate, steps, dtype, unroll=1):
     descend = jax.jit(lambda params: jax.lax.scan(step, params, None, length=steps, unroll=unroll))
     compiled = descend.lower(start).compile()
     return lambda: jax.block_until_ready(compiled(start))
+
+
+DTYPES = {"double": (np.float64, torch.float64), "single": (np.float32, torch.float32)}
+
+
+@cache  # compiled once, for whichever benchmarks want it
+def descent(name, precision, steps, unroll=1, n=100):
+    """`scan` of the zoo's model `name` with n samples."""
+    dtype, torch_dtype = DTYPES[precision]
+    model = zoo.model(name, torch_dtype, n)
+    return scan(jax_loss(name), model.params, model.data, model.learn_rate, steps, dtype, unroll)
+
+
+@cache
+def best(name, precision, steps, unrolls):
+    """(unroll, run) of the `descent` that is the fastest of these unrolls, each run once before it is timed once."""
+
+    def seconds(unroll):
+        run = descent(name, precision, steps, unroll)
+        run()
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    unroll = unrolls[0] if len(unrolls) == 1 else min(unrolls, key=seconds)
+    return unroll, descent(name, precision, steps, unroll)

@@ -8,16 +8,16 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import losses
 import zoo
 
-from fastpoly import descend, fit, reference
-from fastpoly._post import LEARN_RATE, REFERENCES, STEPS
+from fastpoly import fit, reference
+from fastpoly._post import REFERENCES, STEPS
 
 PRECISIONS = {"double": (np.float64, torch.float64), "single": (np.float32, torch.float32)}
 
@@ -34,7 +34,7 @@ def fused(x, y, precision):
     return lambda: fit(x, y, backend="fused-autograd", precision=precision)
 
 
-@pytest.mark.benchmark(group="autograd")
+@pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize("precision", list(PRECISIONS))
 def test_fused_autograd_against_the_gradient_by_hand(versus, post, precision):
     by_autograd = fused(*post, precision)
@@ -47,7 +47,7 @@ def test_fused_autograd_against_the_gradient_by_hand(versus, post, precision):
     versus((f"fused-autograd {precision}", by_autograd), (f"numba {precision}", by_hand), rounds=31, at_most=1.10)
 
 
-@pytest.mark.benchmark(group="autograd")
+@pytest.mark.benchmark(group="bars")
 def test_eager_autograd_against_fused(versus, post):
     by_autograd = fused(*post, "single")
     columns = [samples.reshape(-1, 1) for samples in post]
@@ -71,34 +71,10 @@ def test_eager_autograd_against_fused(versus, post):
 # ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def jax_descent(benchmark):
-    """jax_descent(model, steps): lax.scan on a zoo model, at the better unroll of 1 and 8, as (name, function)."""
-    pytest.importorskip("jax")
-    import jax_zoo
-
-    def seconds(run):
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
-
-    def fastest(model, steps):
-        dtype = jax_zoo.arrays(model.data)[0].dtype
-        problem = jax_zoo.jax_loss(model.name), model.params, model.data, model.learn_rate, steps, dtype
-        runs = {unroll: jax_zoo.scan(*problem, unroll) for unroll in ((1,) if benchmark.disabled else (1, 8))}
-        for run in runs.values():
-            run()  # warm
-        best = min(runs, key=lambda unroll: min(seconds(runs[unroll]) for _ in range(3)))
-        return f"JAX, unroll {best}", runs[best]
-
-    return fastest
-
-
 @pytest.mark.parametrize("name", zoo.NAMES)
-def test_jax_computes_what_torch_does(name):
+def test_jax_computes_what_torch_does(jax_zoo, name):
     """The same loss, the same gradient, and the same 100 steps, or the comparison means nothing."""
-    jax = pytest.importorskip("jax")
-    import jax_zoo
+    import jax
 
     model = zoo.model(name, torch.float64)
     loss, params, data = jax_zoo.jax_loss(name), jax_zoo.arrays(model.params), jax_zoo.arrays(model.data)
@@ -115,39 +91,20 @@ def test_jax_computes_what_torch_does(name):
             assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-12 * np.abs(theirs).max())
 
 
-@pytest.mark.benchmark(group="autograd against JAX")
+@pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize("precision", list(PRECISIONS))
-def test_jax_against_fused_autograd(versus, post, jax_descent, precision):
+def test_jax_against_fused_autograd(benchmark, versus, post, jax_zoo, precision):
     by_autograd = fused(*post, precision)
-    model = zoo.model("polynomial", PRECISIONS[precision][1])
-    assert model.learn_rate == LEARN_RATE
-    name, by_jax = jax_descent(model, STEPS)
-    weights, losses = by_jax()
+    unroll, by_jax = jax_zoo.best("polynomial", precision, STEPS, (1, 8, 32) if benchmark.enabled else (1,))
+    weights, trace = by_jax()
     assert np.ravel(weights) == pytest.approx(REFERENCES[precision].weights, abs=REFERENCES[precision].tolerance)
-    assert np.asarray(losses) == pytest.approx(by_autograd().mse, rel=1e-4)
-    versus((f"{name}, {precision}", by_jax), (f"fused-autograd {precision}", by_autograd), rounds=9, at_least=8)
+    assert np.asarray(trace) == pytest.approx(by_autograd().mse, rel=1e-4)
+    versus(
+        (f"JAX, best unroll ({unroll}), {precision}", by_jax),
+        (f"fused-autograd {precision}", by_autograd),
+        at_least=8,
+    )
 
-
-ZOO_STEPS = {
-    "polynomial": 600_000,
-    "horner": 600_000,
-    "fourier": 60_000,
-    "exponential-decay": 600_000,
-    "damped-sine": 150_000,
-    "gaussian-peak": 600_000,
-    "rational": 600_000,
-    "logistic": 300_000,
-    "softmax": 300_000,
-    "huber": 600_000,
-    "ridge": 600_000,
-    "multi-output": 150_000,
-    "linear-64": 600_000,
-    "poisson": 600_000,
-    "tanh-network": 150_000,
-    "gelu-network": 15_000,
-    "layer-norm": 60_000,
-}
-"""So that JAX takes 0.3 to 0.6 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
 
 BARS = {
     ("exponential-decay", "single"): 5,
@@ -158,49 +115,41 @@ BARS = {
 }
 """Of JAX's time to that of `descend`; 2 for the others."""
 
-AGREEMENT = {"double": 1e-9, "single": 1e-3}
-"""Of the last losses, relative: thousands of roundings, each in its own order, of which a descent forgets most."""
 
-
-@pytest.mark.benchmark(group="zoo against JAX")
+@pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize("precision", list(PRECISIONS))
-@pytest.mark.parametrize("name", zoo.NAMES)
-def test_jax_against_descend(benchmark, versus, jax_descent, name, precision):
-    model = zoo.model(name, PRECISIONS[precision][1])
-    steps = 50 if benchmark.disabled else ZOO_STEPS[name]
-
-    def by_descend():
-        return descend(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=steps, backend="fused")
-
-    peer, by_jax = jax_descent(model, steps)
-    losses = by_descend().loss
-    assert len(losses) == steps
-    assert float(losses[-1]) == pytest.approx(float(by_jax()[1][-1]), rel=AGREEMENT[precision])
+@pytest.mark.parametrize("name", losses.MODELS)
+def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
+    steps = losses.STEPS[name] if benchmark.enabled else 50
+    unroll, by_jax = jax_zoo.best(name, precision, steps, (1, 8) if benchmark.enabled else (1,))
+    by_descend = losses.by_descend(name, precision, steps)
+    trace = by_descend().loss
+    assert len(trace) == steps
+    assert float(trace[-1]) == pytest.approx(float(by_jax()[1][-1]), rel=losses.AGREEMENT[precision])
     versus(
-        (f"{name} {precision}: {peer}", by_jax),
+        (f"{name} {precision}: JAX, unroll {unroll}", by_jax),
         ("descend", by_descend),
-        rounds=5,
+        rounds=3,
         at_least=BARS.get((name, precision), 2),
+        source="issue 4",
     )
 
 
-@pytest.mark.benchmark(group="the README's model")
+@pytest.mark.benchmark(group="bars")
 def test_eager_autograd_against_descend(benchmark, versus):
     """A damped sine, the model of the README's section on losses of one's own."""
     model = zoo.model("damped-sine", torch.float32)
-    few, steps = 500, 500 if benchmark.disabled else ZOO_STEPS["damped-sine"]
-
-    def by_descend():
-        return descend(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=steps, backend="fused")
-
-    losses = zoo.eager(model, few)[1]
-    assert by_descend().loss[:few] == pytest.approx(losses, rel=1e-4)  # single; 8e-6 is measured
+    few, steps = 500, losses.STEPS["damped-sine"] if benchmark.enabled else 500
+    by_descend = losses.by_descend("damped-sine", "single", steps)
+    # single; 8e-6 is measured
+    assert by_descend().loss[:few] == pytest.approx(zoo.eager(model, few)[1], rel=1e-4)
     versus(
         (f"damped-sine single: torch eager autograd (from {few:,} steps)", lambda: zoo.eager(model, few)),
         ("descend", by_descend),
         rounds=5,
         times=(steps / few, 1),
         at_least=300,
+        source="README",
     )
 
 
@@ -226,7 +175,7 @@ def first_descent(cache):
     return seconds
 
 
-@pytest.mark.benchmark(group="cold start")
+@pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize(("cache", "milliseconds"), [("empty", 1500), ("filled", 300)])
 def test_the_first_descent_of_a_process(benchmark, limits, tmp_path, cache, milliseconds):
     rounds = 1 if benchmark.disabled else 5
@@ -234,5 +183,5 @@ def test_the_first_descent_of_a_process(benchmark, limits, tmp_path, cache, mill
     if cache == "filled":
         first_descent(tmp_path)
     seconds = statistics.median(first_descent(folder) for folder in folders)
-    limits(f"first descend of a process, {cache} cache:", 1e3 * seconds, milliseconds, "ms")
+    limits(f"first descend of a process, {cache} cache:", 1e3 * seconds, milliseconds, "ms", source="issue 4")
     benchmark.pedantic(lambda: None)

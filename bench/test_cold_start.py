@@ -12,7 +12,7 @@ def process(code):
     return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.benchmark(group="cold start")
+@pytest.mark.benchmark(group="bars")
 def test_train_against_importing_numba(versus):
     answer = TRAIN.replace("train(x, np.sin(x))", "print(train(x, np.sin(x))['w'][2, 0])")
     printed = subprocess.run([sys.executable, "-c", answer], check=True, capture_output=True, text=True).stdout
@@ -20,7 +20,7 @@ def test_train_against_importing_numba(versus):
     versus(("process: train()", process(TRAIN)), ("process: import numba", process("import numba")), at_most=1.6)
 
 
-@pytest.mark.benchmark(group="cold start")
+@pytest.mark.benchmark(group="bars")
 def test_import_against_importing_numpy(versus):
     versus(
         ("process: import fastpoly", process("import fastpoly")),

@@ -1,0 +1,44 @@
+"""The losses of tests/zoo.py as benchmarks run them: how many steps, which of them in a quick run, how near to agree."""
+
+import pytest
+import torch
+import zoo
+
+from fastpoly import descend
+
+PRECISIONS = {"double": torch.float64, "single": torch.float32}
+AGREEMENT = {"double": 1e-9, "single": 1e-3}
+"""Of the last losses, relative: thousands of roundings, each in its own order, of which a descent forgets most."""
+
+STEPS = {
+    "polynomial": 600_000,
+    "horner": 600_000,
+    "fourier": 60_000,
+    "exponential-decay": 600_000,
+    "damped-sine": 150_000,
+    "gaussian-peak": 600_000,
+    "rational": 600_000,
+    "logistic": 300_000,
+    "softmax": 300_000,
+    "huber": 600_000,
+    "ridge": 600_000,
+    "multi-output": 150_000,
+    "linear-64": 600_000,
+    "poisson": 600_000,
+    "tanh-network": 150_000,
+    "gelu-network": 15_000,
+    "layer-norm": 60_000,
+}
+"""So that JAX takes 0.3 to 0.6 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
+
+FEW = {"polynomial", "damped-sine", "tanh-network"}
+"""Those of a quick run: the post's, one with a sine and an exponential, and a network."""
+
+MODELS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in STEPS]
+
+
+def by_descend(name, precision, steps):
+    """The descent as a function of nothing."""
+    model = zoo.model(name, PRECISIONS[precision])
+    options = {"learn_rate": model.learn_rate, "steps": steps, "backend": "fused"}
+    return lambda: descend(model.loss, model.params, model.data, **options)
