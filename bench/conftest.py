@@ -152,7 +152,7 @@ def timing(request, benchmark, record):
         **more,
     ):
         steps_run = steps if steps_run is None else steps_run
-        if benchmark.enabled:
+        if benchmark.enabled and rounds > 1:
             started = time.perf_counter()
             function()
             once = time.perf_counter() - started

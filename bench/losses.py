@@ -1,4 +1,4 @@
-"""The losses of tests/zoo.py as benchmarks run them: how many steps, which of them in a quick run, how near to agree."""
+"""The losses of tests/zoo.py as benchmarks run them: how many steps, which in a quick run, how near to agree."""
 
 import pytest
 import torch

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import losses
 import numpy as np
 import pytest
 import torch
-import losses
 import zoo
 
 from fastpoly import fit, reference
