@@ -96,8 +96,8 @@ def test_process(benchmark, timing, not_measured, process, post, name, code, pre
     """JAX keeps nothing on disk unless it is told to, and numpy's loop has nothing to keep: one row each."""
     if name == "JAX" and find_spec("jax") is None:
         not_measured(f"JAX {precision}: fresh process", NO_JAX)
-    if not benchmark.enabled and (cache == "empty" or name == "compile"):
-        pytest.skip("compiles for seconds, to the same answer")
+    if not benchmark.enabled and (cache == "empty" or name not in ("train()", "spectral", "numpy")):
+        pytest.skip("takes seconds, and others run this code in a fresh process")
     # numpy's loop, for which 200,000 steps are 10 s
     steps = STEPS // 40 if name == "numpy" else STEPS
     blanks = {"backend": name, "precision": precision, "dtype": DTYPES.get(precision), "x64": precision == "double"}

@@ -24,5 +24,5 @@ def test_numba_against_c(versus, not_measured, post, precision):
     result, (w, trace) = numba(), c()
     for weights in (result.weights, w):
         assert weights == pytest.approx(reference.weights, abs=reference.tolerance)
-    assert np.asarray(trace) == pytest.approx(result.mse, rel=1e-4)
+    np.testing.assert_allclose(trace, result.mse, rtol=1e-4)
     versus((f"numba {precision}", numba), (f"C {precision}", c), rounds=31, at_most=1.10)

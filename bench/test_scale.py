@@ -74,7 +74,8 @@ def pytest_generate_tests(metafunc):
         cases = [(size, backend) for size in sizes for backend in OF_DEGREE]
     else:
         powers = range(min(first for first, _ in SIZES[axis].values()), 10)
-        powers = powers[:2] if options.benchmark_disable else powers[:6:2] if options.quick else powers
+        first = powers[: 1 if axis == "steps" else 2]
+        powers = first if options.benchmark_disable else powers[:6:2] if options.quick else powers
         cases = [(10**p, name) for p in powers for name, (first, last) in SIZES[axis].items() if first <= p <= last]
     metafunc.parametrize(("size", "backend"), cases, ids=[f"{size:.0e}-{name}" for size, name in cases])
 
