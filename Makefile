@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench readme report gpu clean
+.PHONY: demo test test-all check format bench bench-quick readme report gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -26,9 +26,14 @@ format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# every figure, in at most 15 minutes on 2 cores, into bench/results/<machine>.json
 bench: $(VENV)/.bench
-	$(BIN)/pytest bench
+	$(BIN)/pytest bench --results -q
 	$(BIN)/pytest -q tests/test_fidelity.py --fidelity bench/results/fidelity.json
+
+# fewer rounds and rows, in at most 2 minutes, into bench/results/quick.json
+bench-quick: $(VENV)/.bench
+	$(BIN)/pytest bench --results --quick -q
 
 # what needs a CUDA GPU, on the Python that is active: PYTHON=... names another
 gpu:

@@ -1,0 +1,90 @@
+"""The result file and the tables say what was measured, and nothing of whose machine it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+import results_file
+import scaling
+import tables
+
+
+def timing(backend, seconds, group="post", precision="double", axis=None, **more):
+    row = {"kind": "timing", "group": group, "name": backend, "backend": backend, "precision": precision}
+    return row | {"model": "post", "seconds": seconds, "ns_per_step": seconds * 5e3, "axis": axis} | more
+
+
+def curve(backend, seconds, axis="n"):
+    """A row for each size; `seconds` of a size."""
+    return [timing(backend, seconds(n), group="scale", axis=axis, **{axis: n}) for n in (10, 100, 1000, 10_000)]
+
+
+def test_the_slope_of_a_power_is_its_exponent():
+    rows = curve("numba", lambda n: 3e-9 * n**1.5)
+    (found,) = scaling.slopes(rows)
+    assert (found["axis"], found["backend"]) == ("n", "numba")
+    assert found["slope"] == pytest.approx(1.5)
+    assert found["slope_at_end"] == pytest.approx(1.5)
+    assert scaling.slope([(10, 1.0)]) is None
+
+
+def test_a_crossing_is_where_the_lines_meet():
+    loop, closed = curve("loop", lambda n: 1e-6 * n), curve("closed", lambda _: 3e-4)
+    (found,) = scaling.crossovers(loop + closed)
+    assert found["at"] == pytest.approx(300)
+    assert (found["from"], found["to"]) == ("loop double", "closed double")
+
+
+def test_curves_that_do_not_cross_have_no_crossing():
+    assert scaling.crossovers(curve("a", lambda n: 1e-6 * n) + curve("b", lambda n: 2e-6 * n)) == []
+
+
+def test_the_fastest_takes_the_same_steps():
+    rows = [
+        timing("numba", 2.0),
+        timing("gram", 0.5),
+        timing("C", 1.0, precision="single"),
+        timing("numpy.polynomial", 0.1, different_method=True),
+        {"kind": "ratio", "group": "post"},
+    ]
+    assert results_file.to_fastest(rows) == [4.0, 1.0, 1.0, pytest.approx(0.2), None]
+
+
+def test_a_file_is_named_for_the_device():
+    assert results_file.path("NVIDIA H100 80GB HBM3").name == "nvidia-h100-80gb-hbm3.json"
+    assert results_file.path("AMD EPYC", quick=True).name == "quick.json"
+    assert results_file.processor()
+
+
+def test_the_file_says_nothing_of_whose_machine_it_is():
+    place = "/home/somebody/checkout"
+    output = {
+        "machine_info": {"node": "their-host", "release": "6.1-their-kernel", "machine": "x86_64"},
+        "commit_info": {"project": "their-project", "error": place, "id": "0"},
+        "benchmarks": [
+            {
+                "group": "post",
+                "params": {"backend": Path(place), "n": 3},
+                "stats": {"median": 1.0, "data": [1.0]},
+                "extra_info": timing("numba", 1.0),
+            }
+        ],
+    }
+    results_file.complete(output, "A CPU", quick=True, not_measured=[{"name": "JAX", "group": "peers", "reason": "no"}])
+    text = json.dumps(output)
+    assert "their-" not in text
+    assert "somebody" not in text
+    assert output["benchmarks"][0]["extra_info"]["to_fastest"] == 1.0
+    assert output["benchmarks"][0]["params"] == {"n": 3}
+    about = output["fastpoly"]
+    assert (about["device"], about["quick"], about["not_measured"][0]["name"]) == ("A CPU", True, "JAX")
+    assert {"python", "numpy", "numba"} <= about["versions"].keys()
+
+
+def test_the_tables_show_a_bar_that_is_missed():
+    bar = {"kind": "ratio", "group": "bars", "of": "a", "to": "b", "ratio": 1.5, "bar": 1.1, "at_most": True}
+    bar |= {"holds": False, "seconds_of": 3.0, "seconds_to": 2.0, "source": "DESIGN 8"}
+    shown = list(tables.all_of([bar, *curve("numba", lambda n: n)], [{"name": "JAX", "reason": "not installed"}]))
+    text = "\n".join(line for title, lines in shown for line in (title, *lines))
+    for part in ("a / b", "1.50", "<= 1.1", "FALLS SHORT", "0 of 1 bars hold", "numba double", "JAX: not installed"):
+        assert part in text
