@@ -139,7 +139,7 @@ def seconds_of_one_step(run):
 def steps_to_run(backend, steps, n, batch, benchmark, quick):
     if backend not in STEP_SECONDS:
         return steps
-    seconds = 0.3 if not quick else 0.1
+    seconds = 0.05 if quick else 0.1
     each, sample = STEP_SECONDS[backend]
     return min(steps, max(3, int((seconds if benchmark.enabled else 0.001) / (each + sample * n) / batch)))
 
