@@ -130,7 +130,8 @@ def timing(request, benchmark, record):
         precision, model, n, degree, batch, steps: the work that it does.
         steps_run: how many steps it truly takes, if fewer; the seconds are scaled.
         fixed: seconds of it that do not grow with the steps.
-        rounds: at most; fewer, but at least three, if together they would take longer than `budget` seconds.
+        rounds: at most; fewer, but at least three, if together they would take longer than `budget` seconds, a quarter
+            of that in a quick run; one if one alone takes longer.
         more: whatever else the row tells: deviation, deviation_of, published, memory_mib, axis, different_method.
     """
 
@@ -157,7 +158,7 @@ def timing(request, benchmark, record):
             function()
             once = time.perf_counter() - started
             few = budget / 4 if request.config.option.quick else budget
-            rounds = int(min(rounds, max(few / once, 3)))
+            rounds = int(min(rounds, max(few / once, 3 if once < few else 1)))
         benchmark.pedantic(function, rounds=rounds)
         if not benchmark.enabled:
             return
