@@ -31,8 +31,8 @@ STEPS = {
 }
 """So that JAX takes 0.3 to 0.6 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
 
-FEW = {"polynomial", "damped-sine", "tanh-network"}
-"""Those of a quick run: the post's, one with a sine and an exponential, and a network."""
+FEW = {"polynomial", "damped-sine"}
+"""Those of a quick run: the post's, and one with a sine and an exponential."""
 
 MODELS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in STEPS]
 

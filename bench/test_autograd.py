@@ -71,7 +71,7 @@ def test_eager_autograd_against_fused(benchmark, versus, post):
 # ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", losses.MODELS)
 def test_jax_computes_what_torch_does(jax_zoo, name):
     """The same loss, the same gradient, and the same 100 steps, or the comparison means nothing."""
     import jax
@@ -93,9 +93,10 @@ def test_jax_computes_what_torch_does(jax_zoo, name):
 
 @pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize("precision", list(PRECISIONS))
-def test_jax_against_fused_autograd(benchmark, versus, post, jax_zoo, precision):
+def test_jax_against_fused_autograd(benchmark, versus, post, jax_zoo, quick, precision):
     by_autograd = fused(*post, precision)
-    unroll, by_jax = jax_zoo.best("polynomial", precision, STEPS, (1, 8, 32) if benchmark.enabled else (1,))
+    unrolls = (1,) if benchmark.disabled else (1, 8) if quick else (1, 8, 32)
+    unroll, by_jax = jax_zoo.best("polynomial", precision, STEPS, unrolls)
     weights, trace = by_jax()
     assert np.ravel(weights) == pytest.approx(REFERENCES[precision].weights, abs=REFERENCES[precision].tolerance)
     np.testing.assert_allclose(trace, by_autograd().mse, rtol=1e-4)
@@ -176,9 +177,11 @@ def first_descent(cache):
 
 
 @pytest.mark.benchmark(group="bars")
-@pytest.mark.parametrize(("cache", "milliseconds"), [("empty", 1500), ("filled", 300)])
-def test_the_first_descent_of_a_process(benchmark, limits, tmp_path, cache, milliseconds):
-    rounds = 1 if benchmark.disabled else 5
+@pytest.mark.parametrize(
+    ("cache", "milliseconds"), [pytest.param("empty", 1500, marks=pytest.mark.slow), ("filled", 300)]
+)
+def test_the_first_descent_of_a_process(benchmark, limits, quick, tmp_path, cache, milliseconds):
+    rounds = 1 if benchmark.disabled else 3 if quick else 5
     folders = [tmp_path / (str(i) if cache == "empty" else "") for i in range(rounds)]
     if cache == "filled":
         first_descent(tmp_path)

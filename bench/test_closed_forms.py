@@ -103,6 +103,7 @@ def test_memory_beyond_data_and_trace(benchmark, limits):
 
 
 @pytest.mark.benchmark(group="bars")
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_for_two_gigabytes_in_a_file(benchmark, limits, tmp_path):
     n = 125_000_000 // (1 if benchmark.enabled else 100)
@@ -118,8 +119,8 @@ def test_memory_for_two_gigabytes_in_a_file(benchmark, limits, tmp_path):
 
 @pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize(("shared", "bar"), [(True, 100), (False, 3)], ids=["shared-x", "own-x"])
-def test_many_against_a_loop_of_polyfit(benchmark, versus, shared, bar):
-    batch, alone = (100_000, 1000) if benchmark.enabled else (1000, 10)
+def test_many_against_a_loop_of_polyfit(benchmark, versus, quick, shared, bar):
+    batch, alone = (1000, 10) if benchmark.disabled else (10_000, 500) if quick else (100_000, 1000)
     rng = np.random.default_rng(0)
     x = np.linspace(0, 5, 100)
     x = x if shared else np.sort(rng.uniform(0, 5, (batch, 100)), axis=1)

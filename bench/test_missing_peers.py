@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parent
 CHOSEN = (
     "test_peers.py::test_least_squares",
@@ -19,6 +21,7 @@ CHOSEN = (
 )
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_listed_and_nothing_fails(tmp_path):
     (tmp_path / "without_jax.py").write_text("import sys\nsys.modules['jax'] = None\n")
     out, nothing = tmp_path / "results.json", tmp_path / "empty"

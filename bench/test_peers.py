@@ -57,7 +57,7 @@ def test_c(measured, not_measured, post, precision):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("unroll", [1, 8, 32])
+@pytest.mark.parametrize("unroll", [1, 8, pytest.param(32, marks=pytest.mark.slow)])
 def test_jax(benchmark, measured, jax_zoo, unroll, precision):
     if not benchmark.enabled and unroll > 1:
         pytest.skip("it compiles for seconds, to the same answer")
