@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	# a process for each core, each of them with one thread
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
-	$(BIN)/pytest bench --benchmark-disable -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q
 
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal

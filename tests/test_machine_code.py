@@ -122,6 +122,9 @@ def fused_assembly(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path))
     for kept in ("_ready", "_linked_kernels"):
         monkeypatch.setattr(machine, kept, {})
+    fresh = machine._linker.__wrapped__()  # LLVM wants every kernel's name once to a linker
+    machine._libraries.append(fresh)
+    monkeypatch.setattr(machine, "_linker", lambda: fresh)
 
     def of(dtype):
         model = zoo.model("polynomial", dtype)
