@@ -100,14 +100,14 @@ def test_portions_do_not_show(post, backend, precision, monkeypatch):
     assert cut.mse.tobytes() == whole.mse.tobytes()
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 7, 100, 101])
 @pytest.mark.parametrize(("backend", "precision"), CASES)
-def test_trace_every_keeps_every_kth_mse(small, backend, precision, every):
+def test_trace_every_keeps_every_kth_mse(small, backend, precision):
     whole = fit(*small, 3, 100, 0.1, backend=backend, precision=precision)
-    thinned = fit(*small, 3, 100, 0.1, backend=backend, precision=precision, trace_every=every)
-    exact = (backend, precision) not in CLOSED_FORMS
-    assert thinned.mse == pytest.approx(whole.mse[::every], abs=0 if exact else 1e-14, rel=0)
-    assert thinned.weights == pytest.approx(whole.weights, abs=0 if exact else 1e-14, rel=0)
+    bound = 1e-14 if (backend, precision) in CLOSED_FORMS else 0
+    for every in [7] if backend == "compile" else [1, 2, 3, 7, 100, 101]:  # compile compiles every time, for seconds
+        thinned = fit(*small, 3, 100, 0.1, backend=backend, precision=precision, trace_every=every)
+        assert thinned.mse == pytest.approx(whole.mse[::every], abs=bound, rel=0)
+        assert thinned.weights == pytest.approx(whole.weights, abs=bound, rel=0)
 
 
 @pytest.mark.parametrize(("backend", "precision"), CASES)

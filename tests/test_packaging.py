@@ -102,8 +102,17 @@ def test_a_change_in_any_kernel_file_makes_the_cache_stale(tmp_path):
     python(code, NUMBA_CACHE_DIR=str(tmp_path))
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["emptied", "overwritten", "cut"])
-@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"], ids=["index", "code"])
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        pytest.param("*.nbi", b"garbage", id="index-overwritten"),
+        pytest.param("*.nbc", None, id="code-cut"),
+        pytest.param("*.nbi", b"", id="index-emptied", marks=pytest.mark.slow),
+        pytest.param("*.nbi", None, id="index-cut", marks=pytest.mark.slow),
+        pytest.param("*.nbc", b"", id="code-emptied", marks=pytest.mark.slow),
+        pytest.param("*.nbc", b"garbage", id="code-overwritten", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_cache_is_compiled_over(tmp_path, damage, kind):
     weights = hits(tmp_path)[2]
     (file,) = tmp_path.rglob(kind)

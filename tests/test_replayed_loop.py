@@ -79,6 +79,9 @@ def portions(loop, parts, every):
     return [torch.cat(column) for column in zip(*columns, strict=True)]
 
 
+QUICK = ("polynomial", "damped-sine", "linear-64")
+
+
 def same_bits(ours, theirs):
     return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -90,7 +93,10 @@ def same_bits(ours, theirs):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *(pytest.param(name, torch.float64, id=name) for name in zoo.NAMES),
+        *(
+            pytest.param(name, torch.float64, id=name, marks=() if name in QUICK else pytest.mark.slow)
+            for name in zoo.NAMES
+        ),
         pytest.param("polynomial", torch.float32, id="polynomial-single"),
     ],
 )
