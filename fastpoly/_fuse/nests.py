@@ -7,6 +7,8 @@ element. An expression is computed in the outermost loop that it can be computed
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .page import STRENGTH, WIDE, Page
@@ -14,9 +16,6 @@ from .schedule import Accumulate, Loops, Nest, Root, Store
 
 PEELED = 150
 """A loop body of at most so many operations is written twice, for whole registers and for the samples that are left."""
-
-JAMMED = 8
-"""Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
 
 AT_A_TIME = 4
 """How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
@@ -31,23 +30,89 @@ before, and numba follows every variable that changes through every statement, w
 BLOCK = 16_384
 """Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""
 
+IN_FLIGHT = 8
+"""Registers of sums that hide each other's waiting, two additions a cycle, and leave half of 16 registers to what is
+added. So many registers of samples, if no other loop is around theirs, share what is the same for all samples."""
+
 NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.inf"}
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
 
 
 def write_nest(page: Page, nest: Nest, threads: int) -> None:
     """Write a nest; of `threads` each takes the samples from `first` to `last`."""
-    roots, axis = jammed(page, nest)
-    page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
+    page.kept_here = frozenset(root.value for root in nest.roots if isinstance(root, Store))
     lanes = nest.loops.lanes
-    if lanes is not None and _is_read_whole(page, roots, lanes):
-        page.vector = all(_is_written_whole(page, root, lanes) for root in roots)
-    page.hoist(root.value for root in roots)
-    body = _Body(page, nest.loops, roots, axis, threads)
-    body.level(0)
-    for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
-        page.names.pop(expr, None)
+    if lanes is not None and _is_read_whole(page, nest.roots, lanes):
+        page.vector = all(_is_written_whole(page, root, lanes) for root in nest.roots)
+    page.hoist(root.value for root in nest.roots)
+    is_shared = threads > 1 and lanes is not None and lanes.size == page.schedule.samples
+    for turn in _turns(page, nest, is_shared):
+        body = _Body(page, nest.loops, turn, is_shared)
+        body.level(0)
+        for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
+            page.names.pop(expr, None)
     page.kept_here, page.vector = frozenset(), False
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is done in one turn of a nest's loops.
+
+    Attributes:
+        roots: what it computes.
+        steps: by how much axes grow from turn to turn, if not by one, or by a register.
+        span: where the loop over the samples begins and ends, if not where the axis does.
+    """
+
+    roots: list[Root]
+    steps: dict[Axis, int] = field(default_factory=dict)
+    span: tuple[str, str] | None = None
+
+
+def _turns(page: Page, nest: Nest, is_shared: bool) -> list[_Turn]:
+    """Most nests are one loop nest; a tiled one is followed by another for the registers that do not fill a tile."""
+    lanes = nest.loops.lanes
+    tile = _registers_of_a_tile(page, nest)
+    if lanes is None or tile == 1:
+        at_a_time = AT_A_TIME
+        if page.vector and len(nest.roots) * page.schedule.registers == 1:
+            at_a_time = IN_FLIGHT
+        roots, axis = jammed(page, nest, at_a_time)
+        return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {})]
+    width = page.schedule.lanes
+    end = -(-lanes.size // width) * width
+    if is_shared:  # parts of the samples are whole registers, but no whole tiles
+        page.line(f"tiles = first + (last - first) // {tile * width} * {tile * width}")
+        return [_tiled(page, nest, tile, ("first", "tiles")), _tiled(page, nest, 1, ("tiles", "last"))]
+    whole = end - end % (tile * width)
+    turns = [_tiled(page, nest, tile, ("0", str(whole)))]
+    rest = (end - whole) // width
+    return [*turns, _tiled(page, nest, rest, (str(whole), str(end)))] if rest else turns
+
+
+def _registers_of_a_tile(page: Page, nest: Nest) -> int:
+    """How many registers of samples share what the sums of an inner loop read; 1 if they do not."""
+    outer, lanes, inner = nest.loops.outer, nest.loops.lanes, nest.loops.inner
+    if lanes is None or outer or not inner or not page.vector or not nest.is_of_short_sums:
+        return 1
+    most = max(IN_FLIGHT // (len(nest.roots) * page.schedule.registers), 1)
+    registers = -(-lanes.size // page.schedule.lanes)
+    return -(-registers // -(-registers // most))  # so that the last tile is nearly full, too
+
+
+def _tiled(page: Page, nest: Nest, tile: int, span: tuple[str, str]) -> _Turn:
+    """So many registers of samples in a turn, and so many parts of their sums that enough are in flight."""
+    lanes, inner, width = nest.loops.lanes, nest.loops.inner[-1], page.schedule.lanes
+    assert lanes is not None
+    roots = [_neighbour(page, root, lanes, at * width) for at in range(tile) for root in nest.roots]
+    steps = {lanes: tile * width}
+    parts = AT_A_TIME
+    while parts > 1 and (inner.size % parts or parts * len(roots) * page.schedule.registers > IN_FLIGHT):
+        parts //= 2
+    if parts > 1:
+        roots += [_part(page, root, inner, by) for by in range(1, parts) for root in roots]
+        steps[inner] = parts
+    return _Turn(roots, steps, span)
 
 
 def combined(page: Page, kind: str, one: str, other: str) -> str:
@@ -67,17 +132,21 @@ def moved(expr: Expr, axis: Axis, by: int) -> Expr:
     return Expr(expr.op, *args, is_bool=expr.is_bool)
 
 
-def jammed(page: Page, nest: Nest) -> tuple[list[Root], Axis | None]:
-    """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop."""
+def jammed(page: Page, nest: Nest, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:
+    """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop.
+
+    There are AT_A_TIME turns in one, or `most` neighbours.
+    """
     outer, inner = nest.loops.outer, nest.loops.inner
-    sums = [root for root in nest.roots if isinstance(root, Accumulate) and root.value.cost <= JAMMED]
-    if len(sums) < len(nest.roots):
+    if not nest.is_of_short_sums:
         return nest.roots, None
+    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
     if outer:
         axis = outer[-1]
-        if any(axis in root.reduced for root in sums) or axis.size % AT_A_TIME or len(sums) * AT_A_TIME > MOST_SUMS:
+        count = AT_A_TIME if axis.size % most else most
+        if any(axis in root.reduced for root in sums) or axis.size % count or len(sums) * count > MOST_SUMS:
             return nest.roots, None
-        return [_neighbour(page, root, axis, by) for by in range(AT_A_TIME) for root in sums], axis
+        return [_neighbour(page, root, axis, by) for by in range(count) for root in sums], axis
     if inner and len(sums) == 1 and inner[-1].size % AT_A_TIME == 0:
         (root,) = sums
         return [root, *(_part(page, root, inner[-1], by) for by in range(1, AT_A_TIME))], inner[-1]
@@ -121,14 +190,15 @@ def _is_written_whole(page: Page, root: Root, lanes: Axis) -> bool:
 class _Body:
     """One nest while it is written."""
 
-    def __init__(self, page: Page, loops: Loops, roots: list[Root], jammed: Axis | None, threads: int) -> None:
+    def __init__(self, page: Page, loops: Loops, turn: _Turn, is_shared: bool) -> None:
         self.page = page
         self.lanes = loops.lanes
         self.order = loops.order
-        self.roots = roots
+        self.roots = roots = turn.roots
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
-        self.jammed = jammed
-        self.is_shared = threads > 1 and self.lanes is not None and self.lanes.size == page.schedule.samples
+        self.steps = turn.steps
+        self.span = turn.span
+        self.is_shared = is_shared
         self.slots = self._slots()
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
@@ -138,7 +208,7 @@ class _Body:
         """Where in memory sums are taken, register by register, if there are too many for variables."""
         sums = [root for root in self.sums if self.lanes in root.reduced] if self.page.vector else []
         in_blocks = self.lanes is not None and self.lanes.size > BLOCK
-        if len(sums) <= MOST_VARIABLES or in_blocks or self.jammed is not None:
+        if len(sums) <= MOST_VARIABLES or in_blocks or self.steps:
             return {}
         return {root: self.page.spare(self.page.schedule.lanes) for root in sums}
 
@@ -177,7 +247,7 @@ class _Body:
             self._along_lanes(depth)
         else:
             axis = self.order[depth]
-            size = f"0, {axis.size}, {AT_A_TIME}" if axis is self.jammed else str(axis.size)
+            size = f"0, {axis.size}, {self.steps[axis]}" if axis in self.steps else str(axis.size)
             if axis is self.lanes and self.is_shared:
                 size = f"first, min(last, {axis.size})"
             with self.page.block(f"for {axis} in range({size}):"):
@@ -218,7 +288,8 @@ class _Body:
     def _loop(self, depth: int, end: int) -> None:
         """The samples up to `end` in whole registers."""
         page, width = self.page, self.page.schedule.lanes
-        first, last = ("first", f"min(last, {end})") if self.is_shared else ("0", str(end))
+        first, last = self.span or (("first", f"min(last, {end})") if self.is_shared else ("0", str(end)))
+        width = self.steps.get(self.order[depth], width)
         blocked = [r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK]
         if not blocked:
             with page.block(f"for i in range({first}, {last}, {width}):"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import keyword
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,6 +40,9 @@ LONG_TURN = 90
 """Operations on a register of samples, an elementary function counted as 25, for which two are taken. Tried at n = 100
 with AVX2: two took 0.75 to 1.05 of the time of one for the zoo's models of 100 to 2,000 operations, 0.85 to 1.1 for
 those of 40 to 100, and up to 1.6 for those of 25 to 40."""
+
+SHORT = 8
+"""Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
 
 FEW_SUMS = 12
 """With 50 sums two registers take 1.1 of the time of one."""
@@ -101,6 +104,16 @@ class Nest:
     loops: Loops
     roots: list[Root] = field(default_factory=list)
 
+    @property
+    def is_of_short_sums(self) -> bool:
+        """Is all that it does so little that its loads count?"""
+        return all(isinstance(root, Accumulate) and root.value.cost <= SHORT for root in self.roots)
+
+    @property
+    def is_jammed(self) -> bool:
+        """Can several turns of one of its loops be one, which share what they load?"""
+        return self.is_of_short_sums and bool(self.loops.outer or self.loops.inner)
+
 
 @dataclass(eq=False)
 class _Reduced:
@@ -116,8 +129,9 @@ class Schedule:
     Args:
         graph: what a step does. Its inputs are the values carried from step to step; of its outputs the first
             len(inputs) are their successors, and the others are what the step gives back.
-        lanes: how many elements fill a register.
+        lanes: how many elements are taken at a time.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
+        registers: how many of the CPU's registers they fill.
 
     Attributes:
         nests: the loop nests in the order in which they run.
@@ -127,9 +141,10 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
-    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS) -> None:
+    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS, registers: int = 1) -> None:
         self.graph = graph
         self.lanes = lanes
+        self.registers = registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
@@ -258,8 +273,11 @@ class Schedule:
     @property
     def cycles(self) -> float:
         """About how long a step takes: registers' worth of operations, one a cycle."""
+        return self._cycles(self.nests)
+
+    def _cycles(self, nests: Iterable[Nest]) -> float:
         total = 0.0
-        for nest in self.nests:
+        for nest in nests:
             turns = math.prod(axis.size for axis in nest.loops.order) / (self.lanes if nest.loops.lanes else 1)
             seen: set[Expr] = set()
             stack = [root.value for root in nest.roots]
@@ -275,13 +293,14 @@ class Schedule:
     def wants_two_registers(self) -> bool:
         """Would it be faster with two registers at a time, which share what is the same for all samples?
 
-        Long turns of the loop wait for their own results, unless another turn's fill the time; but the sums must fit
-        into the CPU's 16 registers, and the samples must not leave much of the last two empty.
+        Long turns of the loop wait for their own results, unless another turn's fill the time, or neighbours do; but the
+        sums must fit into the CPU's 16 registers, and the samples must not leave much of the last two empty.
         """
         registers = -(-self.samples // self.lanes)
         sums = max((len(self.shared([nest])) for nest in self.nests), default=0)
         empty = registers % 2
-        return self.cycles >= LONG_TURN * registers and sums <= FEW_SUMS and empty < registers / 10
+        long = (nest for nest in self.nests if not nest.is_jammed)
+        return self._cycles(long) >= LONG_TURN * registers and sums <= FEW_SUMS and empty < registers / 10
 
     # -- elements
 
