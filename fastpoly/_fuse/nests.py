@@ -7,6 +7,8 @@ element. An expression is computed in the outermost loop that it can be computed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .expressions import Axis, Expr, Index, Memory
@@ -38,19 +40,30 @@ NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
 
 
-def write_nest(page: Page, nest: Nest, threads: int) -> None:
-    """Write a nest; of `threads` each takes the samples from `first` to `last`."""
-    page.kept_here = frozenset(root.value for root in nest.roots if isinstance(root, Store))
+Part = tuple[str, str]
+"""The samples that a nest takes: the names of the first one and of the one after the last."""
+
+
+def write_nest(page: Page, nest: Nest, part: Part | None) -> None:
+    """Write a nest that takes a part of the samples, or all."""
     lanes = nest.loops.lanes
-    if lanes is not None and _is_read_whole(page, nest.roots, lanes):
-        page.vector = all(_is_written_whole(page, root, lanes) for root in nest.roots)
+    if lanes is None or lanes.size != page.schedule.samples:
+        part = None
+    with beginning(page, nest):
+        for turn in _turns(page, nest, part):
+            body = _Body(page, nest.loops, turn, part)
+            body.level(0)
+            for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
+                page.names.pop(expr, None)
+
+
+@contextmanager
+def beginning(page: Page, nest: Nest) -> Iterator[None]:
+    """Write what belongs before a nest's loops; within, the page is that nest's."""
+    page.kept_here = kept_in(nest)
+    page.vector = is_whole(page, nest)
     page.hoist(root.value for root in nest.roots)
-    is_shared = threads > 1 and lanes is not None and lanes.size == page.schedule.samples
-    for turn in _turns(page, nest, is_shared):
-        body = _Body(page, nest.loops, turn, is_shared)
-        body.level(0)
-        for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
-            page.names.pop(expr, None)
+    yield
     page.kept_here, page.vector = frozenset(), False
 
 
@@ -66,13 +79,13 @@ class _Turn:
 
     roots: list[Root]
     steps: dict[Axis, int] = field(default_factory=dict)
-    span: tuple[str, str] | None = None
+    span: Part | None = None
 
 
-def _turns(page: Page, nest: Nest, is_shared: bool) -> list[_Turn]:
+def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
     """Most nests are one loop nest; a tiled one is followed by another for the registers that do not fill a tile."""
     lanes = nest.loops.lanes
-    tile = _registers_of_a_tile(page, nest)
+    tile = _registers_of_a_tile(page, nest, part)
     if lanes is None or tile == 1:
         at_a_time = AT_A_TIME
         if page.vector and len(nest.roots) * page.schedule.registers == 1:
@@ -81,26 +94,29 @@ def _turns(page: Page, nest: Nest, is_shared: bool) -> list[_Turn]:
         return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {})]
     width = page.schedule.lanes
     end = -(-lanes.size // width) * width
-    if is_shared:  # parts of the samples are whole registers, but no whole tiles
-        page.line(f"tiles = first + (last - first) // {tile * width} * {tile * width}")
-        return [_tiled(page, nest, tile, ("first", "tiles")), _tiled(page, nest, 1, ("tiles", "last"))]
+    if part is not None:  # of whole registers, but not of whole tiles
+        first, last = part
+        page.line(f"tiles = {first} + ({last} - {first}) // {tile * width} * {tile * width}")
+        return [_tiled(page, nest, tile, (first, "tiles")), _tiled(page, nest, 1, ("tiles", last))]
     whole = end - end % (tile * width)
     turns = [_tiled(page, nest, tile, ("0", str(whole)))]
     rest = (end - whole) // width
     return [*turns, _tiled(page, nest, rest, (str(whole), str(end)))] if rest else turns
 
 
-def _registers_of_a_tile(page: Page, nest: Nest) -> int:
+def _registers_of_a_tile(page: Page, nest: Nest, part: Part | None) -> int:
     """How many registers of samples share what the sums of an inner loop read; 1 if they do not."""
     outer, lanes, inner = nest.loops.outer, nest.loops.lanes, nest.loops.inner
     if lanes is None or outer or not inner or not page.vector or not nest.is_of_short_sums:
         return 1
     most = max(IN_FLIGHT // (len(nest.roots) * page.schedule.registers), 1)
+    if part is not None:
+        return most
     registers = -(-lanes.size // page.schedule.lanes)
     return -(-registers // -(-registers // most))  # so that the last tile is nearly full, too
 
 
-def _tiled(page: Page, nest: Nest, tile: int, span: tuple[str, str]) -> _Turn:
+def _tiled(page: Page, nest: Nest, tile: int, span: Part) -> _Turn:
     """So many registers of samples in a turn, and so many parts of their sums that enough are in flight."""
     lanes, inner, width = nest.loops.lanes, nest.loops.inner[-1], page.schedule.lanes
     assert lanes is not None
@@ -158,7 +174,8 @@ def _neighbour(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
     assert root.offset is not None
     value, offset = moved(root.value, axis, by), root.offset.moved(axis, by)
     name = page.schedule.new_name(root.name)
-    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, offset)
+    slot = root.slot and root.slot.moved(axis, by)
+    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, offset, slot=slot)
 
 
 def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
@@ -166,6 +183,20 @@ def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
     value = moved(root.value, axis, by)
     name = page.schedule.new_name(root.name)
     return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, root.offset, part_of=root)
+
+
+def kept_in(nest: Nest) -> frozenset[Expr]:
+    """The values that a nest stores; they are at hand in it."""
+    return frozenset(root.value for root in nest.roots if isinstance(root, Store))
+
+
+def is_whole(page: Page, nest: Nest) -> bool:
+    """Does a nest take whole registers along the lanes axis?"""
+    lanes = nest.loops.lanes
+    before, page.kept_here = page.kept_here, kept_in(nest)
+    is_read_whole = lanes is not None and _is_read_whole(page, nest.roots, lanes)
+    page.kept_here = before
+    return is_read_whole and all(_is_written_whole(page, root, lanes) for root in nest.roots)
 
 
 def _is_read_whole(page: Page, roots: list[Root], lanes: Axis) -> bool:
@@ -190,7 +221,7 @@ def _is_written_whole(page: Page, root: Root, lanes: Axis) -> bool:
 class _Body:
     """One nest while it is written."""
 
-    def __init__(self, page: Page, loops: Loops, turn: _Turn, is_shared: bool) -> None:
+    def __init__(self, page: Page, loops: Loops, turn: _Turn, part: Part | None) -> None:
         self.page = page
         self.lanes = loops.lanes
         self.order = loops.order
@@ -198,7 +229,7 @@ class _Body:
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
         self.steps = turn.steps
         self.span = turn.span
-        self.is_shared = is_shared
+        self.part = part
         self.slots = self._slots()
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
@@ -248,8 +279,8 @@ class _Body:
         else:
             axis = self.order[depth]
             size = f"0, {axis.size}, {self.steps[axis]}" if axis in self.steps else str(axis.size)
-            if axis is self.lanes and self.is_shared:
-                size = f"first, min(last, {axis.size})"
+            if axis is self.lanes and self.part:
+                size = f"{self.part[0]}, min({self.part[1]}, {axis.size})"
             with self.page.block(f"for {axis} in range({size}):"):
                 self._statements(depth + 1)
                 self.level(depth + 1)
@@ -265,15 +296,15 @@ class _Body:
         if whole == axis.size or not any(axis in root.reduced for root in self.sums):
             self._loop(depth, -(-axis.size // width) * width)
         elif len(self.exprs) > PEELED and whole:
-            span = "first, last" if self.is_shared else f"0, {axis.size}"
+            span = ", ".join(self.part or ("0", str(axis.size)))
             with page.block(f"for i in range({span}, {width}):"):
                 page.line(f"there = {page.use('first_lanes')}(data, {axis.size} - i)")
                 self._turn(depth, "there")
         else:
             if whole:
                 self._loop(depth, whole)
-            if self.is_shared:
-                with page.block(f"if last > {whole}:"):
+            if self.part:
+                with page.block(f"if {self.part[1]} > {whole}:"):
                     self._rest(depth, whole, axis.size - whole)
             else:
                 self._rest(depth, whole, axis.size - whole)
@@ -288,9 +319,13 @@ class _Body:
     def _loop(self, depth: int, end: int) -> None:
         """The samples up to `end` in whole registers."""
         page, width = self.page, self.page.schedule.lanes
-        first, last = self.span or (("first", f"min(last, {end})") if self.is_shared else ("0", str(end)))
+        first, last = self.part or ("0", str(end))
+        if self.span:
+            first, last = self.span
+        elif self.part:
+            last = f"min({last}, {end})"
         width = self.steps.get(self.order[depth], width)
-        blocked = [r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK]
+        blocked = [r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK and r.slot is None]
         if not blocked:
             with page.block(f"for i in range({first}, {last}, {width}):"):
                 self._turn(depth, "")
@@ -384,6 +419,11 @@ class _Body:
                 page.line(f"{part.part_of.name} = {combined(page, part.kind, part.part_of.name, part.name)}")
         for root in roots:
             if root.part_of is not None:
+                continue
+            if root.slot is not None:
+                before = f"{page.use('load')}(scratch, {root.slot})"
+                after = combined(page, root.kind, before, self._sum(root))
+                page.line(f"{page.use('store')}(scratch, {root.slot}, {after})")
                 continue
             text = root.name
             if page.vector and self.lanes in root.reduced:

@@ -50,7 +50,7 @@ FEW_SUMS = 12
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
     | {"float32", "float64", "range", "min", "int", "kernel", "first", "last", "met", "side", "mine", "room", "counter"}
-    | {"thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
+    | {"begin", "end", "tiles", "thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
 )
 """Names that kernels use."""
 
@@ -91,6 +91,7 @@ class Accumulate:
     memory: Memory | None = None
     offset: Index | None = None
     part_of: Accumulate | None = None  # one of several sums that are added up at the end
+    slot: Index | None = None  # where a register of it lies in scratch from one block of samples to the next
 
 
 Root = Store | Accumulate

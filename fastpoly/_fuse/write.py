@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
+from .blocks import groups, write_group
 from .expressions import Expr, Memory
 from .layout import Layout, lay_out
-from .nests import MOST_VARIABLES, combined, write_nest
+from .nests import MOST_VARIABLES, combined
 from .page import WIDE, Page
 from .schedule import Accumulate, Schedule
 
@@ -44,10 +44,9 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
         page.line(f"side = (step & 1) * {threads * layout.room}")
         page.line(f"mine = side + thread * {layout.room}")
     room = 0
-    for _, nests in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
-        together = list(nests)
-        for nest in together:
-            write_nest(page, nest, threads)
+    part = ("first", "last") if threads > 1 else None
+    for together in groups(page):
+        write_group(page, together, part)
         if threads > 1:
             room = _exchange(page, schedule.shared(together), room, layout)
     _write_end(page, layout, stop_at, variables)

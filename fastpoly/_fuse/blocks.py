@@ -1,0 +1,128 @@
+"""Nests that run one after the other on a block of samples, and then on the next block.
+
+What several nests read, or one writes and another reads, then comes from the processor's first cache all but the first
+time. It can be done where no nest of the group needs a sum over the samples that another one takes. Sums over the
+samples are kept from block to block in memory, a register each, and added up lane by lane at the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from .expressions import Axis, Index, Memory
+from .nests import IN_FLIGHT, LANES, NEUTRAL, Part, beginning, is_whole, write_nest
+from .page import Page
+from .schedule import Accumulate, Nest, Store, leaves
+
+FIRST_CACHE = 32_768
+"""Bytes of the first cache of common processors."""
+
+MOST_BLOCKS = 2048
+"""Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""
+
+
+def groups(page: Page) -> list[list[Nest]]:
+    """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
+    levels = [list(nests) for _, nests in itertools.groupby(page.schedule.nests, key=lambda nest: nest.level)]
+    if not page.schedule.can_be_shared:
+        return levels
+    found: list[list[Nest]] = []
+    for level in levels:
+        if found and _go_together(page, found[-1], level):
+            found[-1] = found[-1] + level
+        else:
+            found.append(level)
+    return [part for group in found for part in ([group] if block_of(page, group) else _levels(group))]
+
+
+def _levels(nests: list[Nest]) -> list[list[Nest]]:
+    return [list(level) for _, level in itertools.groupby(nests, key=lambda nest: nest.level)]
+
+
+def _go_together(page: Page, nests: list[Nest], others: list[Nest]) -> bool:
+    """Are all of them over the samples, and do the others need no sum over all samples of the first ones?"""
+    over_samples = all(
+        nest.loops.lanes is not None and nest.loops.lanes.size == page.schedule.samples and is_whole(page, nest)
+        for nest in (*nests, *others)
+    )
+    sums = {root.memory or root.name for root in page.schedule.shared(nests)}
+    read = {
+        leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0]
+        for nest in others
+        for root in nest.roots
+        for leaf in leaves(root.value)
+    }
+    return over_samples and not sums & read
+
+
+def block_of(page: Page, nests: list[Nest]) -> int:
+    """How many samples are a block; 0 if blocks would not pay."""
+    schedule = page.schedule
+    own = Axis("i", schedule.samples)
+    rows: dict[Memory, int] = {}
+    slots = sum(_count(nest, root) for nest in nests for root in schedule.shared([nest]))
+    for nest in nests:
+        for root in nest.roots:
+            loads = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(root.value)]
+            places = [(load.args[0], load.args[1]) for load in loads if load.op == "load"]
+            if isinstance(root, Store) or root.offset is not None:
+                places.append((root.memory, root.offset))
+            rows.update({memory: memory.size // memory.padded for memory, offset in places if own in offset.axes})
+    sample = sum(rows.values()) * np.dtype(page.dtype).itemsize
+    # the sums are read and written once a block: they should be no more than the samples' own numbers
+    if len(nests) == 1 or sample * schedule.samples <= FIRST_CACHE or slots > sum(rows.values()):
+        return 0
+    unit = schedule.lanes * IN_FLIGHT // schedule.registers
+    fitting = FIRST_CACHE // 2 // sample // unit * unit
+    return max(fitting, unit, -(-schedule.samples // MOST_BLOCKS // unit) * unit)
+
+
+def _count(nest: Nest, root: Accumulate) -> int:
+    """How many sums a root is."""
+    return math.prod(axis.size for axis in _around(nest, root))
+
+
+def _around(nest: Nest, root: Accumulate) -> list[Axis]:
+    """The axes that one sum has no part of."""
+    return list(itertools.takewhile(lambda axis: axis not in root.reduced, nest.loops.order))
+
+
+def write_group(page: Page, nests: list[Nest], part: Part | None) -> None:
+    """Write nests that take a part of the samples, or all, in blocks if that pays."""
+    schedule = page.schedule
+    block = block_of(page, nests) if len({nest.level for nest in nests}) > 1 else 0
+    if not block:
+        for nest in nests:
+            write_nest(page, nest, part)
+        return
+    for nest in nests:
+        with beginning(page, nest):
+            pass
+    sums = [(nest, root) for nest in nests for root in schedule.shared([nest])]
+    width = schedule.lanes
+    for nest, root in sums:
+        count = _count(nest, root)
+        start = -(-page.spare(width * (count + 1)) // width) * width
+        root.slot, stride = Index((), start), width
+        for axis in reversed(_around(nest, root)):
+            root.slot, stride = root.slot + Index.of(axis) * stride, stride * axis.size
+        with page.block(f"for i in range({start}, {start + count * width}, {width}):"):
+            if "math" in NEUTRAL[root.kind]:
+                page.use("math")
+            page.line(f"{page.use('store')}(scratch, i, {page.use('splat')}({NEUTRAL[root.kind]}, data))")
+    first, last = part or ("0", str(-(-schedule.samples // width) * width))
+    with page.block(f"for begin in range({first}, {last}, {block}):"):
+        page.line(f"end = min(begin + {block}, {last})")
+        for nest in nests:
+            write_nest(page, nest, ("begin", "end"))
+    for nest, root in sums:
+        indent = page.indent
+        for axis in _around(nest, root):
+            page.line(f"for {axis} in range({axis.size}):")
+            page.indent += 1
+        to = root.name if root.memory is None else f"{root.memory.region}[{root.offset + root.memory.start}]"
+        page.line(f"{to} = {page.use(LANES[root.kind])}({page.use('load')}(scratch, {root.slot}))", root.node)
+        page.indent = indent
