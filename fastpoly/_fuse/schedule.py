@@ -41,6 +41,10 @@ LONG_TURN = 90
 with AVX2: two took 0.75 to 1.05 of the time of one for the zoo's models of 100 to 2,000 operations, 0.85 to 1.1 for
 those of 40 to 100, and up to 1.6 for those of 25 to 40."""
 
+ALIASED = 32
+"""Rows that lie a multiple of so many registers (1,024 bytes with AVX2) apart crowd into few sets of the caches: the
+same samples of 64 rows push each other out."""
+
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
 
@@ -530,6 +534,8 @@ class Schedule:
         if along is not None:
             order.append(along)
             padded = -(-shape[along] // self.lanes) * self.lanes if shape[along] > self.unrolled else shape[along]
+            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes // self.registers) == 0:
+                padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
 
     def new_name(self, stem: str) -> str:
