@@ -11,6 +11,7 @@
     traced.py       a traced step as the text of a kernel, for whatever machine writes it; texts are remembered
     page.py         a page of Python: lines, names, expressions as text
     nests.py        a loop nest on such a page
+    blocks.py       nests that share their data, on one block of samples after the other
     write.py        the whole function, the loop over the steps on the outside
     machine.py      that text as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them

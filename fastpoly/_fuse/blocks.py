@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -27,7 +28,7 @@ MOST_BLOCKS = 2048
 def groups(page: Page) -> list[list[Nest]]:
     """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
     levels = [list(nests) for _, nests in itertools.groupby(page.schedule.nests, key=lambda nest: nest.level)]
-    if not page.schedule.can_be_shared:
+    if not (page.schedule.waits_for_loads and page.schedule.can_be_shared):
         return levels
     found: list[list[Nest]] = []
     for level in levels:
@@ -75,7 +76,7 @@ def block_of(page: Page, nests: list[Nest]) -> int:
     # the sums are read and written once a block: they should be no more than the samples' own numbers
     if len(nests) == 1 or sample * schedule.samples <= FIRST_CACHE or slots > sum(rows.values()):
         return 0
-    unit = schedule.lanes * IN_FLIGHT // schedule.registers
+    unit = schedule.lanes * IN_FLIGHT
     fitting = FIRST_CACHE // 2 // sample // unit * unit
     return max(fitting, unit, -(-schedule.samples // MOST_BLOCKS // unit) * unit)
 
@@ -104,25 +105,37 @@ def write_group(page: Page, nests: list[Nest], part: Part | None) -> None:
     sums = [(nest, root) for nest in nests for root in schedule.shared([nest])]
     width = schedule.lanes
     for nest, root in sums:
-        count = _count(nest, root)
-        start = -(-page.spare(width * (count + 1)) // width) * width
-        root.slot, stride = Index((), start), width
-        for axis in reversed(_around(nest, root)):
-            root.slot, stride = root.slot + Index.of(axis) * stride, stride * axis.size
-        with page.block(f"for i in range({start}, {start + count * width}, {width}):"):
-            if "math" in NEUTRAL[root.kind]:
-                page.use("math")
-            page.line(f"{page.use('store')}(scratch, i, {page.use('splat')}({NEUTRAL[root.kind]}, data))")
+        _start(page, nest, root)
     first, last = part or ("0", str(-(-schedule.samples // width) * width))
     with page.block(f"for begin in range({first}, {last}, {block}):"):
         page.line(f"end = min(begin + {block}, {last})")
         for nest in nests:
             write_nest(page, nest, ("begin", "end"))
     for nest, root in sums:
-        indent = page.indent
+        _finish(page, nest, root)
+
+
+def _start(page: Page, nest: Nest, root: Accumulate) -> None:
+    """Give each sum of a root its register in memory, and that its first value."""
+    width, around = page.schedule.lanes, _around(nest, root)
+    count = math.prod(axis.size for axis in around)
+    start = -(-page.spare(width * (count + 1)) // width) * width  # where a register begins
+    slot, stride = Index((), start), width
+    for axis in reversed(around):
+        slot, stride = slot + Index.of(axis) * stride, stride * axis.size
+    root.slot = slot
+    if "math" in NEUTRAL[root.kind]:
+        page.use("math")
+    with page.block(f"for i in range({start}, {start + count * width}, {width}):"):
+        page.line(f"{page.use('store')}(scratch, i, {page.use('splat')}({NEUTRAL[root.kind]}, data))")
+
+
+def _finish(page: Page, nest: Nest, root: Accumulate) -> None:
+    """Add up the lanes of each sum of a root."""
+    to = root.name
+    if root.memory is not None and root.offset is not None:
+        to = f"{root.memory.region}[{root.offset + root.memory.start}]"
+    with ExitStack() as loops:
         for axis in _around(nest, root):
-            page.line(f"for {axis} in range({axis.size}):")
-            page.indent += 1
-        to = root.name if root.memory is None else f"{root.memory.region}[{root.offset + root.memory.start}]"
+            loops.enter_context(page.block(f"for {axis} in range({axis.size}):"))
         page.line(f"{to} = {page.use(LANES[root.kind])}({page.use('load')}(scratch, {root.slot}))", root.node)
-        page.indent = indent

@@ -88,7 +88,7 @@ def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
     tile = _registers_of_a_tile(page, nest, part)
     if lanes is None or tile == 1:
         at_a_time = AT_A_TIME
-        if page.vector and len(nest.roots) * page.schedule.registers == 1:
+        if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
             at_a_time = IN_FLIGHT
         roots, axis = jammed(page, nest, at_a_time)
         return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {})]
@@ -107,9 +107,11 @@ def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
 def _registers_of_a_tile(page: Page, nest: Nest, part: Part | None) -> int:
     """How many registers of samples share what the sums of an inner loop read; 1 if they do not."""
     outer, lanes, inner = nest.loops.outer, nest.loops.lanes, nest.loops.inner
-    if lanes is None or outer or not inner or not page.vector or not nest.is_of_short_sums:
+    if lanes is None or outer or not inner or not (page.vector and nest.is_of_short_sums):
         return 1
-    most = max(IN_FLIGHT // (len(nest.roots) * page.schedule.registers), 1)
+    if not page.schedule.waits_for_loads:
+        return 1
+    most = max(IN_FLIGHT // len(nest.roots), 1)
     if part is not None:
         return most
     registers = -(-lanes.size // page.schedule.lanes)
@@ -120,15 +122,16 @@ def _tiled(page: Page, nest: Nest, tile: int, span: Part) -> _Turn:
     """So many registers of samples in a turn, and so many parts of their sums that enough are in flight."""
     lanes, inner, width = nest.loops.lanes, nest.loops.inner[-1], page.schedule.lanes
     assert lanes is not None
-    roots = [_neighbour(page, root, lanes, at * width) for at in range(tile) for root in nest.roots]
+    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
+    roots = [_neighbour(page, root, lanes, at * width) for at in range(tile) for root in sums]
     steps = {lanes: tile * width}
     parts = AT_A_TIME
-    while parts > 1 and (inner.size % parts or parts * len(roots) * page.schedule.registers > IN_FLIGHT):
+    while parts > 1 and (inner.size % parts or parts * len(roots) > IN_FLIGHT):
         parts //= 2
     if parts > 1:
         roots += [_part(page, root, inner, by) for by in range(1, parts) for root in roots]
         steps[inner] = parts
-    return _Turn(roots, steps, span)
+    return _Turn([*roots], steps, span)
 
 
 def combined(page: Page, kind: str, one: str, other: str) -> str:
@@ -194,9 +197,9 @@ def is_whole(page: Page, nest: Nest) -> bool:
     """Does a nest take whole registers along the lanes axis?"""
     lanes = nest.loops.lanes
     before, page.kept_here = page.kept_here, kept_in(nest)
-    is_read_whole = lanes is not None and _is_read_whole(page, nest.roots, lanes)
+    whole = lanes is not None and _is_read_whole(page, nest.roots, lanes)
     page.kept_here = before
-    return is_read_whole and all(_is_written_whole(page, root, lanes) for root in nest.roots)
+    return whole and lanes is not None and all(_is_written_whole(page, root, lanes) for root in nest.roots)
 
 
 def _is_read_whole(page: Page, roots: list[Root], lanes: Axis) -> bool:
@@ -325,7 +328,9 @@ class _Body:
         elif self.part:
             last = f"min({last}, {end})"
         width = self.steps.get(self.order[depth], width)
-        blocked = [r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK and r.slot is None]
+        blocked = [
+            r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK and r.slot is None
+        ]
         if not blocked:
             with page.block(f"for i in range({first}, {last}, {width}):"):
                 self._turn(depth, "")

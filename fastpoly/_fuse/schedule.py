@@ -134,9 +134,8 @@ class Schedule:
     Args:
         graph: what a step does. Its inputs are the values carried from step to step; of its outputs the first
             len(inputs) are their successors, and the others are what the step gives back.
-        lanes: how many elements are taken at a time.
+        lanes: how many elements fill a register.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
-        registers: how many of the CPU's registers they fill.
 
     Attributes:
         nests: the loop nests in the order in which they run.
@@ -146,10 +145,9 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
-    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS, registers: int = 1) -> None:
+    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS) -> None:
         self.graph = graph
         self.lanes = lanes
-        self.registers = registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
@@ -295,17 +293,22 @@ class Schedule:
         return total
 
     @property
+    def waits_for_loads(self) -> bool:
+        """Is there so little to do with what is read that reading it counts? Sums that share loads are left out."""
+        long = (nest for nest in self.nests if not nest.is_jammed)
+        return self._cycles(long) < LONG_TURN * -(-self.samples // self.lanes)
+
+    @property
     def wants_two_registers(self) -> bool:
         """Would it be faster with two registers at a time, which share what is the same for all samples?
 
-        Long turns of the loop wait for their own results, unless another turn's fill the time, or neighbours do; but the
-        sums must fit into the CPU's 16 registers, and the samples must not leave much of the last two empty.
+        Long turns of the loop wait for their own results, unless another turn's fill the time; but the sums must fit
+        into the CPU's 16 registers, and the samples must not leave much of the last two empty.
         """
         registers = -(-self.samples // self.lanes)
         sums = max((len(self.shared([nest])) for nest in self.nests), default=0)
         empty = registers % 2
-        long = (nest for nest in self.nests if not nest.is_jammed)
-        return self._cycles(long) >= LONG_TURN * registers and sums <= FEW_SUMS and empty < registers / 10
+        return not self.waits_for_loads and sums <= FEW_SUMS and empty < registers / 10
 
     # -- elements
 
@@ -534,7 +537,7 @@ class Schedule:
         if along is not None:
             order.append(along)
             padded = -(-shape[along] // self.lanes) * self.lanes if shape[along] > self.unrolled else shape[along]
-            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes // self.registers) == 0:
+            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes) == 0:
                 padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
 
