@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from contextlib import ExitStack
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from .expressions import Axis, Index, Memory
 from .nests import IN_FLIGHT, LANES, NEUTRAL, Part, beginning, is_whole, write_nest
 from .page import Page
-from .schedule import Accumulate, Nest, Store, leaves
+from .schedule import Accumulate, Nest, leaves
 
 FIRST_CACHE = 32_768
 """Bytes of the first cache of common processors."""
@@ -63,22 +64,30 @@ def block_of(page: Page, nests: list[Nest]) -> int:
     """How many samples are a block; 0 if blocks would not pay."""
     schedule = page.schedule
     own = Axis("i", schedule.samples)
-    rows: dict[Memory, int] = {}
     slots = sum(_count(nest, root) for nest in nests for root in schedule.shared([nest]))
-    for nest in nests:
-        for root in nest.roots:
-            loads = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(root.value)]
-            places = [(load.args[0], load.args[1]) for load in loads if load.op == "load"]
-            if isinstance(root, Store) or root.offset is not None:
-                places.append((root.memory, root.offset))
-            rows.update({memory: memory.size // memory.padded for memory, offset in places if own in offset.axes})
-    sample = sum(rows.values()) * np.dtype(page.dtype).itemsize
+    users = Counter(memory for nest in nests for memory in _memories(nest, own))
+    rows = {memory: memory.size // memory.padded for memory in users}
+    again = sum(rows[memory] for memory, count in users.items() if count > 1)
+    size = np.dtype(page.dtype).itemsize
     # the sums are read and written once a block: they should be no more than the samples' own numbers
-    if len(nests) == 1 or sample * schedule.samples <= FIRST_CACHE or slots > sum(rows.values()):
+    if again * size * schedule.samples <= FIRST_CACHE or slots > sum(rows.values()):
         return 0
+    sample = sum(rows.values()) * size
     unit = schedule.lanes * IN_FLIGHT
     fitting = FIRST_CACHE // 2 // sample // unit * unit
     return max(fitting, unit, -(-schedule.samples // MOST_BLOCKS // unit) * unit)
+
+
+def _memories(nest: Nest, own: Axis) -> set[Memory]:
+    """What a nest reads or writes that has a number for each sample."""
+    found: set[Memory] = set()
+    for root in nest.roots:
+        loads = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(root.value)]
+        places = [load.args for load in loads if load.op == "load"]
+        if root.memory is not None and root.offset is not None:
+            places.append((root.memory, root.offset))
+        found.update(memory for memory, offset in places if own in offset.axes)
+    return found
 
 
 def _count(nest: Nest, root: Accumulate) -> int:
