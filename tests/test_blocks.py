@@ -68,8 +68,17 @@ def check(loss, n, dtype, tolerance):
     return run.source
 
 
-@pytest.mark.parametrize("n", [50, 100, 333, 1024])
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+QUICK = [(mean_square, 100), (mean_square, 1024), (logistic, 333), (standardized, 333), (farthest, 100)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "n"),
+    [
+        pytest.param(loss, n, id=f"{loss.__name__}-{n}", marks=() if (loss, n) in QUICK else pytest.mark.slow)
+        for loss in LOSSES
+        for n in (50, 100, 333, 1024)
+    ],
+)
 def test_many_features(loss, n):
     check(loss, n, torch.float64, 1e-12)
 
