@@ -79,8 +79,12 @@ def test_torch_eager(benchmark, timing, name, precision):
     )
 
 
+COMPILED = ("polynomial", "damped-sine", "logistic", "tanh-network")
+"""The models that torch.compile is measured on: a compilation takes some ten seconds."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPILED)
 def test_torch_compile(benchmark, timing, not_measured, name):
     """In single precision: one compilation takes seconds."""
     if not benchmark.enabled and name != "polynomial":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import zoo
-from machine_code_gpu import ARCHITECTURES, machine_code, opcodes
+from machine_code_gpu import ARCHITECTURES, compiled_launches, machine_code, opcodes
 from torch.utils import _pytree as tree
 
 from fastpoly import BackendUnavailableError, DivergenceWarning, descend, fit, scan
@@ -191,6 +191,27 @@ def test_nothing_spills(name, dtype):
         if name not in SIN_AND_COS:
             assert code.stack == code.local == 0
         assert code.registers <= 255
+
+
+def test_launches_of_one_step_share_a_kernel():
+    """As real launches, but compiled for an absent GPU: whatever the number of steps, nothing is compiled in mid-run."""
+    from fastpoly._fuse.gpu_program import program
+
+    model = zoo.model("polynomial", torch.float32)
+
+    def step(carried):
+        gradient, loss = torch.func.grad_and_value(model.loss)(carried[0], *model.data)
+        return [carried[0] - model.learn_rate * gradient, loss]
+
+    of = program(step, [model.params], {}, 0)
+    run, counts = of.start([model.params]), []
+    with compiled_launches(90) as codes:
+        for steps, every, wait in ((0, 1, 0), (1, 1, 1), (16, 16, 0), (10**6, 10**12, 10**12)):
+            taken, (losses,) = run.advance(steps, every, wait)
+            assert (taken, len(losses)) == (steps, int(steps == 16))
+            counts.append(sum(len(caches[0]) for caches in of.kernel.device_caches.values()))
+    assert counts == [1, 1, 1, 1]
+    assert all(code.local == code.stack == code.shared == 0 for code in codes)
 
 
 # -- without a GPU, and with one
