@@ -29,7 +29,7 @@ format: $(VENV)/.check
 # every figure, in at most 15 minutes on 2 cores, into bench/results/<machine>.json
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench --results -q
-	$(BIN)/pytest -q tests/test_fidelity.py --fidelity bench/results/fidelity.json
+	$(BIN)/pytest -q tests/test_fidelity.py --fidelity=bench/results/fidelity.json
 
 # fewer rounds and rows, in at most 2 minutes, into bench/results/quick.json
 bench-quick: $(VENV)/.bench
