@@ -194,7 +194,7 @@ def test_nothing_spills(name, dtype):
 
 
 def test_launches_of_one_step_share_a_kernel():
-    """As real launches, but compiled for an absent GPU: whatever the number of steps, nothing is compiled in mid-run."""
+    """As real launches, for an absent GPU: whatever the number of steps, nothing is compiled in mid-run."""
     from fastpoly._fuse.gpu_program import program
 
     model = zoo.model("polynomial", torch.float32)
