@@ -11,10 +11,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	# a process for each core, each of them with one thread
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
-	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q -m "not slow"
 
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -71,7 +71,12 @@ def test_eager_autograd_against_fused(benchmark, versus, post):
 # ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", losses.MODELS)
+FEW = ("polynomial", "damped-sine", "logistic", "linear-64")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in losses.MODELS]
+)
 def test_jax_computes_what_torch_does(request, jax_zoo, name):
     """The same loss, the same gradient, and the same 100 steps, or the comparison means nothing."""
     if not request.config.getoption("benchmark_disable"):

@@ -10,6 +10,7 @@ EXPLAINED = 0.15
 
 
 @pytest.mark.benchmark(group="ladder")
+@pytest.mark.slow  # its answers are checked in tests/test_profiling.py
 def test_the_ladder_explains_the_post_s_loop(benchmark):
     """Each rung's weights are found right before it is timed; the removed parts add up to the first rung's time."""
     rounds = 1 if benchmark.disabled else ROUNDS

@@ -13,10 +13,11 @@ from fastpoly import DivergenceWarning, FitProblem, backends, fit, stability_lim
 PRECISIONS = ["double", "mixed", "single"]
 HERE = [backend for backend in backends() if backend.available]
 PAIRS = [(b.name, p) for b in HERE for p in b.precisions]
-CASES = [pytest.param(*pair, id="-".join(pair)) for pair in PAIRS]
+SLOW = {("compile", "double"): [pytest.mark.slow]}  # seconds for every fit; in single it is the same code
+CASES = [pytest.param(*pair, id="-".join(pair), marks=SLOW.get(pair, [])) for pair in PAIRS]
 CLOSED_FORMS = [("gram", "double"), ("spectral", "double")]
 """What computes a step without the one before it. Everything else is a loop, and has a loop's bits."""
-LOOPS = [pytest.param(*pair, id="-".join(pair)) for pair in PAIRS if pair not in CLOSED_FORMS]
+LOOPS = [case for case, pair in zip(CASES, PAIRS, strict=True) if pair not in CLOSED_FORMS]
 
 
 @pytest.mark.parametrize("name", list(EXACT))
