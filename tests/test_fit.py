@@ -13,7 +13,7 @@ from fastpoly import DivergenceWarning, FitProblem, backends, fit, stability_lim
 PRECISIONS = ["double", "mixed", "single"]
 HERE = [backend for backend in backends() if backend.available]
 PAIRS = [(b.name, p) for b in HERE for p in b.precisions]
-SLOW = {("compile", "double"): [pytest.mark.slow]}  # seconds for every fit; in single it is the same code
+SLOW = {("compile", p): [pytest.mark.slow] for p in ("double", "single")}  # seconds a fit; test_compiled_loop is quick
 CASES = [pytest.param(*pair, id="-".join(pair), marks=SLOW.get(pair, [])) for pair in PAIRS]
 CLOSED_FORMS = [("gram", "double"), ("spectral", "double")]
 """What computes a step without the one before it. Everything else is a loop, and has a loop's bits."""

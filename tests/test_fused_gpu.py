@@ -46,9 +46,9 @@ def off(got, want):
     return max(float((g - w).abs().max() / w.abs().max()) for g, w in pairs)
 
 
-# one of each kind: powers as data, a chain of products, functions, an extreme, a loop over features, a loop over units
-INTERPRETED = ("polynomial", "horner", "exponential-decay", "damped-sine", "softmax", "huber", "linear-64")
-IN_SINGLE = ("polynomial", "exponential-decay", "softmax")
+# powers as data, functions, an extreme, a loop over features
+INTERPRETED = ("polynomial", "damped-sine", "softmax", "linear-64")  # all others: slow, below
+IN_SINGLE = ("polynomial", "softmax")
 
 
 @pytest.mark.parametrize(

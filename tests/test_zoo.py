@@ -52,7 +52,12 @@ def test_a_thousand_steps(name, dtype):
     assert (run.backend, run.steps, run.diverged_at) == ("fused", 1000, None)
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+LARGE = ("gelu-network", "layer-norm")  # compiled for seconds, and descended beside
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in zoo.NAMES]
+)
 def test_a_hundred_steps_of_adam(name):
     """No more than 100: see zoo.Model.learn_rate."""
     model = zoo.model(name, torch.float64)
