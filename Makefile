@@ -15,7 +15,7 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
-	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q
+	$(BIN)/pytest bench --benchmark-disable -q
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
