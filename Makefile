@@ -27,12 +27,12 @@ format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# every figure, in at most 15 minutes on 2 cores, into bench/results/<machine>.json
+# every figure, into bench/results/<machine>.json; 23 minutes on 2 cores before its last cuts
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench --results -q
 	$(BIN)/pytest -q tests/test_fidelity.py --fidelity=bench/results/fidelity.json
 
-# fewer rounds and rows, in at most 2 minutes, into bench/results/quick.json
+# fewer rounds and rows, into bench/results/quick.json
 bench-quick: $(VENV)/.bench
 	$(BIN)/pytest bench --results --quick -q
 

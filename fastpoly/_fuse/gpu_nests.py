@@ -12,7 +12,7 @@ import math
 from .expressions import Axis, Expr, Index, Memory
 from .gpu_page import GpuPage, block_of, warps_for
 from .graph import Node
-from .nests import AT_A_TIME, combined, jammed
+from .nests import AT_A_TIME, combined, jammed, worth_a_name
 from .page import STRENGTH, WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
 
@@ -63,7 +63,6 @@ class _Body:
     ) -> None:
         self.page = page
         self.lanes = loops.lanes
-        self.is_block = is_block
         self.order = tuple(axis for axis in loops.order if not (is_block and axis is loops.lanes))
         self.roots = roots
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
@@ -79,27 +78,10 @@ class _Body:
         return max((self.order.index(axis) + 1 for axis in expr.axes if axis in self.order), default=0)
 
     def _named(self) -> set[Expr]:
-        """What gets a name: what is used twice, or from a deeper loop, or would make a long line."""
-        users: dict[Expr, int] = {}
-        named: set[Expr] = set()
-        width: dict[Expr, int] = {}
-        for expr in self.exprs:
-            operands = [self.page.resolved(operand) for operand in expr.operands]
-            for operand in operands:
-                users[operand] = users.get(operand, 0) + 1
-                if operand in self.depth and self.depth[operand] < self.depth[expr]:
-                    named.add(operand)
-            width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
-            for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
-                if width[expr] > WIDE:
-                    named.add(widest)
-                    width[expr] -= width[widest] - 10
-        for root in self.roots:
-            value = self.page.resolved(root.value)
-            users[value] = users.get(value, 0) + 1
-            if value in self.depth and (self.depth[value] < len(self.order) or isinstance(root, Store)):
-                named.add(value)
-        return named | {expr for expr in self.exprs if users.get(expr, 0) > 1}
+        """What gets a name: what `worth_a_name` says, and what is stored, which others then have from a register."""
+        stored = {self.page.resolved(root.value) for root in self.roots if isinstance(root, Store)}
+        worth = worth_a_name(self.page, self.exprs, self.depth, self.roots, len(self.order))
+        return worth | {value for value in stored if value in self.depth}
 
     # -- loops
 

@@ -13,7 +13,7 @@ from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES, combined
 from .page import WIDE
 from .schedule import Schedule
-from .write import changing
+from .write import changing, computed
 
 DOC = '''    """Take `steps` steps in {dtype}, in one program of {warps} warp{plural}.
 
@@ -60,7 +60,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
             page.line(f"{name} = tl.load({place})")
     for line in page.before:
         page.line(line)
-    page.line("row = 0")
+    page.line("row = tl.full([], 0, tl.int64)")  # long results leave 32 bits
     if stop_at is not None:
         page.line("first = steps")
     page.line("for step in range(steps):")
@@ -106,25 +106,15 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
         page.line(f"first = tl.where((tl.abs({text}) < float('inf')) | (first < step), first, step)")
     if results:
         _write_results(page, layout)
-    old: list[str] = []
-    new: list[str] = []
-    for node, value in zip(schedule.graph.inputs, successors, strict=True):
-        if not isinstance(value, Memory):
-            for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True):
-                text = page.value(expr)
-                if text != name:
-                    old.append(name)
-                    new.append(text)
-    together = f"{', '.join(old)} = {', '.join(new)}"
-    if old and len(together) <= WIDE and not in_memory:
+    changes = changing(page, page.value)
+    together = f"{', '.join(name for name, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
+    if changes and len(together) <= WIDE and not in_memory:
         page.line(together)
     else:  # none may change before all are known
-        following = [page.schedule.new_name(f"next_{name}") for name in old]
-        for name, text, expr in zip(following, new, changing(page, old), strict=True):
-            page.line(f"{name} = {text}", expr)
+        following = computed(page, changes)
         if in_memory:
             page.line("tl.debug_barrier()")
-        for name, then in zip(old, following, strict=True):
+        for name, then in following:
             page.line(f"tl.store({variables[name]}, {then})" if in_memory else f"{name} = {then}")
     moved = [
         (value, start)

@@ -221,6 +221,34 @@ def _is_written_whole(page: Page, root: Root, lanes: Axis) -> bool:
     return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
 
 
+def worth_a_name(page: Page, exprs: list[Expr], depth: dict[Expr, int], roots: list[Root], loops: int) -> set[Expr]:
+    """Of `exprs`, operands first: what is used twice, or from a deeper loop, or would make a long line.
+
+    Args:
+        depth: inside of how many of the nest's `loops` each is computed.
+        roots: what they are for.
+    """
+    users: dict[Expr, int] = {}
+    named: set[Expr] = set()
+    width: dict[Expr, int] = {}
+    for expr in exprs:
+        operands = [page.resolved(operand) for operand in expr.operands]
+        for operand in operands:
+            users[operand] = users.get(operand, 0) + 1
+            if operand in depth and depth[operand] < depth[expr]:
+                named.add(operand)
+        width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
+        for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
+            if width[expr] > WIDE:
+                named.add(widest)
+                width[expr] -= width[widest] - 10
+    for value in (page.resolved(root.value) for root in roots):
+        users[value] = users.get(value, 0) + 1
+        if value in depth and depth[value] < loops:
+            named.add(value)
+    return named | {expr for expr in exprs if users.get(expr, 0) > 1}
+
+
 class _Body:
     """One nest while it is written."""
 
@@ -247,27 +275,9 @@ class _Body:
         return {root: self.page.spare(self.page.schedule.lanes) for root in sums}
 
     def _named(self) -> set[Expr]:
-        """What gets a name: what is used twice, or from a deeper loop, or would make a long line."""
-        users: dict[Expr, int] = {}
-        named: set[Expr] = set()
-        width: dict[Expr, int] = {}
-        for expr in self.exprs:
-            operands = [self.page.resolved(operand) for operand in expr.operands]
-            for operand in operands:
-                users[operand] = users.get(operand, 0) + 1
-                if self.depth.get(operand, 0) and self.depth[operand] < self.depth[expr]:
-                    named.add(operand)
-            width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
-            for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
-                if width[expr] > WIDE:
-                    named.add(widest)
-                    width[expr] -= width[widest] - 10
-        for value in (self.page.resolved(root.value) for root in self.roots):
-            users[value] = users.get(value, 0) + 1
-            if value in self.depth and self.depth[value] < len(self.order):
-                named.add(value)
-        data = {expr for expr in self.exprs if expr.op == "load" and expr.args[0].region == "data"}  # for its name
-        return named | data | {expr for expr in self.exprs if users.get(expr, 0) > 1}
+        """What gets a name: what `worth_a_name` says, and data for the name that they have."""
+        data = {expr for expr in self.exprs if expr.op == "load" and expr.args[0].region == "data"}
+        return data | worth_a_name(self.page, self.exprs, self.depth, self.roots, len(self.order))
 
     # -- loops
 

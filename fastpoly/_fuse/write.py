@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from .blocks import groups, write_group
@@ -134,23 +135,12 @@ def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[
             page.line(f"row += {layout.row}")
             page.line("wait = every")
         page.line("wait -= 1")
-    old: list[str] = []
-    new: list[str] = []
-    for node, value in zip(schedule.graph.inputs, successors, strict=True):
-        if not isinstance(value, Memory):
-            for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True):
-                text = page.text(expr)
-                if text != name:
-                    old.append(name)
-                    new.append(text)
-    together = f"{', '.join(old)} = {', '.join(new)}"
-    if old and len(together) <= WIDE:
+    changes = changing(page, page.text)
+    together = f"{', '.join(name for name, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
+    if changes and len(together) <= WIDE:
         page.line(together)
     else:  # none may change before all are known
-        following = [page.schedule.new_name(f"next_{name}") for name in old]
-        for name, text, expr in zip(following, new, changing(page, old), strict=True):
-            page.line(f"{name} = {text}", expr)
-        for name, then in zip(old, following, strict=True):
+        for name, then in computed(page, changes):
             page.line(f"{name if len(variables) <= MOST_VARIABLES else variables[name]} = {then}")
     for value, (memory, start) in zip(successors, layout.carried, strict=True):
         if isinstance(value, Memory) and memory is not None:
@@ -158,14 +148,28 @@ def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[
     page.line("taken += 1")
 
 
-def changing(page: Page, names: list[str]) -> list[Expr]:
-    """The successors of these variables."""
+Change = tuple[str, str, Expr]
+"""A variable, and its successor as text and as what that stands for."""
+
+
+def changing(page: Page, text_of: Callable[[Expr], str]) -> list[Change]:
+    """The variables that the step changes."""
     schedule = page.schedule
-    found: dict[str, Expr] = {}
-    for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True):
-        if not isinstance(value, Memory):
-            found.update(zip(schedule.variables[node].values(), value.values(), strict=True))
-    return [found[name] for name in names]
+    return [
+        (name, text, expr)
+        for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True)
+        if not isinstance(value, Memory)
+        for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
+        if (text := text_of(expr)) != name
+    ]
+
+
+def computed(page: Page, changes: list[Change]) -> list[tuple[str, str]]:
+    """Write the successors under names of their own; return each variable with that name."""
+    following = [page.schedule.new_name(f"next_{name}") for name, _, _ in changes]
+    for then, (_, text, expr) in zip(following, changes, strict=True):
+        page.line(f"{then} = {text}", expr)
+    return [(name, then) for then, (name, _, _) in zip(following, changes, strict=True)]
 
 
 def _write_results(page: Page, layout: Layout) -> None:
