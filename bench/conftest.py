@@ -227,7 +227,7 @@ def versus(request, benchmark, record):
                     take(side)
 
         if benchmark.enabled and request.config.option.quick:
-            rounds = min(rounds, 5)
+            rounds = min(rounds, 3)
         benchmark.pedantic(lambda: take(ours), setup=before, rounds=rounds)
         medians = [statistics.median(s) * factor for s, factor in zip(seconds, times, strict=True)]
         row = Ratio(of[0], to[0], medians[0] / medians[1], bar, most, *medians)

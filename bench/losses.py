@@ -31,8 +31,8 @@ STEPS = {
 }
 """So that JAX takes 0.3 to 0.6 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
 
-FEW = {"polynomial", "damped-sine"}
-"""Those of a quick run: the post's, and one with a sine and an exponential."""
+FEW = {"damped-sine"}
+"""Those of a quick run: one with a sine and an exponential, beside the post's problem, which others measure."""
 
 MODELS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in STEPS]
 

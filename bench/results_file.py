@@ -4,7 +4,7 @@ Requirements: needs nothing but the standard library, so that whatever measures 
 read it; `pytest-benchmark compare` still takes the file; no host, user or folder stands in it.
 
 Each entry of "benchmarks" has an `extra_info` whose `kind` is "timing", "ratio", "limit" or "ladder". The key
-"fastpoly" says what it was measured on, what was not measured and why, and how time grows; see `complete`.
+"fastpoly" says what it was measured on, what was not measured and why; see `complete`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import scaling
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "triton", "jax", "jaxlib")
@@ -113,8 +111,6 @@ def complete(output, device, quick, not_measured):
         "versions": versions(),
         "quick": quick,
         "not_measured": not_measured,
-        "scaling": scaling.slopes(rows),
-        "crossovers": scaling.crossovers(rows),
         "date": datetime.now(UTC).date().isoformat(),
     }
 

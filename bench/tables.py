@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import results_file
-import scaling
+
+from fastpoly._report.curves import crossovers, curves
+from fastpoly._report.results import timing
 
 TITLES = {
     "post": "the post's problem: 100 samples, degree 4, 200,000 steps",
@@ -81,19 +83,20 @@ def timings(rows):
 
 
 def growth(rows):
-    """A line a curve: seconds at each size, the exponent over all and over the last three; then the crossovers."""
+    """A line a curve: seconds at each size, and the power of the size that they grow with; then the crossovers."""
     axis = rows[0]["axis"]
     sizes = sorted({row[axis] for row in rows})
-    header = (axis, *(f"{size:g}" if size < 1000 else f"{size:.0e}".replace("e+0", "e") for size in sizes))
+    found = curves([timing(row["group"], row) for row in rows], axis)
+    slopes = {(curve.backend, curve.precision): curve.slope for curve in found}
+    header = (axis, *(f"{size:g}" if size < 1000 else f"{size:.0e}".replace("e+0", "e") for size in sizes), "slope")
     body = []
-    for curve in scaling.slopes(rows):
-        points = dict(curve["points"])
+    for of in dict.fromkeys((row["backend"], row["precision"]) for row in rows):
+        points = {row[axis]: row["seconds"] for row in rows if (row["backend"], row["precision"]) == of}
         cells = (seconds(points.get(size)) for size in sizes)
-        slopes = (number(curve[key], ".2f") for key in ("slope", "slope_at_end"))
-        body.append((f"{curve['backend']} {curve['precision']}", *cells, *slopes))
+        body.append((" ".join(of), *cells, number(slopes.get(of), ".2f")))
     return [
-        *aligned((*header, "slope", "at the end"), body),
-        *(f"from {row['at']:,.2g} on {row['to']} overtakes {row['from']}" for row in scaling.crossovers(rows)),
+        *aligned(header, body),
+        *(f"from {mark.size:,.2g} on {mark.after} overtakes {mark.before}" for mark in crossovers(found)),
     ]
 
 

@@ -4,14 +4,12 @@ The post measured 8 times the gradient by hand, in 2017. JAX, the peer, compiles
 data as constants and the better unroll of two. Models and their eager loop are those of tests/zoo.py.
 """
 
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import losses
 import numpy as np
+import processes
 import pytest
 import torch
 import zoo
@@ -125,7 +123,7 @@ BARS = {
 
 
 @pytest.mark.benchmark(group="bars")
-@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize("precision", [pytest.param("double", marks=pytest.mark.slow), "single"])
 @pytest.mark.parametrize("name", losses.MODELS)
 def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
     steps = losses.STEPS[name] if benchmark.enabled else 50
@@ -176,9 +174,8 @@ print(time.perf_counter() - started, float(run.loss[-1]))
 
 def first_descent(cache):
     """Seconds of the first `descend` of a fresh process that has torch and `cache`, a folder."""
-    environment = {**os.environ, "FASTPOLY_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(zoo.__file__).parent)}
-    run = subprocess.run([sys.executable, "-c", FIRST], check=True, capture_output=True, text=True, env=environment)
-    seconds, loss = map(float, run.stdout.split())
+    told = processes.output_of(FIRST, FASTPOLY_CACHE_DIR=str(cache), PYTHONPATH=str(Path(zoo.__file__).parent))
+    seconds, loss = map(float, told.split())
     assert loss == pytest.approx(zoo.eager(zoo.model("polynomial", torch.float32), 10)[1][-1].item(), rel=1e-5)
     return seconds
 
@@ -188,7 +185,7 @@ def first_descent(cache):
     ("cache", "milliseconds"), [pytest.param("empty", 1500, marks=pytest.mark.slow), ("filled", 300)]
 )
 def test_the_first_descent_of_a_process(benchmark, limits, quick, tmp_path, cache, milliseconds):
-    rounds = 1 if benchmark.disabled else 3 if quick else 5
+    rounds = 1 if benchmark.disabled or quick else 5
     folders = [tmp_path / (str(i) if cache == "empty" else "") for i in range(rounds)]
     if cache == "filled":
         first_descent(tmp_path)

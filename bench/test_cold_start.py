@@ -1,12 +1,10 @@
 """How long from nothing to weights? Fresh processes, caches warm and empty, beside numpy's loop and JAX."""
 
 import itertools
-import os
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 
+import processes
 import pytest
 
 from fastpoly import fit
@@ -48,10 +46,7 @@ def process(tmp_path):
     def of(code, cache="warm"):
         def run():
             caches = {name: str(next(folders)) for name in CACHES} if cache == "empty" else {}
-            command = [sys.executable, "-c", code]
-            return subprocess.run(
-                command, check=True, capture_output=True, text=True, env={**os.environ, **caches}
-            ).stdout
+            return processes.output_of(code, **caches)
 
         return run
 
@@ -83,11 +78,11 @@ def slow(*case):
         slow("gram", FIT, "double", "empty"),
         slow("numba", FIT, "single", "warm"),
         slow("numba", FIT, "single", "empty"),
-        ("fused-autograd", FIT, "single", "warm"),
+        slow("fused-autograd", FIT, "single", "warm"),
         slow("fused-autograd", FIT, "single", "empty"),
         slow("compile", FIT, "single", "warm"),
         slow("compile", FIT, "single", "empty"),
-        ("JAX", JAX, "single", "warm"),
+        slow("JAX", JAX, "single", "warm"),
         slow("JAX", JAX, "double", "warm"),
         ("numpy", LOOP, "mixed", "warm"),
     ],

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import results_file
-import scaling
 import tables
 
 
@@ -19,24 +18,12 @@ def curve(backend, seconds, axis="n"):
     return [timing(backend, seconds(n), group="scale", axis=axis, **{axis: n}) for n in (10, 100, 1000, 10_000)]
 
 
-def test_the_slope_of_a_power_is_its_exponent():
-    rows = curve("numba", lambda n: 3e-9 * n**1.5)
-    (found,) = scaling.slopes(rows)
-    assert (found["axis"], found["backend"]) == ("n", "numba")
-    assert found["slope"] == pytest.approx(1.5)
-    assert found["slope_at_end"] == pytest.approx(1.5)
-    assert scaling.slope([(10, 1.0)]) is None
-
-
-def test_a_crossing_is_where_the_lines_meet():
+def test_a_table_of_growth_has_slopes_and_crossings():
     loop, closed = curve("loop", lambda n: 1e-6 * n), curve("closed", lambda _: 3e-4)
-    (found,) = scaling.crossovers(loop + closed)
-    assert found["at"] == pytest.approx(300)
-    assert (found["from"], found["to"]) == ("loop double", "closed double")
-
-
-def test_curves_that_do_not_cross_have_no_crossing():
-    assert scaling.crossovers(curve("a", lambda n: 1e-6 * n) + curve("b", lambda n: 2e-6 * n)) == []
+    header, *lines = tables.growth(loop + closed)
+    assert header.split() == ["n", "10", "100", "1e3", "1e4", "slope"]
+    assert [line.split()[-1] for line in lines[:2]] == ["1.00", "0.00"]
+    assert lines[2:] == ["from 3e+02 on closed overtakes loop"]
 
 
 def test_the_fastest_takes_the_same_steps():

@@ -1,7 +1,7 @@
 """How does time grow with samples, degree, problems and steps, and where does a faster method overtake?
 
 A loop that would take too long runs fewer steps: what a run of one step takes is subtracted before the rest is scaled.
-The exponents and the crossings are computed from the rows, by bench/scaling.py.
+The exponents and the crossings are computed from the rows, by fastpoly/_report/curves.py.
 """
 
 import time
@@ -66,7 +66,7 @@ OF_DEGREE = ("gram", "spectral", "numba", "fused-autograd", "numpy", "torch-auto
 
 
 def pytest_generate_tests(metafunc):
-    """Every size of an axis, its data made once; in a quick run every other one, and the smallest for the answers."""
+    """Every size of an axis, its data made once; in a quick run two of them, and the smallest for the answers."""
     options = metafunc.config.option
     axis = metafunc.function.__name__.removeprefix("test_")
     if axis == "degree":
@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc):
     else:
         powers = range(min(first for first, _ in SIZES[axis].values()), 10)
         first = powers[: 1 if axis == "steps" else 2]
-        powers = first if options.benchmark_disable else powers[:6:2] if options.quick else powers
+        powers = first if options.benchmark_disable else powers[:4:3] if options.quick else powers
         cases = [(10**p, name) for p in powers for name, (first, last) in SIZES[axis].items() if first <= p <= last]
     metafunc.parametrize(("size", "backend"), cases, ids=[f"{size:.0e}-{name}" for size, name in cases])
 

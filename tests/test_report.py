@@ -320,7 +320,7 @@ def test_an_axis_says_what_varies(tmp_path):
 
 
 def curve(name, *values, sizes=(1, 10, 100)):
-    return Curve(name, "double", True, sizes, values)
+    return Curve(name, "double", True, name, sizes, values)
 
 
 def test_a_slope_is_the_power_of_the_last_decade():

@@ -25,9 +25,10 @@ NOISE = 1.2
 class Curve:
     """What one backend took at ascending sizes, all else equal."""
 
-    name: str
+    backend: str
     precision: str
     ours: bool
+    name: str  # the backend, and its precision where there are several
     sizes: tuple[float, ...]
     values: tuple[float, ...]
 
@@ -77,9 +78,9 @@ def curves(timings: Iterable[Timing], size: str, measure: str = "seconds") -> li
     for who, at in points.items():
         longest = sorted(max(at.values(), key=len).items())
         if len(longest) > 1:
-            found.append(Curve(*who, *zip(*longest, strict=True)))
-    names = [curve.name for curve in found]
-    found = [replace(c, name=f"{c.name} {c.precision}") if names.count(c.name) > 1 else c for c in found]
+            found.append(Curve(*who, who[0], *zip(*longest, strict=True)))
+    backends = [curve.backend for curve in found]
+    found = [replace(c, name=f"{c.name} {c.precision}") if backends.count(c.name) > 1 else c for c in found]
     return sorted(found, key=lambda curve: -curve.values[-1])
 
 

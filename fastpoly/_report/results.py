@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -206,6 +207,34 @@ def newest(folder: Path = FOLDER, *, quick: bool = True) -> Results:
     return Results(tuple(sorted(by_device.values(), key=lambda run: run.on_gpu)), results.fidelity)
 
 
+def timing(group: str, info: Record, stats: Record = MappingProxyType({})) -> Timing:
+    """One row, from a benchmark's `extra_info`; the median of `stats` stands in for seconds that are missing."""
+    seconds = _positive(info, "seconds")
+    return Timing(
+        group=group,
+        name=_text(info, "name") or _text(info, "backend"),
+        backend=_text(info, "backend"),
+        precision=_text(info, "precision"),
+        model=_text(info, "model"),
+        n=_number(info, "n"),
+        degree=_number(info, "degree"),
+        batch=_number(info, "batch"),
+        steps=_number(info, "steps"),
+        steps_run=_number(info, "steps_run"),
+        seconds=_positive(stats, "median") if seconds is None else seconds,
+        ns_per_step=_positive(info, "ns_per_step"),
+        deviation=_number(info, "deviation"),
+        deviation_of=_text(info, "deviation_of"),
+        to_fastest=_number(info, "to_fastest"),
+        published=_positive(info, "published"),
+        memory_mib=_number(info, "memory_mib"),
+        different_method=info.get("different_method") is True,
+        axis=_text(info, "axis"),
+        cache=_text(info, "cache"),
+        device=_text(info, "device"),
+    )
+
+
 def _loaded(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -232,7 +261,7 @@ def _run(path: Path, content: Record) -> Run:
         group = _text(benchmark, "group")
         match info.get("kind"):
             case "timing":
-                timings.append(_timing(group, info, _record(benchmark.get("stats"))))
+                timings.append(timing(group, info, _record(benchmark.get("stats"))))
             case "ratio":
                 bars.append(_ratio(group, info))
             case "limit":
@@ -262,33 +291,6 @@ def _run(path: Path, content: Record) -> Run:
             NotMeasured(_text(record, "name"), _text(record, "group"), _text(record, "reason"))
             for record in _records(about.get("not_measured"))
         ),
-    )
-
-
-def _timing(group: str, info: Record, stats: Record) -> Timing:
-    seconds = _positive(info, "seconds")
-    return Timing(
-        group=group,
-        name=_text(info, "name") or _text(info, "backend"),
-        backend=_text(info, "backend"),
-        precision=_text(info, "precision"),
-        model=_text(info, "model"),
-        n=_number(info, "n"),
-        degree=_number(info, "degree"),
-        batch=_number(info, "batch"),
-        steps=_number(info, "steps"),
-        steps_run=_number(info, "steps_run"),
-        seconds=_positive(stats, "median") if seconds is None else seconds,
-        ns_per_step=_positive(info, "ns_per_step"),
-        deviation=_number(info, "deviation"),
-        deviation_of=_text(info, "deviation_of"),
-        to_fastest=_number(info, "to_fastest"),
-        published=_positive(info, "published"),
-        memory_mib=_number(info, "memory_mib"),
-        different_method=info.get("different_method") is True,
-        axis=_text(info, "axis"),
-        cache=_text(info, "cache"),
-        device=_text(info, "device"),
     )
 
 
