@@ -42,6 +42,11 @@ def test_the_closed_form_is_numpy_alone():
     assert not {"numba", "torch"} & set(python(code).split())
 
 
+def test_what_can_run_here_is_told_without_loading_it():
+    loaded = python("import sys, fastpoly; fastpoly.backends(); print(*sys.modules)").split()
+    assert not {"triton", "torch._dynamo", "torch._inductor", "jax"} & set(loaded)
+
+
 def test_kernels_know_nothing_of_the_floor_above():
     loaded = python("import sys, fastpoly_kernels.descent; print(*sys.modules)").split()
     assert not [name for name in loaded if name == "fastpoly" or name.startswith("fastpoly.")]

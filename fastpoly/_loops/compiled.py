@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -170,6 +171,9 @@ def unavailable_on_gpu() -> str | None:
 
 
 def _no_dynamo() -> str | None:
+    # to ask torch is to import its compiler, and triton: seconds; every torch from 2.11 on takes these Pythons
+    if sys.version_info < (3, 15) and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return None
     try:
         from torch._dynamo.eval_frame import check_if_dynamo_supported
 
