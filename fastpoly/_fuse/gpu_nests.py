@@ -12,7 +12,7 @@ import math
 from .expressions import Axis, Expr, Index, Memory
 from .gpu_page import GpuPage, block_of, warps_for
 from .graph import Node
-from .nests import AT_A_TIME, combined, jammed, worth_a_name
+from .nests import combined, jammed, worth_a_name
 from .page import STRENGTH, WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
 
@@ -27,7 +27,8 @@ NEUTRAL = {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}
 
 def write_nest(page: GpuPage, nest: Nest) -> bool:
     """Write a nest. Does it write to memory, so that others must wait for it?"""
-    roots, jammed_axis = jammed(page, nest)
+    roots, axis = jammed(page, nest, most_sums=TOGETHER)
+    steps = {axis: len(roots) // len(nest.roots)} if axis else {}
     lanes = nest.loops.lanes
     is_block = lanes is not None and lanes.size <= block_of(lanes.size)
     if lanes is not None and is_block:
@@ -36,7 +37,7 @@ def write_nest(page: GpuPage, nest: Nest) -> bool:
     page.hoist(values)
     _hold(page, values)
     page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
-    body = _Body(page, nest.loops, roots, jammed_axis, is_block)
+    body = _Body(page, nest.loops, roots, steps, is_block)
     body.level(0)
     for expr in body.exprs:  # names given inside of loops mean nothing outside of them
         if body.depth[expr]:
@@ -58,15 +59,13 @@ def _hold(page: GpuPage, values: list[Expr]) -> None:
 class _Body:
     """One nest while it is written."""
 
-    def __init__(
-        self, page: GpuPage, loops: Loops, roots: list[Root], jammed_axis: Axis | None, is_block: bool
-    ) -> None:
+    def __init__(self, page: GpuPage, loops: Loops, roots: list[Root], steps: dict[Axis, int], is_block: bool) -> None:
         self.page = page
         self.lanes = loops.lanes
         self.order = tuple(axis for axis in loops.order if not (is_block and axis is loops.lanes))
         self.roots = roots
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
-        self.jammed = jammed_axis
+        self.steps = steps  # by how much axes grow from turn to turn, if not by one
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: self._depth(expr) for expr in self.exprs}
         self.named = self._named()
@@ -97,7 +96,7 @@ class _Body:
             self._blocks(depth)
         else:
             axis = self.order[depth]
-            size = f"0, {axis.size}, {AT_A_TIME}" if axis is self.jammed else str(axis.size)
+            size = f"0, {axis.size}, {self.steps[axis]}" if axis in self.steps else str(axis.size)
             with self.page.block(f"for {axis} in range({size}):"):
                 self._statements(depth + 1)
                 self.level(depth + 1)

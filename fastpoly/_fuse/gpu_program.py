@@ -113,7 +113,8 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
 
 def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
-    schedule = Schedule(graph, 1, MOST_SUMS[dtype])  # its "register" is a block of any size: nothing is padded
+    # its "register" is a block of any size: nothing is padded
+    schedule = Schedule(graph, 1, most_sums=MOST_SUMS[dtype])
     return schedule, *write(schedule, dtype, stop_at)
 
 

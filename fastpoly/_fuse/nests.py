@@ -22,8 +22,9 @@ PEELED = 150
 AT_A_TIME = 4
 """How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
 
-MOST_SUMS = 16
-"""How many sums a loop may have in registers then."""
+MOST_SUMS = 8
+"""How many registers of sums a loop may have if neighbours share its loads: half of the CPU's 16. LLVM kept some of 12
+and 24 in memory (a step of the zoo's tanh network with 8 instead: 7 % less time in double, 15 % in single)."""
 
 MOST_VARIABLES = 64
 """Sums of one nest, or numbers carried from step to step, beyond which they live in memory: registers have spilled long
@@ -151,19 +152,20 @@ def moved(expr: Expr, axis: Axis, by: int) -> Expr:
     return Expr(expr.op, *args, is_bool=expr.is_bool)
 
 
-def jammed(page: Page, nest: Nest, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:
+def jammed(page: Page, nest: Nest, most: int = AT_A_TIME, most_sums: int = MOST_SUMS) -> tuple[list[Root], Axis | None]:
     """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop.
 
-    There are AT_A_TIME turns in one, or `most` neighbours.
+    There are AT_A_TIME turns in one, or up to `most` neighbours with at most `most_sums` registers of sums.
     """
     outer, inner = nest.loops.outer, nest.loops.inner
     if not nest.is_of_short_sums:
         return nest.roots, None
     sums = [root for root in nest.roots if isinstance(root, Accumulate)]
     if outer:
-        axis = outer[-1]
-        count = AT_A_TIME if axis.size % most else most
-        if any(axis in root.reduced for root in sums) or axis.size % count or len(sums) * count > MOST_SUMS:
+        axis, registers = outer[-1], len(sums) * page.schedule.registers
+        fitting = (n for n in (most, AT_A_TIME, 2) if n <= most and axis.size % n == 0 and registers * n <= most_sums)
+        count = next(fitting, 1)
+        if count == 1 or any(axis in root.reduced for root in sums):
             return nest.roots, None
         return [_neighbour(page, root, axis, by) for by in range(count) for root in sums], axis
     if inner and len(sums) == 1 and inner[-1].size % AT_A_TIME == 0:

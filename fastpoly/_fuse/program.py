@@ -130,7 +130,7 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     """See `traced.Writer`."""
     schedule = Schedule(graph, _lanes(dtype))
     if schedule.wants_two_registers:
-        schedule = Schedule(graph, 2 * schedule.lanes)
+        schedule = Schedule(graph, schedule.lanes, 2)
     threads = 1
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))

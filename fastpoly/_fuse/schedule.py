@@ -145,9 +145,10 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
-    def __init__(self, graph: Graph, lanes: int, most_sums: int = MOST_SUMS) -> None:
+    def __init__(self, graph: Graph, lanes: int, registers: int = 1, most_sums: int = MOST_SUMS) -> None:
         self.graph = graph
-        self.lanes = lanes
+        self.registers = registers
+        self.lanes = lanes * registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
