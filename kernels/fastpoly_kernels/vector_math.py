@@ -201,12 +201,11 @@ def tanh(x: Number) -> Number:
     r = fma(-n, size.constant(LN2 / 2), size)
     square = r * r
     d = fma(square, fitted(square, R_COTH), 1.0)
-    # With d = r coth(r), s = 2**n and m = (s - 1) / 2, the result is (m (d + r) + r) / (m (d + r) + d). Of that
-    # 1 - 1 / s is taken off, which is exact, and the quotient of the rest is so small that its rounding hardly counts.
-    exponent, half = in_low_bits(n) << x.format.stored, x.format.encoded(0.5)
-    m = (half + exponent).number - 0.5
-    b = (half - exponent).number - 0.5  # -(1 - 1 / s) / 2
-    return fma(b, -2.0, fma(b, d - r, r) / fma(m, d + r, d)).or_sign_of(x)
+    # With d = r coth(r) and u = 2**-n, the result is (d + r - u (d - r)) / (d + r + u (d - r)). Of that 1 - u is taken
+    # off, which is exact; the rest is u times a quotient, and so small that its rounding hardly counts.
+    u = (x.format.encoded(1.0) - (in_low_bits(n) << x.format.stored)).number
+    b, q = fma(u, 0.5, -0.5), d - r
+    return fma(u, fma(b, q, r) / fma(b, q, d), 1.0 - u).or_sign_of(x)
 
 
 @elementary
