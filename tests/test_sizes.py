@@ -54,6 +54,17 @@ def test_threads_share_the_samples(name, n, threads):
     assert torch.equal(again.loss, run.loss)
 
 
+def test_the_last_samples_fit_into_one_register_or_not():
+    """Of two at a time: of 97 and 101 samples, one and five are left over whatever their width."""
+    sources = []
+    for n in (97, 101):
+        model = zoo.model("tanh-network", torch.float64, n)
+        run = fused(model, 3)
+        assert deviation(run, *zoo.eager(model, 3)) < ROUNDINGS
+        sources.append(run.source)
+    assert "narrow" in sources[0]
+
+
 def test_threads_stop_together(threads):
     model = zoo.model("polynomial", torch.float64, 300_001)
     with pytest.warns(DivergenceWarning):

@@ -309,7 +309,11 @@ class _Body:
         page, axis, width = self.page, self.order[depth], self.page.schedule.lanes
         whole = axis.size - axis.size % width
         if whole == axis.size or not any(axis in root.reduced for root in self.sums):
-            self._loop(depth, -(-axis.size // width) * width)
+            if self._ends_in_one_register(axis, whole):
+                self._loop(depth, whole)
+                self._last_register(depth, whole)
+            else:
+                self._loop(depth, -(-axis.size // width) * width)
         elif len(self.exprs) > PEELED and whole:
             span = ", ".join(self.part or ("0", str(axis.size)))
             with page.block(f"for i in range({span}, {width}):"):
@@ -323,6 +327,18 @@ class _Body:
                     self._rest(depth, whole, axis.size - whole)
             else:
                 self._rest(depth, whole, axis.size - whole)
+
+    def _ends_in_one_register(self, axis: Axis, whole: int) -> bool:
+        """Do the samples after the last turn of several registers fit into one, at little text for it?"""
+        rest = axis.size - whole
+        one = self.page.schedule.lanes // self.page.schedule.registers
+        return 0 < rest <= one < self.page.schedule.lanes and not (self.part or self.span) and len(self.exprs) <= PEELED
+
+    def _last_register(self, depth: int, start: int) -> None:
+        self.page.line(f"i = {start}")
+        self.page.narrow = True
+        self._turn(depth, "")
+        self.page.narrow = False
 
     def _rest(self, depth: int, start: int, count: int) -> None:
         """The samples that do not fill a register."""
@@ -413,8 +429,8 @@ class _Body:
             page.line(f"{memory.region}[{place}] = {text}", node)
             return
         if value is not None and self.lanes not in value.axes:
-            text = f"{page.use('splat')}({text}, {memory.region})"
-        page.line(f"{page.use('store')}({memory.region}, {place}, {text})", node)
+            text = f"{page.use('splat')}({text}, {page.array(memory.region)})"
+        page.line(f"{page.use('store')}({page.array(memory.region)}, {place}, {text})", node)
 
     def _start(self, roots: list[Accumulate]) -> None:
         page = self.page
@@ -425,7 +441,7 @@ class _Body:
             # lane by lane if it runs over the lanes, or within one turn of their loop
             inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
             if page.vector and (self.lanes in root.reduced or inside):
-                self._set_sum(root, f"{page.use('splat')}({neutral}, data)")
+                self._set_sum(root, f"{page.use('splat')}({neutral}, {page.array('data')})")
             else:
                 page.line(f"{root.name} = {page.literal()}({neutral})")
 

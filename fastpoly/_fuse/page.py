@@ -36,6 +36,7 @@ class Page:
         before: lines that belong before the loop over the steps.
         names: the names of expressions.
         vector: do the expressions stand for whole registers along the axis i?
+        narrow: for one register, where the schedule has several at a time?
         kept_here: the values that the nest at hand stores; they are at hand in it.
         scratch: how many elements of scratch are taken.
     """
@@ -48,6 +49,7 @@ class Page:
         self.before: list[str] = []
         self.names: dict[Expr, str] = {}
         self.vector = False
+        self.narrow = False
         self.kept_here: frozenset[Expr] = frozenset()
         self.indent = 1
         self._used: set[str] = set()
@@ -205,7 +207,7 @@ class Page:
         operands = [self.text(operand) for operand in expr.args]
         if name == "pow" and self.along(expr):  # the only function of two that wants both in registers
             operands = [
-                text if self.along(self.resolved(operand)) else f"{self.use('splat')}({text}, data)"
+                text if self.along(self.resolved(operand)) else f"{self.use('splat')}({text}, {self.array('data')})"
                 for text, operand in zip(operands, expr.args, strict=True)
             ]
         return f"{name}({', '.join(operands)})"
@@ -230,7 +232,13 @@ class Page:
     def _load(self, expr: Expr) -> str:
         memory, index = expr.args
         place = index + memory.start
-        return f"{self.use('load')}({memory.region}, {place})" if self.along(expr) else f"{memory.region}[{place}]"
+        if self.along(expr):
+            return f"{self.use('load')}({self.array(memory.region)}, {place})"
+        return f"{memory.region}[{place}]"
+
+    def array(self, region: str) -> str:
+        """The array that registers are read from and written to."""
+        return f"{self.use('narrow')}({region})" if self.narrow else region
 
 
 def imported(module: str, names: list[str]) -> list[str]:

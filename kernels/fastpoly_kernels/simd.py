@@ -16,6 +16,7 @@ packed instructions always, and the samples after the last whole vector in one m
     nonnegative(a)                  a, or zero where it is below (scalars too)
     masked(m, a)                    a in the lanes of m, zero in the others
     splat(s, array)                 the scalar s in every lane
+    narrow(array)                   the pointer `array`, of whose elements a Vector holds one register and no more
     total(a)                        the sum of the lanes, as a tree
     product(a), largest(a), smallest(a)  likewise; NaN if a lane is
 
@@ -235,6 +236,16 @@ def splat(typing: Any, scalar: types.Float, array: types.Array) -> tuple[Any, Ca
         return emit_splat(builder, arguments[0], vector.lanes)
 
     return vector(array.dtype, array), emit
+
+
+@intrinsic
+def narrow(typing: Any, array: Lanes) -> tuple[Any, Callable[..., ir.Value]]:
+    """The same pointer, whose Vectors are one register."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return arguments[0]
+
+    return Lanes(array.dtype, register_bits() // array.dtype.bitwidth)(array), emit
 
 
 @intrinsic
