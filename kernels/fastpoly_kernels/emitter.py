@@ -266,7 +266,7 @@ class Number(Expression):
 
     def or_sign_of(self, other: "Number") -> "Number":
         """`with_sign_of` for a number without a sign: one operation less."""
-        return (self.bits | (other.bits ^ abs(other).bits)).number
+        return (self.bits | other.bits & (1 << (other.format.bits - 1))).number
 
     def _like(self, other: "Number | float") -> "Number":
         return other if isinstance(other, Number) else self.constant(other)
