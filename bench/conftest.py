@@ -65,6 +65,9 @@ def _group(item):
 
 
 def _readable(item):
+    marker = item.get_closest_marker("what")
+    if marker:
+        return marker.args[0].format(**getattr(item, "callspec", None) and item.callspec.params or {})
     return item.name.removeprefix("test_").replace("_", " ")
 
 

@@ -40,7 +40,7 @@ def test_spectral_against_filling_its_trace(versus, post):
         rounds=15,
         inner=(20, 20),
         at_most=5,
-        source="DESIGN 8 (issue 3: 6)",
+        source="DESIGN 8 (5; issue 3: 6)",
     )
 
 

@@ -34,6 +34,7 @@ def by_triton(post, precision, steps=STEPS):
     return run
 
 
+@pytest.mark.what("triton single, 200,000 steps: at most 25 ms")
 def test_the_posts_problem_within_25_ms(benchmark, limits, post):
     run = by_triton(post, "single")
     seconds = []
@@ -47,6 +48,7 @@ def test_the_posts_problem_within_25_ms(benchmark, limits, post):
     limits("triton single, 200,000 steps", 1e3 * statistics.median(seconds), 25, "ms", source="issue 5")
 
 
+@pytest.mark.what("JAX on the GPU, best unroll / triton, {precision}: at least 30")
 @pytest.mark.parametrize("precision", list(BOUNDS))
 def test_jax_on_the_gpu_against_triton(monkeypatch, benchmark, versus, not_measured, post, request, precision):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the memory, torch's too
@@ -69,6 +71,7 @@ def test_jax_on_the_gpu_against_triton(monkeypatch, benchmark, versus, not_measu
     )
 
 
+@pytest.mark.what("fused-autograd-gpu / triton, {precision}: at most 1.2")
 @pytest.mark.parametrize("precision", list(BOUNDS))
 def test_the_traced_kernel_against_the_one_by_hand(versus, post, precision):
     by_hand, traced = by_triton(post, precision), by("fused-autograd-gpu", post, precision)
@@ -93,6 +96,7 @@ def two_cores():
         os.sched_setaffinity(0, before)
 
 
+@pytest.mark.what("10,000 problems, numba on two cores / triton, {precision}: at least 50")
 @pytest.mark.parametrize("precision", list(BOUNDS))
 def test_ten_thousand_problems(benchmark, versus, precision):
     """Of 100 samples, 20,000 steps each. numba is timed on a twentieth of them, and checks the weights of all."""

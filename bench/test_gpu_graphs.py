@@ -42,6 +42,7 @@ def fitted(post, backend, precision, steps=STEPS):
     return run, off
 
 
+@pytest.mark.what("{name} {precision}")
 @pytest.mark.benchmark(group="post")
 @pytest.mark.parametrize("precision", ["single", "double"])
 @pytest.mark.parametrize("name", ON_GPU)
@@ -66,6 +67,7 @@ def test_backend_on_the_gpu(timing, not_measured, post, name, precision):
     )
 
 
+@pytest.mark.what("{backend} double, samples on the GPU")
 @pytest.mark.benchmark(group="post")
 @pytest.mark.parametrize("backend", ["gram", "spectral"])
 def test_closed_form_on_the_gpu(timing, post, backend):
@@ -80,6 +82,7 @@ def test_closed_form_on_the_gpu(timing, post, backend):
     )
 
 
+@pytest.mark.what("torch-autograd-gpu / {backend}, single: at least {bar}")
 @pytest.mark.benchmark(group="bars")
 @pytest.mark.parametrize(("backend", "bar"), [("cudagraph", 5), ("compile-gpu", 15)])
 def test_the_published_loop_against_graphs(versus, post, backend, bar):
@@ -104,6 +107,7 @@ def test_the_published_loop_against_graphs(versus, post, backend, bar):
     )
 
 
+@pytest.mark.what("spectral on the GPU: at most 1 ms")
 @pytest.mark.benchmark(group="bars")
 def test_spectral_on_the_gpu(benchmark, limits, post):
     run, _ = fitted(post, "spectral", "double")
