@@ -67,7 +67,7 @@ def _group(item):
 def _readable(item):
     marker = item.get_closest_marker("what")
     if marker:
-        return marker.args[0].format(**getattr(item, "callspec", None) and item.callspec.params or {})
+        return marker.args[0].format(**(item.callspec.params if hasattr(item, "callspec") else {}))
     return item.name.removeprefix("test_").replace("_", " ")
 
 
