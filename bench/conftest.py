@@ -103,7 +103,7 @@ def post():
 def jax_zoo(request, not_measured):
     """bench/jax_zoo.py, or the test is listed as not measured."""
     if importlib.util.find_spec("jax") is None:
-        not_measured(f"JAX: {_readable(request.node)}", "JAX is not installed; pip install 'fastpoly[bench]'")
+        not_measured(_readable(request.node), "JAX is not installed; pip install 'fastpoly[bench]'")
     import jax_zoo
 
     return jax_zoo

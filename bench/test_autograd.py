@@ -97,6 +97,7 @@ def test_jax_computes_what_torch_does(request, jax_zoo, name):
 
 
 @pytest.mark.benchmark(group="bars")
+@pytest.mark.what("JAX, best unroll / fused-autograd, {precision}: at least 8")
 @pytest.mark.parametrize("precision", list(PRECISIONS))
 def test_jax_against_fused_autograd(benchmark, versus, post, jax_zoo, quick, precision):
     by_autograd = fused(*post, precision)
@@ -123,6 +124,7 @@ BARS = {
 
 
 @pytest.mark.benchmark(group="bars")
+@pytest.mark.what("{name} {precision}: JAX / descend")
 @pytest.mark.parametrize("precision", [pytest.param("double", marks=pytest.mark.slow), "single"])
 @pytest.mark.parametrize("name", losses.MODELS)
 def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
@@ -185,7 +187,7 @@ def first_descent(cache):
     ("cache", "milliseconds"), [pytest.param("empty", 1500, marks=pytest.mark.slow), ("filled", 300)]
 )
 def test_the_first_descent_of_a_process(benchmark, limits, quick, tmp_path, cache, milliseconds):
-    rounds = 1 if benchmark.disabled or quick else 5
+    rounds = 1 if benchmark.disabled or quick else 3
     folders = [tmp_path / (str(i) if cache == "empty" else "") for i in range(rounds)]
     if cache == "filled":
         first_descent(tmp_path)

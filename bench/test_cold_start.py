@@ -111,7 +111,7 @@ def test_process(benchmark, timing, not_measured, process, post, name, code, pre
         steps_run=steps,
         fixed=seconds(imports) if steps < STEPS and benchmark.enabled else 0.0,
         rounds=1 if name == "compile" else 5,
-        budget=4,
+        budget=2,
         cache=cache,
         deviation=off,
         deviation_of="weights",

@@ -43,10 +43,10 @@ def test_what_is_missing_is_listed_and_nothing_fails(tmp_path):
     for name, reason in {
         "C, gradient by hand, double": "no C compiler",
         "numba single / C single": "no C compiler",
-        "JAX: jax against fused autograd[double]": "JAX is not installed",
+        "JAX, best unroll / fused-autograd, double: at least 8": "JAX is not installed",
         "process: train() / process: JAX, the post's problem": "JAX is not installed",
         "torch scan, compiled, single": "torch.compile does not take it",
-        "the published loop against graphs[cudagraph-5]": "no CUDA GPU",
+        "torch-autograd-gpu / cudagraph, single: at least 5": "no CUDA GPU",
     }.items():
         assert reason in missing[name]
         assert f"{name}: {missing[name]}" in run.stdout

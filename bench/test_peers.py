@@ -56,6 +56,7 @@ def test_c(measured, not_measured, post, precision):
     measured(run, precision, name=name, backend="C")
 
 
+@pytest.mark.what("JAX, unroll {unroll}, {precision}")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("unroll", [1, 8, pytest.param(32, marks=pytest.mark.slow)])
 def test_jax(benchmark, measured, jax_zoo, unroll, precision):

@@ -46,7 +46,7 @@ SIZES = {
         "spectral, one x": (0, 5),
         "spectral": (0, 5),
         "gram": (0, 4),
-        "numba": (0, 5),
+        "numba": (0, 4),
         "fit in a loop": (0, 3),
     },
     "steps": {
@@ -149,6 +149,7 @@ def by_jax(jax_zoo, steps, n):
     return np.ravel(jax_zoo.descent("polynomial", "double", steps, 1, n)()[0])
 
 
+@pytest.mark.what("{backend}, {size:,} samples")
 def test_n(grown, not_measured, request, size, backend):
     free = available_bytes()
     if free is not None and 3 * 16 * size > free:  # x, y, and room to check them
@@ -213,6 +214,7 @@ def test_batch(grown, size, backend):
     grown(run, expected, "batch", backend, steps=STEPS, batch=size, method=method)
 
 
+@pytest.mark.what("{backend}, {size:,} steps")
 def test_steps(grown, request, size, backend):
     x, y = samples(100)
     every = max(1, size // 1000)
