@@ -135,7 +135,8 @@ def timing(request, benchmark, record):
         fixed: seconds of it that do not grow with the steps.
         rounds: at most; fewer, but at least three, if together they would take longer than `budget` seconds, a quarter
             of that in a quick run; one if one alone takes longer.
-        more: whatever else the row tells: deviation, deviation_of, published, memory_mib, axis, different_method.
+        more: whatever else the row tells: deviation, deviation_of, published, memory_mib, axis, different_method; a
+            function for what is known afterwards.
     """
 
     def run(
@@ -182,7 +183,7 @@ def timing(request, benchmark, record):
             steps_run=steps_run,
             seconds=seconds,
             ns_per_step=1e9 * seconds / steps if steps else None,
-            **more,
+            **{key: value() if callable(value) else value for key, value in more.items()},
         )
 
     return run

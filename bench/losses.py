@@ -12,14 +12,14 @@ AGREEMENT = {"double": 1e-9, "single": 1e-3}
 
 STEPS = {
     "polynomial": 600_000,
-    "horner": 600_000,
+    "horner": 300_000,
     "fourier": 60_000,
     "exponential-decay": 600_000,
     "damped-sine": 150_000,
     "gaussian-peak": 600_000,
     "rational": 600_000,
     "logistic": 300_000,
-    "softmax": 300_000,
+    "softmax": 150_000,
     "huber": 600_000,
     "ridge": 600_000,
     "multi-output": 150_000,
@@ -27,9 +27,9 @@ STEPS = {
     "poisson": 600_000,
     "tanh-network": 150_000,
     "gelu-network": 15_000,
-    "layer-norm": 60_000,
+    "layer-norm": 30_000,
 }
-"""So that JAX takes 0.3 to 0.6 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
+"""So that JAX takes some 0.3 to 0.9 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
 
 FEW = {"damped-sine"}
 """Those of a quick run: one with a sine and an exponential, beside the post's problem, which others measure."""

@@ -100,11 +100,17 @@ def test_process(benchmark, timing, not_measured, process, post, name, code, pre
     expected = REFERENCES[precision].weights[2]
     if steps < STEPS:
         expected = fit(*post, steps=steps, precision=precision).weights[2]
-    off = float(abs(float(run()) - expected))
-    assert off <= REFERENCES[precision].tolerance
+    off = []
+
+    def checked():  # each process is as fresh as the first: none runs for its answer alone
+        off.append(float(abs(float(run()) - expected)))
+        assert off[-1] <= REFERENCES[precision].tolerance
+
+    if cache == "warm" and benchmark.enabled:
+        checked()  # it fills them
     imports = process(code.format(steps=1, **blanks))
     timing(
-        run,
+        checked,
         name=f"{name}, {cache} caches" if name not in ("JAX", "numpy") else name,
         backend=name,
         precision=precision,
@@ -113,7 +119,7 @@ def test_process(benchmark, timing, not_measured, process, post, name, code, pre
         rounds=1 if name == "compile" else 5,
         budget=2,
         cache=cache,
-        deviation=off,
+        deviation=lambda: max(off),
         deviation_of="weights",
     )
 

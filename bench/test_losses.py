@@ -80,7 +80,7 @@ def test_torch_eager(benchmark, timing, name, precision):
     )
 
 
-COMPILED = ("polynomial", "damped-sine", "logistic", "tanh-network")
+COMPILED = ("polynomial", "damped-sine", "tanh-network")
 """The models that torch.compile is measured on: a compilation takes some ten seconds."""
 
 

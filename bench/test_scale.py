@@ -45,7 +45,7 @@ SIZES = {
     "batch": {
         "spectral, one x": (0, 5),
         "spectral": (0, 5),
-        "gram": (0, 4),
+        "gram": (0, 3),
         "numba": (0, 4),
         "fit in a loop": (0, 3),
     },

@@ -149,7 +149,8 @@ def test_demo_looks_at_its_folder_before_it_runs(here, monkeypatch):
 
 
 def test_demo_with_no_steps_still_ends(tmp_path):
-    assert in_a_process("demo", "--steps", 0, cwd=tmp_path).returncode == 0
+    only = [word for name in ("numpy", "torch", "numba", "gram", "spectral") for word in ("--only", name)]
+    assert in_a_process("demo", "--steps", 0, *only, cwd=tmp_path).returncode == 0
 
 
 def test_ctrl_c_ends_the_demo_in_a_line(tmp_path):
