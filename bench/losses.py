@@ -29,7 +29,7 @@ STEPS = {
     "gelu-network": 15_000,
     "layer-norm": 30_000,
 }
-"""So that JAX takes some 0.3 to 0.9 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
+"""So that JAX takes 0.3 to 0.9 seconds: `descend` traces in every call, for 3 to 12 ms, which JAX did beforehand."""
 
 FEW = {"damped-sine"}
 """Those of a quick run: one with a sine and an exponential, beside the post's problem, which others measure."""
