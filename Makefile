@@ -27,7 +27,7 @@ format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# every figure, into bench/results/<machine>.json; 23 minutes on 2 cores before its last cuts
+# every figure, into bench/results/<machine>.json; a quarter of an hour on 2 cores
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench --results -q
 	$(BIN)/pytest -q tests/test_fidelity.py --fidelity=bench/results/fidelity.json

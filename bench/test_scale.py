@@ -46,7 +46,7 @@ SIZES = {
         "spectral, one x": (0, 5),
         "spectral": (0, 5),
         "gram": (0, 3),
-        "numba": (0, 4),
+        "numba": (0, 3),
         "fit in a loop": (0, 3),
     },
     "steps": {
