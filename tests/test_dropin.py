@@ -58,8 +58,9 @@ def test_everything_returned_is_of_the_references_kind(post, flags):
             assert mine == value
 
 
-def test_the_whole_trace_is_the_references(post):
-    ours, posts = train(*post), reference.train(*post)
+@pytest.mark.parametrize("steps", [40_000, pytest.param(200_000, marks=pytest.mark.slow)])
+def test_the_whole_trace_is_the_references(post, steps):
+    ours, posts = train(*post, nSteps=steps), reference.train(*post, nSteps=steps)
     # both round to float32 after every step; where a value lies on the edge, one rounding apart
     assert ours["w"] == pytest.approx(posts["w"], abs=6e-8)
     assert ours["mseTrace"] == pytest.approx(posts["mseTrace"], rel=1.2e-6)

@@ -42,7 +42,7 @@ def fused(model, steps):
         ("softmax", 100_001),
         ("linear-64", 20_001),
         ("tanh-network", 20_003),
-        ("gelu-network", 20_001),
+        pytest.param("gelu-network", 20_001, marks=pytest.mark.slow),
     ],
 )
 def test_threads_share_the_samples(name, n, threads):
