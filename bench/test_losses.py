@@ -7,6 +7,7 @@ import zoo
 from losses import AGREEMENT, FEW, MODELS, PRECISIONS, STEPS, by_descend
 
 pytestmark = pytest.mark.benchmark(group="zoo")
+IN_EACH = [pytest.param("double", marks=pytest.mark.slow), "single"]
 
 
 def off_by(loss, steps, name, precision):
@@ -17,7 +18,7 @@ def off_by(loss, steps, name, precision):
     return off
 
 
-@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize("precision", IN_EACH)
 @pytest.mark.parametrize("name", MODELS)
 def test_descend(benchmark, timing, name, precision):
     steps = STEPS[name] if benchmark.enabled else 50
@@ -40,7 +41,7 @@ def test_descend(benchmark, timing, name, precision):
 
 
 @pytest.mark.what("{name} {precision}: JAX")
-@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize("precision", IN_EACH)
 @pytest.mark.parametrize("name", MODELS)
 def test_jax(benchmark, timing, jax_zoo, name, precision):
     steps = STEPS[name] if benchmark.enabled else 50
@@ -60,7 +61,7 @@ def test_jax(benchmark, timing, jax_zoo, name, precision):
     )
 
 
-@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize("precision", IN_EACH)
 @pytest.mark.parametrize("name", MODELS)
 def test_torch_eager(benchmark, timing, name, precision):
     model, steps = zoo.model(name, PRECISIONS[precision]), 300 if benchmark.enabled else 10
