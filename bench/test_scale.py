@@ -66,7 +66,7 @@ OF_DEGREE = ("gram", "spectral", "numba", "fused-autograd", "numpy", "torch-auto
 
 
 def pytest_generate_tests(metafunc):
-    """Every size of an axis, its data made once; in a quick run two of them without JAX, the smallest for the answers."""
+    """Every size of an axis, its data made once; quick runs take two of them and no JAX, the answers the smallest."""
     options = metafunc.config.option
     axis = metafunc.function.__name__.removeprefix("test_")
     if axis == "degree":
