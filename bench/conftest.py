@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pytest
 import results_file
 import tables
+from growing import grown  # noqa: F401  (a fixture)
 
 from fastpoly._post import STEPS, samples
 

@@ -7,6 +7,9 @@ import zoo
 from fastpoly import descend
 
 PRECISIONS = {"double": torch.float64, "single": torch.float32}
+IN_EACH = [pytest.param("double", marks=pytest.mark.slow), "single"]
+"""The precisions, of which a quick run has one."""
+
 AGREEMENT = {"double": 1e-9, "single": 1e-3}
 """Of the last losses, relative: thousands of roundings, each in its own order, of which a descent forgets most."""
 

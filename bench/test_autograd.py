@@ -125,7 +125,7 @@ BARS = {
 
 @pytest.mark.benchmark(group="bars")
 @pytest.mark.what("{name} {precision}: JAX / descend")
-@pytest.mark.parametrize("precision", [pytest.param("double", marks=pytest.mark.slow), "single"])
+@pytest.mark.parametrize("precision", losses.IN_EACH)
 @pytest.mark.parametrize("name", losses.MODELS)
 def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
     steps = losses.STEPS[name] if benchmark.enabled else 50

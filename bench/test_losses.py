@@ -4,10 +4,9 @@ import peers
 import pytest
 import torch
 import zoo
-from losses import AGREEMENT, FEW, MODELS, PRECISIONS, STEPS, by_descend
+from losses import AGREEMENT, FEW, IN_EACH, MODELS, PRECISIONS, STEPS, by_descend
 
 pytestmark = pytest.mark.benchmark(group="zoo")
-IN_EACH = [pytest.param("double", marks=pytest.mark.slow), "single"]
 
 
 def off_by(loss, steps, name, precision):
