@@ -5,7 +5,7 @@ stays scalar around it. Here each function is a formula without branches that wo
 once; a scalar float gives the same bits. What they meet:
 
 - at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
-  and float64, for every float, with and without LLVM's `contract` flag (`tanh` on CPUs without FMA: 2.4);
+  and float64, for every float, with and without LLVM's `contract` flag;
 - the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
 - few instructions: no tables, no gathers, and at most one division.
 
