@@ -17,6 +17,7 @@ from .layout import Layout
 from .pack import get, put
 from .recursion import room_for
 from .schedule import Schedule
+from .sums import chain
 from .traced import Written, traced
 
 MOST_SUMS = {"float32": 96, "float64": 48}
@@ -115,6 +116,7 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     """See `traced.Writer`."""
     # its "register" is a block of any size: nothing is padded
     schedule = Schedule(graph, 1, most_sums=MOST_SUMS[dtype])
+    chain(schedule)
     return schedule, *write(schedule, dtype, stop_at)
 
 

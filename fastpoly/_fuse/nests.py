@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
-from .page import STRENGTH, WIDE, Page
+from .page import INFIX, STRENGTH, WIDE, Page
 from .schedule import Accumulate, Loops, Nest, Root, Store
 
 PEELED = 150
@@ -36,6 +36,9 @@ BLOCK = 16_384
 IN_FLIGHT = 8
 """Registers of sums that hide each other's waiting, two additions a cycle, and leave half of 16 registers to what is
 added. So many registers of samples, if no other loop is around theirs, share what is the same for all samples."""
+
+NAME = 6
+"""Columns of a name, about."""
 
 NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.inf"}
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
@@ -239,16 +242,23 @@ def worth_a_name(page: Page, exprs: list[Expr], depth: dict[Expr, int], roots: l
             users[operand] = users.get(operand, 0) + 1
             if operand in depth and depth[operand] < depth[expr]:
                 named.add(operand)
-        width[expr] = 12 + sum(10 if o in named else width.get(o, 10) for o in operands)
+        width[expr] = _own_width(expr) + sum(NAME if o in named else width.get(o, NAME) for o in operands)
         for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
             if width[expr] > WIDE:
                 named.add(widest)
-                width[expr] -= width[widest] - 10
+                width[expr] -= width[widest] - NAME
     for value in (page.resolved(root.value) for root in roots):
         users[value] = users.get(value, 0) + 1
         if value in depth and depth[value] < loops:
             named.add(value)
     return named | {expr for expr in exprs if users.get(expr, 0) > 1}
+
+
+def _own_width(expr: Expr) -> int:
+    """About how many columns an expression takes beside those of its operands."""
+    if expr.op == "load":
+        return NAME if expr.args[0].region == "data" else 3 * NAME  # data have names, others say where they lie
+    return 3 if expr.op in INFIX else len(expr.op) + 2 * len(expr.operands)
 
 
 class _Body:

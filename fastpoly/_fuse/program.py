@@ -19,6 +19,7 @@ from .layout import Layout
 from .machine import Kernel, compiled
 from .pack import get, put
 from .schedule import Schedule
+from .sums import chain
 from .traced import Written, traced
 from .write import write
 
@@ -131,6 +132,7 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     schedule = Schedule(graph, _lanes(dtype))
     if schedule.wants_two_registers:
         schedule = Schedule(graph, schedule.lanes, 2)
+    chain(schedule)
     threads = 1
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))

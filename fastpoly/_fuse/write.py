@@ -53,6 +53,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     _write_end(page, layout, stop_at, variables)
     step, page.lines, page.indent = page.lines, [], 1
 
+    page.line(f"{page.use('aligned_stack')}()")
     if len(variables) > MOST_VARIABLES:
         variables = {}
     for name, place in variables.items():
