@@ -99,3 +99,10 @@ def test_data_beyond_the_first_cache_are_taken_in_blocks():
     assert "for begin in range(" not in check(mean_square, 50, torch.float64, 1e-12)
     assert "for begin in range(" in check(mean_square, 1024, torch.float64, 1e-12)
     assert "for begin in range(" not in check(standardized, 1024, torch.float64, 1e-12)  # x is read once on either side
+
+
+def test_data_little_beyond_the_first_cache_come_back_from_their_end():
+    backwards = "for j0 in range(56, -8, -8):"
+    assert backwards not in check(mean_square, 50, torch.float64, 1e-12)
+    assert backwards in check(mean_square, 100, torch.float64, 1e-12)
+    assert backwards in check(standardized, 1024, torch.float64, 1e-12)

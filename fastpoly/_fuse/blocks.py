@@ -14,13 +14,11 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
 from .nests import IN_FLIGHT, LANES, NEUTRAL, Part, beginning, is_whole, write_nest
 from .page import Page
 from .schedule import Accumulate, Nest, leaves
-
-FIRST_CACHE = 32_768
-"""Bytes of the first cache of common processors."""
 
 MOST_BLOCKS = 2048
 """Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""
@@ -69,8 +67,9 @@ def block_of(page: Page, nests: list[Nest]) -> int:
     rows = {memory: memory.size // memory.padded for memory in users}
     again = sum(rows[memory] for memory, count in users.items() if count > 1)
     size = np.dtype(page.dtype).itemsize
-    # the sums are read and written once a block: they should be no more than the samples' own numbers
-    if again * size * schedule.samples <= FIRST_CACHE or slots > sum(rows.values()):
+    # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
+    # sums are read and written once a block: they should be no more than the samples' own numbers
+    if again * size * schedule.samples <= 2 * FIRST_CACHE or slots > sum(rows.values()):
         return 0
     sample = sum(rows.values()) * size
     unit = schedule.lanes * IN_FLIGHT

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from .caches import reads_again
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .page import INFIX, STRENGTH, WIDE, Page
@@ -79,11 +80,13 @@ class _Turn:
         roots: what it computes.
         steps: by how much axes grow from turn to turn, if not by one, or by a register.
         span: where the loop over the samples begins and ends, if not where the axis does.
+        backwards: does the outermost loop begin at its end?
     """
 
     roots: list[Root]
     steps: dict[Axis, int] = field(default_factory=dict)
     span: Part | None = None
+    backwards: bool = False
 
 
 def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
@@ -95,7 +98,8 @@ def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
         if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
             at_a_time = IN_FLIGHT
         roots, axis = jammed(page, nest, at_a_time)
-        return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {})]
+        backwards = part is None and bool(nest.loops.outer) and reads_again(page, nest)
+        return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {}, backwards=backwards)]
     width = page.schedule.lanes
     end = -(-lanes.size // width) * width
     if part is not None:  # of whole registers, but not of whole tiles
@@ -272,6 +276,7 @@ class _Body:
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
         self.steps = turn.steps
         self.span = turn.span
+        self.backwards = turn.backwards
         self.part = part
         self.slots = self._slots()
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
@@ -303,9 +308,12 @@ class _Body:
             self._along_lanes(depth)
         else:
             axis = self.order[depth]
-            size = f"0, {axis.size}, {self.steps[axis]}" if axis in self.steps else str(axis.size)
+            step = self.steps.get(axis, 1)
+            size = f"0, {axis.size}, {step}" if step > 1 else str(axis.size)
             if axis is self.lanes and self.part:
                 size = f"{self.part[0]}, min({self.part[1]}, {axis.size})"
+            if self.backwards and depth == 0:
+                size = f"{axis.size - step}, {-step}, {-step}"
             with self.page.block(f"for {axis} in range({size}):"):
                 self._statements(depth + 1)
                 self.level(depth + 1)
