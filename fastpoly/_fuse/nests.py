@@ -98,7 +98,7 @@ def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
         if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
             at_a_time = IN_FLIGHT
         roots, axis = jammed(page, nest, at_a_time)
-        backwards = part is None and bool(nest.loops.outer) and reads_again(page, nest)
+        backwards = bool(nest.loops.outer) and reads_again(page, nest)
         return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {}, backwards=backwards)]
     width = page.schedule.lanes
     end = -(-lanes.size // width) * width
