@@ -197,13 +197,19 @@ def tanh(x: Number) -> Number:
     """The hyperbolic tangent."""
     limit = {32: 20.0, 64: 40.0}[x.format.bits]  # the result is 1
     size = abs(x).at_most(limit)
-    n = emitter.intrinsic("floor", fma(size, size.constant(2 / LN2), 0.26))  # 0 until the result is 1/4
+    # n is 0 until the result is 1/4. `nearest` is an operation less, but holds a register more, and in float32 LLVM has
+    # none of AVX2's 16 to spare (in the loop of a network: 10 % more time; in float64, with `nearest`, 5 % less).
+    if x.format is emitter.DOUBLE:
+        n, integer = nearest(size, 2 / LN2, 0.26 - 0.5)
+    else:
+        n = emitter.intrinsic("floor", fma(size, size.constant(2 / LN2), 0.26))
+        integer = in_low_bits(n)
     r = fma(-n, size.constant(LN2 / 2), size)
     square = r * r
     d = fma(square, fitted(square, R_COTH), 1.0)
     # With d = r coth(r) and u = 2**-n, the result is (d + r - u (d - r)) / (d + r + u (d - r)). Of that 1 - u is taken
     # off, which is exact; the rest is u times a quotient, and so small that its rounding hardly counts.
-    u = (x.format.encoded(1.0) - (in_low_bits(n) << x.format.stored)).number
+    u = (x.format.encoded(1.0) - (integer << x.format.stored)).number
     b, q = fma(u, 0.5, -0.5), d - r
     return fma(u, fma(b, q, r) / fma(b, q, d), 1.0 - u).or_sign_of(x)
 
