@@ -199,6 +199,17 @@ def _select(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(source, (*places[:dim], Index((), index % source.shape[dim]), *places[dim:]))
 
 
+def _select_backward(reader: Reader, node: Node, places: Places) -> Expr:
+    """The gradient of select: zero but at the index."""
+    gradient, _, dim, index = node.args
+    dim %= len(node.shape)
+    value = reader.element(gradient, (*places[:dim], *places[dim + 1 :]))
+    at, index = places[dim], index % node.shape[dim]
+    if at.number is not None:
+        return value if at.number == index else Expr.of(0.0)
+    return where(compare("eq", _number(at), index), value, 0.0)
+
+
 def _slice(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, start, _, step = node.args
     dim %= len(source.shape)
@@ -415,6 +426,7 @@ TABLE: dict[str, Rule] = {
     "transpose": _transpose,
     "diagonal": _diagonal,
     "select": _select,
+    "select_backward": _select_backward,
     "slice": _slice,
     "flip": _flip,
     "cat": _cat,

@@ -290,6 +290,51 @@ def fma(a: Number, b: Number | float, c: Number | float) -> Number:
     return intrinsic("fmuladd", a, a._like(b), a._like(c))
 
 
+def scales(x: Number) -> bool:
+    """Whether `scalef` is there: on the CPU that numba compiles for, for so many lanes."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return {"+avx512f", "+avx512vl"} <= set(features) and x.lanes * x.format.bits >= 128
+
+
+def scalef(x: Number, n: Number) -> Number:
+    """x * 2**n for a whole number n, by AVX-512's instruction of that name: rounded once, whatever n is."""
+    builder, form = x.builder, x.format
+    width = min(x.lanes, 512 // form.bits)
+    kind = ir.VectorType(form.kind, width)
+    mask = ir.IntType(max(width, 8))
+    current_rounding = [ir.Constant(INDEX, 4)] if width * form.bits == 512 else []
+    signature = ir.FunctionType(kind, [kind, kind, kind, mask, *(INDEX for _ in current_rounding)])
+    name = f"llvm.x86.avx512.mask.scalef.p{'d' if form is DOUBLE else 's'}.{width * form.bits}"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    everywhere = ir.Constant(mask, (1 << mask.width) - 1)
+    parts = [
+        builder.call(function, [part, exponent, part, everywhere, *current_rounding])
+        for part, exponent in zip(_registers(x, width), _registers(n, width), strict=True)
+    ]
+    return Number(builder, _joined(builder, parts))
+
+
+def _registers(x: Number, width: int) -> list[ir.Value]:
+    """The lanes, `width` at a time."""
+    if x.lanes == width:
+        return [x.value]
+    undefined = ir.Constant(x.kind, ir.Undefined)
+    orders = (
+        ir.Constant(ir.VectorType(INDEX, width), list(range(start, start + width)))
+        for start in range(0, x.lanes, width)
+    )
+    return [x.builder.shuffle_vector(x.value, undefined, order) for order in orders]
+
+
+def _joined(builder: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
+    """The lanes of all parts, a power of two, one after the other."""
+    while len(parts) > 1:
+        count = 2 * parts[0].type.count
+        order = ir.Constant(ir.VectorType(INDEX, count), list(range(count)))
+        parts = [builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
 def polynomial(x: Number, coefficients: Sequence[float]) -> Number:
     """Σ coefficients[k] x**k: a short one by Estrin's scheme (pairs, pairs of pairs), a chain of log2(n) steps, not n.
 

@@ -140,6 +140,11 @@ def in_low_bits(n: Number) -> Bits:
     return (n + 1.5 * 2.0**n.format.stored).bits
 
 
+def from_low_bits(n: Bits) -> Number:
+    """The integer in the low bits, as a number: see `nearest`."""
+    return n.number - 1.5 * 2.0**n.format.stored
+
+
 def two_to(n: Bits) -> Number:
     """2**n for the integer n in the low bits, if that is a normal number."""
     form = n.format
@@ -174,6 +179,8 @@ def exp(x: Number) -> Number:
     """e**x; 0 and infinity where that is out of range."""
     low, high = {32: (-104.5, 89.0), 64: (-746.0, 710.0)}[x.format.bits]  # the results are 0 and infinity
     y, n = expm1_of_rest(x.at_least(low).at_most(high))
+    if emitter.scales(x):
+        return emitter.scalef(1 + y, from_low_bits(n))
     # 2**n need not be a normal number, its two factors are. The first one is exact: what rounds is 1 + y, and once more
     # a denormal result.
     half = n >> 1
