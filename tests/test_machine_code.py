@@ -1,4 +1,4 @@
-"""The machine code of the kernels is what it is meant to be. Facts of instructions, not of seconds."""
+"""The code of the kernels is what it is meant to be. Facts of instructions, not of seconds."""
 
 import platform
 import re
@@ -163,3 +163,11 @@ def test_what_does_not_fit_into_registers_lies_aligned(fused_assembly, precision
 @pytest.mark.parametrize("kernel", [descend, descend_moments, descend_abreast, power_sums])
 def test_kernels_release_the_gil(kernel):
     assert kernel.targetoptions["nogil"] is True
+
+
+def test_what_divides_all_samples_divides_their_sum():
+    """Of the three quotients of a Gaussian peak and its gradient, one is left in the loop over the samples."""
+    model = zoo.model("gaussian-peak", torch.float64)
+    run = fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
+    turn = run.source[run.source.index("for i in range(") : run.source.index("there = ")]
+    assert turn.count(" / ") == 1

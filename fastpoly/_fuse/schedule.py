@@ -475,19 +475,20 @@ class Schedule:
         for at in _filled(kept, sum_of.kept):
             terms = [sum_of.body(at, over).as_float() for over in _filled(reduced, sum_of.reduced)]
             value = _combined(sum_of.kind, terms)
-            factor = 1.0
+            factor, divisor = 1.0, Expr.of(1.0)
             if sum_of.kind == "add":
+                value, divisor = _divided(value)  # one division instead of one for every sample
                 factor, value = value.scaled
             short = tuple(Index() if place.axes else place for place in at)
             if memory is None and not value.axes and sum_of.kind != "mul":  # the same number, over and over
                 count = math.prod(axis.size for axis in axes) if sum_of.kind == "add" else 1
-                known[short] = factor * count * value
+                known[short] = factor * count * value / divisor
                 continue
             name = self.new_name(node.op)
             self._place(
                 Accumulate(sum_of.kind, name, value, axes, node, memory, memory.offset(at) if memory else None), loops
             )
-            known[short] = Expr.of(factor) if memory is not None else factor * Expr("local", name)
+            known[short] = (Expr.of(1.0) if memory is not None else Expr("local", name)) * factor / divisor
         return _Reduced(known, memory)
 
     def _place(self, root: Root, loops: Loops) -> None:
@@ -599,6 +600,19 @@ def _chain(kind: str, terms: list[Expr]) -> Expr:
     for term in terms[1:]:
         result = COMBINE[kind](result, term)
     return result
+
+
+def _divided(expr: Expr) -> tuple[Expr, Expr]:
+    """(dividend, divisor) whose quotient it is; the divisor is the same in every turn of every loop."""
+    if expr.op == "div" and not expr.args[1].axes:
+        return expr.args
+    if expr.op == "mul":
+        # a quotient that is a factor itself is in nobody else's way; one deeper down may be needed anyway
+        for one, other in sorted((expr.args, expr.args[::-1]), key=lambda sides: sides[0].op != "div"):
+            dividend, divisor = _divided(one)
+            if divisor.number != 1:
+                return dividend * other, divisor
+    return expr, Expr.of(1.0)
 
 
 def _repeated(expr: Expr, loops: Loops) -> bool:
