@@ -71,6 +71,7 @@ def invoke(*words):
 # ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # torch.compile takes most of it
 def test_demo_judges_the_compiled_rows_right(tmp_path):
     run = in_a_process("demo", "--no-slow", cwd=tmp_path)
     assert run.returncode == 0, run.stderr + run.stdout

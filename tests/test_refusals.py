@@ -716,7 +716,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_ctrl_c(tmp_path, optimizer):
     saved, steps = tmp_path / "partial.pt", 10**9
     arguments = [sys.executable, "-c", CHILD, optimizer, str(steps), str(saved)]
@@ -805,12 +805,11 @@ def with_one_bit_changed(content):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: b"",
-        lambda content: content[: len(content) // 2],
-        with_one_bit_changed,
-        lambda content: b"another program's file\n" + content,
+        pytest.param(lambda content: b"", id="empty", marks=pytest.mark.slow),
+        pytest.param(lambda content: content[: len(content) // 2], id="cut off"),
+        pytest.param(with_one_bit_changed, id="one bit"),
+        pytest.param(lambda content: b"another program's file\n" + content, id="foreign", marks=pytest.mark.slow),
     ],
-    ids=["empty", "cut off", "one bit", "foreign"],
 )
 def test_a_damaged_cache_costs_a_compilation(tmp_path, filled, damage):
     cache, params = filled
