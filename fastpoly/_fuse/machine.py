@@ -84,7 +84,8 @@ def _processor() -> str:
 @cache
 def register_bits() -> int:
     """Bits of the widest vector register that numba compiles for."""
-    if "numba" in sys.modules or any(name.startswith("NUMBA_") for name in os.environ):
+    told = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+    if "numba" in sys.modules or any(name in os.environ for name in told):
         from fastpoly_kernels import simd  # it knows what numba was told
 
         return simd.register_bits()
