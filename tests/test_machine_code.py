@@ -138,8 +138,9 @@ def fused_assembly(monkeypatch, tmp_path):
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(fused_assembly, precision):
-    """Its powers are data, so that a vector of samples takes 11 operations instead of 15, all of them fma: 5 from y to
-    the residual, 6 for the sums. The rest of the kernel comes once a step or once a call."""
+    """Its powers are data, so that a vector of samples takes 11 operations instead of 15: 5 from y to the residual, 6 for
+    the sums. All are fma but those with x**0, which is known to be 1: a subtraction and an addition. The rest of the
+    kernel comes once a step or once a call."""
     text = fused_assembly(getattr(torch, precision))
     suffix = "pd" if precision == "float64" else "ps"
 
@@ -147,9 +148,11 @@ def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(fused_assembly
         return len(re.findall(rf"\b{operation}{suffix}\s", text))
 
     fused_operations = count(r"vfn?m(?:add|sub)\d+")
-    assert fused_operations >= 2 * 11 - 1  # in the loop and in the rest; of a first one only a product is needed
-    assert count("vmul") + count("vsub") <= fused_operations / 10
-    assert len(re.findall(r"^\t[^.\s]", text, re.MULTILINE)) <= 400
+    vectors = count("vsub")  # as often as LLVM has written the loop, and the rest, whose sums begin with a product
+    assert vectors >= 2
+    assert fused_operations >= 9 * (vectors - 1) + 4
+    assert count("vmul") <= 5
+    assert len(re.findall(r"^\t[^.\s#]", text, re.MULTILINE)) <= 400
     assert not re.findall(r"\bcallq?\b", text)
 
 
@@ -169,5 +172,5 @@ def test_what_divides_all_samples_divides_their_sum():
     """Of the three quotients of a Gaussian peak and its gradient, one is left in the loop over the samples."""
     model = zoo.model("gaussian-peak", torch.float64)
     run = fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
-    turn = run.source[run.source.index("for i in range(") : run.source.index("there = ")]
+    turn = run.source[run.source.index("for i in range(") : run.source.index(" = total(")]
     assert sum(" / " in line.split("#")[0] for line in turn.splitlines()) == 1

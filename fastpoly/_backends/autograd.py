@@ -143,8 +143,10 @@ def _step(powers: torch.Tensor, y: torch.Tensor, rate: torch.Tensor) -> Step:
 @lru_cache(maxsize=64)
 def _written(samples: int, degree: int, dtype: torch.dtype, write: Writer) -> tuple[Written, tuple[int, ...]]:
     """The kernel for so many samples, and which of `_data` each of its constants is."""
+    powers = torch.zeros(samples, degree + 1, dtype=dtype)
+    powers[:, 0] = 1  # as in every problem's; the others' values mean nothing
     data = (
-        torch.empty(samples, degree + 1, dtype=dtype),
+        powers,
         torch.empty(samples, 1, dtype=dtype),
         torch.empty((), dtype=dtype),
     )

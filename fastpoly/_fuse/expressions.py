@@ -175,8 +175,9 @@ CHEAP |= {"ne", "and", "or", "xor", "not", "number", "load", "local", "kept", "p
 
 
 SIMD = frozenset(
-    {"absolute", "aligned_stack", "ceil", "first_lanes", "floor", "inverse", "largest", "load", "maximum", "meet"}
-    | {"minimum", "narrow", "nearest", "product", "smallest", "splat", "store", "total", "trunc", "where"}
+    {"absolute", "aligned_stack", "ceil", "first_lanes", "floor", "inverse", "largest", "load", "masked", "maximum"}
+    | {"meet", "minimum", "narrow", "nearest", "product", "smallest", "splat", "store", "total", "trunc", "where"}
+    | {"widened"}
 )
 FUNCTIONS = frozenset(
     {"acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "lgamma"}

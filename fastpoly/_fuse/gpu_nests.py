@@ -27,7 +27,7 @@ NEUTRAL = {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}
 
 def write_nest(page: GpuPage, nest: Nest) -> bool:
     """Write a nest. Does it write to memory, so that others must wait for it?"""
-    roots, axis = jammed(page, nest, most_sums=TOGETHER)
+    roots, axis = jammed(page, nest, TOGETHER)
     steps = {axis: len(roots) // len(nest.roots)} if axis else {}
     lanes = nest.loops.lanes
     is_block = lanes is not None and lanes.size <= block_of(lanes.size)

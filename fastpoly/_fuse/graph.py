@@ -45,6 +45,7 @@ class Node:
         is_own: was the constant made while tracing?
         view_of: of a constant, another one that holds the same elements in memory, and for each of that one's
             dimensions the dimension here, or None where there is only one element.
+        ones: of a constant, the (dimension, place) at which all of its elements are 1.
         position: of an input, which one.
     """
 
@@ -58,6 +59,7 @@ class Node:
     label: str = ""
     is_own: bool = False
     view_of: tuple[Node, tuple[int | None, ...]] | None = None
+    ones: frozenset[tuple[int, int]] = frozenset()
     position: int = -1
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """The text of a loop nest.
 
-Along the lanes axis `i` whole registers are read; the samples that do not fill one come after the loop, with a mask, or
-all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes element by
+Along the lanes axis `i` whole registers are read; the samples that do not fill one come with a mask, before the loop or
+after it, or all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes element by
 element. An expression is computed in the outermost loop that it can be computed in.
 """
 
@@ -22,10 +22,6 @@ PEELED = 150
 
 AT_A_TIME = 4
 """How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
-
-MOST_SUMS = 8
-"""How many registers of sums a loop may have if neighbours share its loads: half of the CPU's 16. LLVM kept some of 12
-and 24 in memory (a step of the zoo's tanh network with 8 instead: 7 % less time in double, 15 % in single)."""
 
 MOST_VARIABLES = 64
 """Sums of one nest, or numbers carried from step to step, beyond which they live in memory: registers have spilled long
@@ -97,7 +93,9 @@ def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
         at_a_time = AT_A_TIME
         if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
             at_a_time = IN_FLIGHT
-        roots, axis = jammed(page, nest, at_a_time)
+        # sums may take half of the registers. Of 16, LLVM kept some of 12 and 24 sums in memory (a step of the zoo's
+        # tanh network with 8 instead: 7 % less time in double, 15 % in single)
+        roots, axis = jammed(page, nest, page.schedule.available // 2, at_a_time)
         backwards = bool(nest.loops.outer) and reads_again(page, nest)
         return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {}, backwards=backwards)]
     width = page.schedule.lanes
@@ -159,7 +157,7 @@ def moved(expr: Expr, axis: Axis, by: int) -> Expr:
     return Expr(expr.op, *args, is_bool=expr.is_bool)
 
 
-def jammed(page: Page, nest: Nest, most: int = AT_A_TIME, most_sums: int = MOST_SUMS) -> tuple[list[Root], Axis | None]:
+def jammed(page: Page, nest: Nest, most_sums: int, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:
     """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop.
 
     There are AT_A_TIME turns in one, or up to `most` neighbours with at most `most_sums` registers of sums.
@@ -279,6 +277,7 @@ class _Body:
         self.backwards = turn.backwards
         self.part = part
         self.slots = self._slots()
+        self.beginning: frozenset[Accumulate] = frozenset()  # the sums that the statements at hand begin
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
         self.named = self._named()
@@ -301,7 +300,8 @@ class _Body:
     def level(self, depth: int) -> None:
         """Everything inside of the first `depth` loops."""
         starting = [root for root in self.sums if self._scope(root) == depth]
-        self._start(starting)
+        if not self._begins_with_rest(depth):
+            self._start(starting)
         if depth == len(self.order):
             self._update("")
         elif self.order[depth] is self.lanes and self.page.vector:
@@ -337,6 +337,12 @@ class _Body:
             with page.block(f"for i in range({span}, {width}):"):
                 page.line(f"there = {page.use('first_lanes')}(data, {axis.size} - i)")
                 self._turn(depth, "there")
+        elif self._begins_with_rest(depth):
+            self.beginning = frozenset(root for root in self.sums if self._scope(root) == depth)
+            page.narrow = self._fit_in_one(axis.size - whole) and all(root.kind == "add" for root in self.sums)
+            self._rest(depth, whole, axis.size - whole)
+            self.beginning, page.narrow = frozenset(), False
+            self._loop(depth, whole)
         else:
             if whole:
                 self._loop(depth, whole)
@@ -346,11 +352,25 @@ class _Body:
             else:
                 self._rest(depth, whole, axis.size - whole)
 
+    def _begins_with_rest(self, depth: int) -> bool:
+        """Do the sums of this loop begin with the samples that do not fill a register?
+
+        At its end a mask would keep the total waiting; and where sums have two registers, those samples need but one.
+        """
+        if depth + 1 != len(self.order) or self.order[depth] is not self.lanes or not self.page.vector:
+            return False
+        rest = self.lanes.size % self.page.schedule.lanes
+        is_plain = not (self.part or self.slots) and len(self.exprs) <= PEELED
+        return is_plain and 0 < rest < self.lanes.size and any(self._scope(root) == depth for root in self.sums)
+
     def _ends_in_one_register(self, axis: Axis, whole: int) -> bool:
         """Do the samples after the last turn of several registers fit into one, at little text for it?"""
-        rest = axis.size - whole
-        one = self.page.schedule.lanes // self.page.schedule.registers
-        return 0 < rest <= one < self.page.schedule.lanes and not (self.part or self.span) and len(self.exprs) <= PEELED
+        return self._fit_in_one(axis.size - whole) and not (self.part or self.span) and len(self.exprs) <= PEELED
+
+    def _fit_in_one(self, samples: int) -> bool:
+        """Do they fill no more than one of several registers?"""
+        schedule = self.page.schedule
+        return 0 < samples <= schedule.lanes // schedule.registers < schedule.lanes
 
     def _last_register(self, depth: int, start: int) -> None:
         self.page.line(f"i = {start}")
@@ -361,7 +381,8 @@ class _Body:
     def _rest(self, depth: int, start: int, count: int) -> None:
         """The samples that do not fill a register."""
         page = self.page
-        page.line(f"there = {page.use('first_lanes')}(data, {count})  # the samples that do not fill a register")
+        array = page.array("data")
+        page.line(f"there = {page.use('first_lanes')}({array}, {count})  # the samples that do not fill a register")
         page.line(f"i = {start}")
         self._turn(depth, "there")
 
@@ -419,11 +440,30 @@ class _Body:
             if isinstance(root, Store):
                 self._write(root.memory, root.offset, self.page.text(value), value, root.node)
                 continue
+            if root in self.beginning:
+                self._set_sum(root, self._begun(root, mask, value), root.node)
+                continue
             before = self._sum(root)
             new = self._added(root.kind, before, value)
             if mask and self.lanes in root.reduced:
                 new = f"{self.page.use('where')}({mask}, {new}, {before})"
             self._set_sum(root, new, root.node)
+
+    def _begun(self, root: Accumulate, mask: str, value: Expr) -> str:
+        """What a sum begins with: the value in the lanes of a mask."""
+        page, text = self.page, self.page.text(value)
+        if not page.along(value):
+            text = f"{page.use('splat')}({text}, {page.array('data')})"
+        if root.kind != "add":
+            return f"{page.use('where')}({mask}, {text}, {self._neutral(root)})"
+        text = f"{page.use('masked')}({mask}, {text})"
+        return f"{page.use('widened')}({text}, data)" if page.narrow else text
+
+    def _neutral(self, root: Accumulate) -> str:
+        """A register of what changes nothing."""
+        if "math" in NEUTRAL[root.kind]:
+            self.page.use("math")
+        return f"{self.page.use('splat')}({NEUTRAL[root.kind]}, {self.page.array('data')})"
 
     def _sum(self, root: Accumulate) -> str:
         """A sum as it stands."""
@@ -453,14 +493,14 @@ class _Body:
     def _start(self, roots: list[Accumulate]) -> None:
         page = self.page
         for root in roots:
-            neutral = NEUTRAL[root.kind]
-            if "math" in neutral:
-                page.use("math")
             # lane by lane if it runs over the lanes, or within one turn of their loop
             inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
             if page.vector and (self.lanes in root.reduced or inside):
-                self._set_sum(root, f"{page.use('splat')}({neutral}, {page.array('data')})")
+                self._set_sum(root, self._neutral(root))
             else:
+                neutral = NEUTRAL[root.kind]
+                if "math" in neutral:
+                    page.use("math")
                 page.line(f"{root.name} = {page.literal()}({neutral})")
 
     def _finish(self, roots: list[Accumulate]) -> None:

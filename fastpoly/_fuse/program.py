@@ -18,6 +18,7 @@ from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled
 from .pack import get, put
+from .registers import registers_at_a_time
 from .schedule import Schedule
 from .sums import chain
 from .traced import Written, traced
@@ -129,9 +130,15 @@ def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
 
 def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
-    schedule = Schedule(graph, _lanes(dtype))
-    if schedule.wants_two_registers:
-        schedule = Schedule(graph, schedule.lanes, 2)
+    # without asking numba, whose import takes a third of a second
+    from .machine import register_bits
+
+    bits = register_bits()
+    lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
+    schedule = Schedule(graph, lanes, available=available)
+    registers = registers_at_a_time(schedule)
+    if registers > 1:
+        schedule = Schedule(graph, lanes, registers, available)
     chain(schedule)
     threads = 1
     if schedule.can_be_shared:
@@ -139,13 +146,6 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         threads = min(processors(), int(schedule.cycles / (CYCLES + CYCLES_A_SUM * shared)), MOST_THREADS)
     text, layout = write(schedule, dtype, stop_at, max(threads, 1))
     return schedule, text, layout
-
-
-def _lanes(dtype: str) -> int:
-    """How many elements a register holds, without asking numba, whose import takes a third of a second."""
-    from .machine import register_bits
-
-    return register_bits() // (32 if dtype == "float32" else 64)
 
 
 _together = threading.Lock()

@@ -35,11 +35,8 @@ MANY_TIMES = 8
 MANY_OPERATIONS = 12
 """What takes more than so many operations is kept rather than computed again; an elementary function counts 20."""
 
-
 LONG_TURN = 90
-"""Operations on a register of samples, an elementary function counted as 25, for which two are taken. Tried at n = 100
-with AVX2: two took 0.75 to 1.05 of the time of one for the zoo's models of 100 to 2,000 operations, 0.85 to 1.1 for
-those of 40 to 100, and up to 1.6 for those of 25 to 40."""
+"""Operations on a register of samples, an elementary function counted as 25, beside which loads do not count."""
 
 ALIASED = 32
 """Rows that lie a multiple of so many registers (1,024 bytes with AVX2) apart crowd into few sets of the caches: the
@@ -47,9 +44,6 @@ same samples of 64 rows push each other out."""
 
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
-
-FEW_SUMS = 12
-"""With 50 sums two registers take 1.1 of the time of one."""
 
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
@@ -135,6 +129,8 @@ class Schedule:
         graph: what a step does. Its inputs are the values carried from step to step; of its outputs the first
             len(inputs) are their successors, and the others are what the step gives back.
         lanes: how many elements fill a register.
+        registers: how many of them are taken at a time.
+        available: how many vector registers the processor has.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
 
     Attributes:
@@ -145,8 +141,11 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
-    def __init__(self, graph: Graph, lanes: int, registers: int = 1, most_sums: int = MOST_SUMS) -> None:
+    def __init__(
+        self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
+    ) -> None:
         self.graph = graph
+        self.available = available
         self.registers = registers
         self.lanes = lanes * registers
         self.samples = samples_of(graph)
@@ -277,9 +276,10 @@ class Schedule:
     @property
     def cycles(self) -> float:
         """About how long a step takes: registers' worth of operations, one a cycle."""
-        return self._cycles(self.nests)
+        return self.cycles_of(self.nests)
 
-    def _cycles(self, nests: Iterable[Nest]) -> float:
+    def cycles_of(self, nests: Iterable[Nest]) -> float:
+        """The same for some nests."""
         total = 0.0
         for nest in nests:
             turns = math.prod(axis.size for axis in nest.loops.order) / (self.lanes if nest.loops.lanes else 1)
@@ -297,19 +297,7 @@ class Schedule:
     def waits_for_loads(self) -> bool:
         """Is there so little to do with what is read that reading it counts? Sums that share loads are left out."""
         long = (nest for nest in self.nests if not nest.is_jammed)
-        return self._cycles(long) < LONG_TURN * -(-self.samples // self.lanes)
-
-    @property
-    def wants_two_registers(self) -> bool:
-        """Would it be faster with two registers at a time, which share what is the same for all samples?
-
-        Long turns of the loop wait for their own results, unless another turn's fill the time; but the sums must fit
-        into the CPU's 16 registers, and the samples must not leave much of the last two empty.
-        """
-        registers = -(-self.samples // self.lanes)
-        sums = max((len(self.shared([nest])) for nest in self.nests), default=0)
-        empty = registers % 2
-        return not self.waits_for_loads and sums <= FEW_SUMS and empty < registers / 10
+        return self.cycles_of(long) < LONG_TURN * -(-self.samples // self.lanes)
 
     # -- elements
 
@@ -353,6 +341,8 @@ class Schedule:
             numbers = [place.number for place in places]
             if None not in numbers:
                 return Expr.of(node.baked[tuple(numbers)].item())
+        if any((d, place.number) in node.ones for d, place in enumerate(places)):
+            return Expr.of(1.0)
         places = tuple(Index() if stride == 0 else place for place, stride in zip(places, tensor.stride(), strict=True))
         memory = self._memory_of(node, _lanes_dimension(places), "data")
         load = Expr("load", memory, memory.offset(places))

@@ -133,6 +133,7 @@ class Tracer(TorchDispatchMode):
             node.view_of = (other, tuple(dimensions.get(axis) for axis in axes))
         else:
             self._views[memory] = node
+            node.ones = _ones(kept)
         return node
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -370,6 +371,20 @@ def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
     if values.size and (values == values.flat[0]).all():
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None
+
+
+COLUMNS = 16
+"""Dimensions up to this size are looked at for columns of ones: longer ones are loops, in which all are alike."""
+
+
+def _ones(tensor: torch.Tensor) -> frozenset[tuple[int, int]]:
+    """The columns of a matrix that are ones from top to bottom, as a polynomial's x**0 is: they are no factors."""
+    if tensor.dim() < 2 or not tensor.dtype.is_floating_point:
+        return frozenset()
+    places = ((d, k) for d, size in enumerate(tensor.shape) if 1 < size <= COLUMNS for k in range(size))
+    columns = ((place, tensor.select(*place)) for place in places)
+    # most columns are told by their first element
+    return frozenset(p for p, c in columns if c.numel() > COLUMNS and c[(0,) * c.dim()] == 1 and bool((c == 1).all()))
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -1,4 +1,7 @@
-"""A traced step as the text of a kernel, which depends on the graph alone and not on the values of its constants."""
+"""A traced step as the text of a kernel, which depends on the graph and not on the values of its constants.
+
+Of these it knows only which columns are ones throughout.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ lie."""
 
 @dataclass(frozen=True)
 class Written:
-    """What depends on the graph alone, not on the values of its constants.
+    """What depends on the graph, not on the values of its constants.
 
     Attributes:
         text: the kernel.
@@ -158,7 +161,8 @@ def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
         number[node] = len(number)
         baked = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
         place = None if node.tensor is None else (node.tensor.stride(), described(node.view_of or ()))
-        parts.append((node.op, node.shape, str(node.dtype), described(node.args), baked, place, node.label, node.where))
+        names = (node.label, node.where)
+        parts.append((node.op, node.shape, str(node.dtype), described(node.args), baked, place, node.ones, *names))
     parts.append(described(graph.outputs))
     return tuple(parts)
 

@@ -17,6 +17,7 @@ packed instructions always, and the samples after the last whole vector in one m
     masked(m, a)                    a in the lanes of m, zero in the others
     splat(s, array)                 the scalar s in every lane
     narrow(array)                   the pointer `array`, of whose elements a Vector holds one register and no more
+    widened(a, array)               a as the first lanes of a Vector of `array`, zero in the others
     total(a)                        the sum of the lanes, as a tree
     product(a), largest(a), smallest(a)  likewise; NaN if a lane is
 
@@ -255,6 +256,20 @@ def narrow(typing: Any, array: Lanes) -> tuple[Any, Callable[..., ir.Value]]:
         return arguments[0]
 
     return Lanes(array.dtype, register_bits() // array.dtype.bitwidth)(array), emit
+
+
+@intrinsic
+def widened(typing: Any, vector: Vector, array: types.CPointer) -> tuple[Any, Callable[..., ir.Value]]:
+    """`vector` as the first lanes of a Vector of `array`, zero in the others."""
+    result = vector_of(array)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        order = [min(lane, vector.lanes) for lane in range(result.lanes)]
+        return builder.shuffle_vector(
+            arguments[0], zero(arguments[0].type), ir.Constant(ir.VectorType(INDEX, result.lanes), order)
+        )
+
+    return result(vector, array), emit
 
 
 @intrinsic

@@ -1,0 +1,55 @@
+"""How many registers of samples one turn of the loops takes: one, two or four.
+
+More of them share what is the same for all samples, and fill the time in which one would wait for its own results: an
+addition or a product takes four cycles, an elementary function a hundred, and two instructions can begin in each. But
+sums then take as many registers more, and the samples must not leave much of the last turn empty.
+"""
+
+from __future__ import annotations
+
+from .schedule import LONG_TURN, Schedule
+
+TURN = 36
+"""Operations on a register of samples from which four pay, where four can be; see `registers_at_a_time`."""
+
+SHORT_TURN = 25
+"""Operations up to which two pay, where four can be: what keeps a sum waiting then is the one before."""
+
+UNROLLED = 16
+"""Registers of samples up to which LLVM writes out the whole loop by itself, if its turns are no longer than that."""
+
+FEW_SUMS = 12
+"""With 50 sums two registers take 1.1 of the time of one, with 13 sums 1.2."""
+
+EMPTY = 6
+"""At most one register in so many may be filled with no samples, in the last turn."""
+
+
+def registers_at_a_time(schedule: Schedule) -> int:
+    """How many registers of samples are fastest, for a schedule that takes one at a time.
+
+    Tried on the zoo's models at n = 100 and 1,000, the time of four (of two, with 16 registers) as a part of that of
+    one: with AVX-512 and its 32 registers (Zen 5) 0.5 to 0.95 from LONG_TURN operations on, 0.8 to 0.9 from TURN on if
+    LLVM has not written out the loop, and 1.0 to 1.3 below; two 0.85 to 1.0 up to SHORT_TURN. With AVX2 (Zen 3) four
+    were no faster than two, two 0.75 to 1.05 from LONG_TURN on, 0.85 to 1.1 from 40 on, and up to 1.6 below.
+    """
+    width = schedule.lanes
+    most = schedule.available // 8
+    sums = max((len(schedule.shared([nest])) for nest in schedule.nests), default=0)
+    plain = [nest for nest in schedule.nests if not nest.is_jammed]
+    filled = -(-schedule.samples // width)
+    turn = schedule.cycles_of(plain) / filled
+    if sums > FEW_SUMS:
+        return 1
+    if turn < LONG_TURN and (most < 4 or plain != schedule.nests):
+        return 1
+    if turn < LONG_TURN and (turn < TURN or filled < UNROLLED):
+        most = 2 if turn <= SHORT_TURN and len(plain) == 1 else 1
+    return next(count for count in (4, 2, 1) if count <= most and _empty(schedule.samples, width, count) * EMPTY <= filled)
+
+
+def _empty(samples: int, width: int, count: int) -> int:
+    """How many registers have no samples in them if `count` are taken at a time."""
+    rest = samples % (width * count)
+    taken = 0 if rest == 0 else 1 if rest <= width else count  # see `nests`: the rest may be one register
+    return samples // (width * count) * count + taken - -(-samples // width)
