@@ -9,6 +9,7 @@ import numpy as np
 
 from ._arrays import Array
 from ._monitor import Monitor
+from ._pages import uninitialised
 from ._problem import FitProblem
 from ._result import Trajectory
 
@@ -38,7 +39,7 @@ def run_in_portions(problem: FitProblem, monitor: Monitor, advance: Advance, ste
         step_seconds: a guess of what one step costs; it sets the first portion only.
     """
     every = problem.trace_every or 1
-    trace = np.empty(problem.rows(problem.steps), problem.storage)
+    trace = uninitialised(problem.rows(problem.steps), problem.storage)
     weights, done, diverged = problem.initial_weights, 0, False
     portion = max(1, int(FIRST_SECONDS / step_seconds))
     while done < problem.steps and not diverged and not monitor.interrupted:

@@ -225,7 +225,8 @@ def test_what_the_loss_keeps_is_noticed(loss):
     [
         lambda w, x: smooth(w, x) * next(COUNTER),
         lambda w, x: smooth(w, x) * NUMPYS.random(),
-        lambda w, x: (w * x.mean()).sum() if next(COUNTER) % 2 else w.sum(),  # a graph of its own line, which no test has seen
+        # a graph of its own line: what another test has seen is not traced twice
+        lambda w, x: (w * x.mean()).sum() if next(COUNTER) % 2 else w.sum(),
     ],
     ids=["a counter", "numpy's random numbers", "another graph every time"],
 )

@@ -21,6 +21,7 @@ from fastpoly_kernels.simd import register_bits
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
+from .._pages import uninitialised
 from .._portions import run_in_portions
 from .._problem import FitProblem
 from .._result import Trajectory
@@ -107,7 +108,7 @@ def _abreast(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) 
     trace = np.empty(0)
     if rows:
         width = register_bits() // 64
-        trace = np.empty(-(-rows // width) * width)
+        trace = uninitialised(-(-rows // width) * width)
         between = step.times(every)
         state = np.empty((problem.degree + 1, width))
         state[:, 0] = problem.initial_weights

@@ -23,6 +23,7 @@ import numpy as np
 
 from .._arrays import Array
 from .._monitor import Monitor
+from .._pages import uninitialised
 from .._problem import FitProblem
 from .._result import Trajectory
 
@@ -149,7 +150,7 @@ class Modes:
             return np.empty(0)
         coarse, fine, fades = self.factors(n, count, every)
         height, width = coarse.shape[1], fine.shape[1]
-        trace = np.empty((height, width))
+        trace = uninitialised((height, width))
         i, alive = 0, len(fades)
         while i < height:
             while fades[alive - 1] * i < FADED:

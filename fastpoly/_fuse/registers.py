@@ -45,7 +45,9 @@ def registers_at_a_time(schedule: Schedule) -> int:
         return 1
     if turn < LONG_TURN and (turn < TURN or filled < UNROLLED):
         most = 2 if turn <= SHORT_TURN and len(plain) == 1 else 1
-    return next(count for count in (4, 2, 1) if count <= most and _empty(schedule.samples, width, count) * EMPTY <= filled)
+    return next(
+        count for count in (4, 2, 1) if count <= most and _empty(schedule.samples, width, count) * EMPTY <= filled
+    )
 
 
 def _empty(samples: int, width: int, count: int) -> int:

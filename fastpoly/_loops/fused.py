@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from .._fuse.program import Program, program
+from .._pages import uninitialised
 
 if TYPE_CHECKING:
     from . import Step
@@ -25,7 +25,7 @@ class FusedLoop:
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
         rows = max(0, -(-(steps - wait) // every))
-        out = np.empty((rows, self.program.written.layout.row), self.program.data.dtype)
+        out = uninitialised((rows, self.program.written.layout.row), self.program.data.dtype)
         taken = self.run.advance(steps, every, wait, out)
         if taken < steps:
             out = out[: max(0, -(-(taken - wait) // every))]
