@@ -137,7 +137,7 @@ def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
     versus(
         (f"{name} {precision}: JAX, unroll {unroll}", by_jax),
         ("descend", by_descend),
-        rounds=3,
+        rounds=5,
         at_least=BARS.get((name, precision), 2),
         source="issue 4",
     )

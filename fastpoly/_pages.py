@@ -1,11 +1,12 @@
-"""Where a trace lies: on one huge page of memory, if it is a large part of one.
+"""Where a trace lies: on huge pages of memory, if it fills a large part of one.
 
-The system maps memory page by page, when each is first touched: 200 times for the 800 kB of the post's trace in float32,
-2 us a time in a virtual machine, together a tenth of a fit in one kernel. One page of 2 MiB takes 60 us.
+The system maps memory page by page, when each is first touched: 200 times for the 800 kB of the post's trace in
+float32, 2 us a time in a virtual machine, together a tenth of a fit in one kernel. One page of 2 MiB takes 60 us.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,13 @@ HUGE_BYTES = 2**21
 def uninitialised(shape: int | tuple[int, ...], dtype: Any = np.float64) -> Array:
     """`numpy.empty`, faster to fill for the first time where Linux has huge pages for who asks for them.
 
-    numpy asks for them from 4 MiB on, so that one lies whole in that: the array lies there. Its share of the page need
-    not be used up, which is why it must be a quarter.
+    numpy asks for them from 4 MiB on, wherever the array begins; this one begins where a page does. The rest of its
+    last page is lost, which is why it must be a quarter of one.
     """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    if not HUGE_BYTES // 4 <= size <= HUGE_BYTES:
+    size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
+    if size < HUGE_BYTES // 4:
         return np.empty(shape, dtype)
-    room = np.empty(2 * HUGE_BYTES, np.uint8)
+    room = np.empty(max(size + HUGE_BYTES, 2 * HUGE_BYTES), np.uint8)
     start = -room.ctypes.data % HUGE_BYTES
     return room[start : start + size].view(dtype).reshape(shape)

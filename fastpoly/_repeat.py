@@ -12,6 +12,7 @@ from ._errors import BackendUnavailableError, UnsupportedOperationError
 from ._loops import MODULES, PREFERENCES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
+from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def run(
                 rows = 0 if every is None else -(-(offset + steps) // interval) - -(-offset // interval)
                 needed = rows * sum(result[:1].nbytes for result in results)
                 refuse_beyond_memory(needed, f"the outputs of {rows:,} steps take", "a smaller length")
-                kept = [result.new_empty((rows, *result.shape[1:])) for result in results]
+                kept = [_rows(rows, result) for result in results]
             for whole, part in zip(kept, results, strict=True):
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
@@ -112,6 +113,16 @@ def run(
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for
     return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
+
+
+def _rows(count: int, like: torch.Tensor) -> torch.Tensor:
+    """Room for so many rows like those of a tensor, with nothing in it."""
+    shape = (count, *like.shape[1:])
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    import torch
+
+    return torch.from_numpy(uninitialised(shape, like.detach().numpy().dtype))
 
 
 def _put(to: torch.Tensor, values: torch.Tensor) -> None:

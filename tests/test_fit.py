@@ -387,3 +387,13 @@ def test_torch_loops_run_in_any_grad_mode(small, backend, mode):
     expected = fit(*small, 3, 20, 0.1, backend=backend)
     with mode():
         assert np.array_equal(fit(*small, 3, 20, 0.1, backend=backend).weights, expected.weights)
+
+
+@pytest.mark.parametrize("steps", [1, 100_000, 300_000])
+def test_a_trace_begins_where_a_page_does(steps):
+    """A huge one, if it is a large part of that: from 512 KiB on."""
+    x = np.linspace(-1, 1, 10)
+    trace = fit(x, np.cos(x), 1, steps=steps, backend="numba").mse
+    assert len(trace) == steps
+    large = trace.nbytes >= 2**19
+    assert not large or trace.ctypes.data % 2**21 == 0

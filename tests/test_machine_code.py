@@ -138,9 +138,9 @@ def fused_assembly(monkeypatch, tmp_path):
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(fused_assembly, precision):
-    """Its powers are data, so that a vector of samples takes 11 operations instead of 15: 5 from y to the residual, 6 for
-    the sums. All are fma but those with x**0, which is known to be 1: a subtraction and an addition. The rest of the
-    kernel comes once a step or once a call."""
+    """Its powers are data, so that a vector of samples takes 11 operations instead of 15: 5 from y to the residual, 6
+    for the sums. All are fma but those with x**0, which is known to be 1: a subtraction and an addition. The rest of
+    the kernel comes once a step or once a call."""
     text = fused_assembly(getattr(torch, precision))
     suffix = "pd" if precision == "float64" else "ps"
 

@@ -1,4 +1,4 @@
-"""How samples fill registers: one, two or four at a time, the rest before or after them, columns that are no factors."""
+"""How samples fill registers: one, two or four at a time, the rest before or after, columns that are no factors."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
 """The text of a loop nest.
 
 Along the lanes axis `i` whole registers are read; the samples that do not fill one come with a mask, before the loop or
-after it, or all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes element by
-element. An expression is computed in the outermost loop that it can be computed in.
+after it, or all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes
+element by element. An expression is computed in the outermost loop that it can be computed in.
 """
 
 from __future__ import annotations
