@@ -29,4 +29,5 @@ def uninitialised(shape: int | tuple[int, ...], dtype: Any = np.float64) -> Arra
         return np.empty(shape, dtype)
     room = np.empty(max(size + HUGE_BYTES, 2 * HUGE_BYTES), np.uint8)
     start = -room.ctypes.data % HUGE_BYTES
-    return room[start : start + size].view(dtype).reshape(shape)
+    array: Array = room[start : start + size].view(dtype)
+    return array.reshape(shape)
