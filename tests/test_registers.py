@@ -34,12 +34,22 @@ def elementwise(w, x):
     return (hidden - hidden.mean(0)).square().sum()
 
 
+def in_both_directions(w, x):
+    """Sums that begin with each row of features, and one over all of them that does not."""
+    of_features = x[:, None] ** torch.linspace(0.1, 2, 20, dtype=torch.float64) * w
+    return (of_features - of_features.mean(1, keepdim=True)).square().sum() / x.numel()
+
+
 @pytest.mark.parametrize("n", [5, 17, 40, 67, 100])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_any_number_of_samples_fills_any_number_of_registers(count, n, at_a_time):
     at_a_time(count)
     x = torch.linspace(-1, 1, n, dtype=torch.float64)
-    for loss, params in ((reductions, [0.3, -0.7]), (elementwise, [0.3, -0.7, 0.2, 0.5])):
+    for loss, params, x in (
+        (reductions, [0.3, -0.7], x),
+        (elementwise, [0.3, -0.7, 0.2, 0.5], x),
+        (in_both_directions, [0.1] * 10 + [-0.3] * 10, x.abs() + 0.1),
+    ):
         start = torch.tensor(params, dtype=torch.float64)
         options = {"learn_rate": 1e-3, "steps": 5}
         run, plain = (descend(loss, start, x, backend=backend, **options) for backend in ("fused", "eager"))

@@ -339,7 +339,9 @@ class _Body:
                 self._turn(depth, "there")
         elif self._begins_with_rest(depth):
             self.beginning = frozenset(root for root in self.sums if self._scope(root) == depth)
-            page.narrow = self._fit_in_one(axis.size - whole) and all(root.kind == "add" for root in self.sums)
+            page.narrow = self._fit_in_one(axis.size - whole) and all(
+                root.kind == "add" and root in self.beginning for root in self.sums
+            )
             self._rest(depth, whole, axis.size - whole)
             self.beginning, page.narrow = frozenset(), False
             self._loop(depth, whole)
