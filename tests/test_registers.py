@@ -45,14 +45,14 @@ def in_both_directions(w, x):
 def test_any_number_of_samples_fills_any_number_of_registers(count, n, at_a_time):
     at_a_time(count)
     x = torch.linspace(-1, 1, n, dtype=torch.float64)
-    for loss, params, x in (
+    for loss, params, data in (
         (reductions, [0.3, -0.7], x),
         (elementwise, [0.3, -0.7, 0.2, 0.5], x),
         (in_both_directions, [0.1] * 10 + [-0.3] * 10, x.abs() + 0.1),
     ):
         start = torch.tensor(params, dtype=torch.float64)
         options = {"learn_rate": 1e-3, "steps": 5}
-        run, plain = (descend(loss, start, x, backend=backend, **options) for backend in ("fused", "eager"))
+        run, plain = (descend(loss, start, data, backend=backend, **options) for backend in ("fused", "eager"))
         assert run.params == pytest.approx(plain.params, rel=ROUNDINGS)
         assert run.loss == pytest.approx(plain.loss, rel=ROUNDINGS)
 
