@@ -1,7 +1,7 @@
 """Where a trace lies: on huge pages of memory, if it fills a large part of one.
 
 The system maps memory page by page, when each is first touched: 200 times for the 800 kB of the post's trace in
-float32, 2 us a time in a virtual machine, together a tenth of a fit in one kernel. One page of 2 MiB takes 60 us.
+float32. In a virtual machine that is a good part of a fit in one kernel. A huge page is touched once.
 """
 
 from __future__ import annotations

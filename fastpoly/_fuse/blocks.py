@@ -16,9 +16,10 @@ import numpy as np
 
 from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
-from .nests import IN_FLIGHT, LANES, NEUTRAL, Part, beginning, is_whole, write_nest
+from .nests import LANES, NEUTRAL, beginning, is_whole, write_nest
 from .page import Page
 from .schedule import Accumulate, Nest, leaves
+from .turns import IN_FLIGHT, Part
 
 MOST_BLOCKS = 2048
 """Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""

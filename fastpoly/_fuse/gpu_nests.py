@@ -12,9 +12,10 @@ import math
 from .expressions import Axis, Expr, Index, Memory
 from .gpu_page import GpuPage, block_of, warps_for
 from .graph import Node
-from .nests import combined, jammed, worth_a_name
+from .nests import combined, worth_a_name
 from .page import STRENGTH, WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
+from .turns import jammed
 
 TOGETHER = 16
 """Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from .caches import reads_again
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .page import INFIX, STRENGTH, WIDE, Page
 from .schedule import Accumulate, Loops, Nest, Root, Store
+from .turns import Part, Turn, turns
 
 PEELED = 150
 """A loop body of at most so many operations is written twice, for whole registers and for the samples that are left."""
-
-AT_A_TIME = 4
-"""How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
 
 MOST_VARIABLES = 64
 """Sums of one nest, or numbers carried from step to step, beyond which they live in memory: registers have spilled long
@@ -30,19 +26,11 @@ before, and numba follows every variable that changes through every statement, w
 BLOCK = 16_384
 """Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""
 
-IN_FLIGHT = 8
-"""Registers of sums that hide each other's waiting, two additions a cycle, and leave half of 16 registers to what is
-added. So many registers of samples, if no other loop is around theirs, share what is the same for all samples."""
-
 NAME = 6
 """Columns of a name, about."""
 
 NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.inf"}
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
-
-
-Part = tuple[str, str]
-"""The samples that a nest takes: the names of the first one and of the one after the last."""
 
 
 def write_nest(page: Page, nest: Nest, part: Part | None) -> None:
@@ -51,7 +39,7 @@ def write_nest(page: Page, nest: Nest, part: Part | None) -> None:
     if lanes is None or lanes.size != page.schedule.samples:
         part = None
     with beginning(page, nest):
-        for turn in _turns(page, nest, part):
+        for turn in turns(page, nest, part):
             body = _Body(page, nest.loops, turn, part)
             body.level(0)
             for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
@@ -68,131 +56,10 @@ def beginning(page: Page, nest: Nest) -> Iterator[None]:
     page.kept_here, page.vector = frozenset(), False
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """What is done in one turn of a nest's loops.
-
-    Attributes:
-        roots: what it computes.
-        steps: by how much axes grow from turn to turn, if not by one, or by a register.
-        span: where the loop over the samples begins and ends, if not where the axis does.
-        backwards: does the outermost loop begin at its end?
-    """
-
-    roots: list[Root]
-    steps: dict[Axis, int] = field(default_factory=dict)
-    span: Part | None = None
-    backwards: bool = False
-
-
-def _turns(page: Page, nest: Nest, part: Part | None) -> list[_Turn]:
-    """Most nests are one loop nest; a tiled one is followed by another for the registers that do not fill a tile."""
-    lanes = nest.loops.lanes
-    tile = _registers_of_a_tile(page, nest, part)
-    if lanes is None or tile == 1:
-        at_a_time = AT_A_TIME
-        if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
-            at_a_time = IN_FLIGHT
-        # sums may take half of the registers. Of 16, LLVM kept some of 12 and 24 sums in memory (a step of the zoo's
-        # tanh network with 8 instead: 7 % less time in double, 15 % in single)
-        roots, axis = jammed(page, nest, page.schedule.available // 2, at_a_time)
-        backwards = bool(nest.loops.outer) and reads_again(page, nest)
-        return [_Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {}, backwards=backwards)]
-    width = page.schedule.lanes
-    end = -(-lanes.size // width) * width
-    if part is not None:  # of whole registers, but not of whole tiles
-        first, last = part
-        page.line(f"tiles = {first} + ({last} - {first}) // {tile * width} * {tile * width}")
-        return [_tiled(page, nest, tile, (first, "tiles")), _tiled(page, nest, 1, ("tiles", last))]
-    whole = end - end % (tile * width)
-    turns = [_tiled(page, nest, tile, ("0", str(whole)))]
-    rest = (end - whole) // width
-    return [*turns, _tiled(page, nest, rest, (str(whole), str(end)))] if rest else turns
-
-
-def _registers_of_a_tile(page: Page, nest: Nest, part: Part | None) -> int:
-    """How many registers of samples share what the sums of an inner loop read; 1 if they do not."""
-    outer, lanes, inner = nest.loops.outer, nest.loops.lanes, nest.loops.inner
-    if lanes is None or outer or not inner or not (page.vector and nest.is_of_short_sums):
-        return 1
-    if not page.schedule.waits_for_loads:
-        return 1
-    most = max(IN_FLIGHT // len(nest.roots), 1)
-    if part is not None:
-        return most
-    registers = -(-lanes.size // page.schedule.lanes)
-    return -(-registers // -(-registers // most))  # so that the last tile is nearly full, too
-
-
-def _tiled(page: Page, nest: Nest, tile: int, span: Part) -> _Turn:
-    """So many registers of samples in a turn, and so many parts of their sums that enough are in flight."""
-    lanes, inner, width = nest.loops.lanes, nest.loops.inner[-1], page.schedule.lanes
-    assert lanes is not None
-    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
-    roots = [_neighbour(page, root, lanes, at * width) for at in range(tile) for root in sums]
-    steps = {lanes: tile * width}
-    parts = AT_A_TIME
-    while parts > 1 and (inner.size % parts or parts * len(roots) > IN_FLIGHT):
-        parts //= 2
-    if parts > 1:
-        roots += [_part(page, root, inner, by) for by in range(1, parts) for root in roots]
-        steps[inner] = parts
-    return _Turn([*roots], steps, span)
-
-
 def combined(page: Page, kind: str, one: str, other: str) -> str:
     """Two partial sums (products, ...) as one."""
     sign = {"add": "+", "mul": "*"}.get(kind)
     return f"{one} {sign} {other}" if sign else f"{page.use(kind)}({one}, {other})"
-
-
-def moved(expr: Expr, axis: Axis, by: int) -> Expr:
-    """The expression at axis + by."""
-    if by == 0 or axis not in expr.axes:
-        return expr
-    args = tuple(
-        moved(a, axis, by) if isinstance(a, Expr) else a.moved(axis, by) if isinstance(a, Index) else a
-        for a in expr.args
-    )
-    return Expr(expr.op, *args, is_bool=expr.is_bool)
-
-
-def jammed(page: Page, nest: Nest, most_sums: int, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:
-    """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop.
-
-    There are AT_A_TIME turns in one, or up to `most` neighbours with at most `most_sums` registers of sums.
-    """
-    outer, inner = nest.loops.outer, nest.loops.inner
-    if not nest.is_of_short_sums:
-        return nest.roots, None
-    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
-    if outer:
-        axis, registers = outer[-1], len(sums) * page.schedule.registers
-        fitting = (n for n in (most, AT_A_TIME, 2) if n <= most and axis.size % n == 0 and registers * n <= most_sums)
-        count = next(fitting, 1)
-        if count == 1 or any(axis in root.reduced for root in sums):
-            return nest.roots, None
-        return [_neighbour(page, root, axis, by) for by in range(count) for root in sums], axis
-    if inner and len(sums) == 1 and inner[-1].size % AT_A_TIME == 0:
-        (root,) = sums
-        return [root, *(_part(page, root, inner[-1], by) for by in range(1, AT_A_TIME))], inner[-1]
-    return nest.roots, None
-
-
-def _neighbour(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
-    """The sum at axis + by."""
-    assert root.offset is not None
-    value, offset = moved(root.value, axis, by), root.offset.moved(axis, by)
-    name = page.schedule.new_name(root.name)
-    slot = root.slot and root.slot.moved(axis, by)
-    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, offset, slot=slot)
-
-
-def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
-    """A part of the sum: the elements at axis + by, axis + by + AT_A_TIME, ..."""
-    value = moved(root.value, axis, by)
-    name = page.schedule.new_name(root.name)
-    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, root.offset, part_of=root)
 
 
 def kept_in(nest: Nest) -> frozenset[Expr]:
@@ -266,7 +133,7 @@ def _own_width(expr: Expr) -> int:
 class _Body:
     """One nest while it is written."""
 
-    def __init__(self, page: Page, loops: Loops, turn: _Turn, part: Part | None) -> None:
+    def __init__(self, page: Page, loops: Loops, turn: Turn, part: Part | None) -> None:
         self.page = page
         self.lanes = loops.lanes
         self.order = loops.order
@@ -277,7 +144,7 @@ class _Body:
         self.backwards = turn.backwards
         self.part = part
         self.slots = self._slots()
-        self.beginning: frozenset[Accumulate] = frozenset()  # the sums that the statements at hand begin
+        self.beginning: list[Accumulate] = []  # the sums that the statements at hand begin
         self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
         self.named = self._named()
@@ -299,7 +166,7 @@ class _Body:
 
     def level(self, depth: int) -> None:
         """Everything inside of the first `depth` loops."""
-        starting = [root for root in self.sums if self._scope(root) == depth]
+        starting = self._starting(depth)
         if not self._begins_with_rest(depth):
             self._start(starting)
         if depth == len(self.order):
@@ -318,6 +185,10 @@ class _Body:
                 self._statements(depth + 1)
                 self.level(depth + 1)
         self._finish(starting)
+
+    def _starting(self, depth: int) -> list[Accumulate]:
+        """The sums that begin and end inside of so many loops."""
+        return [root for root in self.sums if self._scope(root) == depth]
 
     def _scope(self, root: Accumulate) -> int:
         """Inside of how many loops a sum begins and ends: of those around the first that it runs over."""
@@ -338,12 +209,12 @@ class _Body:
                 page.line(f"there = {page.use('first_lanes')}(data, {axis.size} - i)")
                 self._turn(depth, "there")
         elif self._begins_with_rest(depth):
-            self.beginning = frozenset(root for root in self.sums if self._scope(root) == depth)
+            self.beginning = self._starting(depth)
             page.narrow = self._fit_in_one(axis.size - whole) and all(
                 root.kind == "add" and root in self.beginning for root in self.sums
             )
             self._rest(depth, whole, axis.size - whole)
-            self.beginning, page.narrow = frozenset(), False
+            self.beginning, page.narrow = [], False
             self._loop(depth, whole)
         else:
             if whole:
@@ -363,7 +234,7 @@ class _Body:
             return False
         rest = self.lanes.size % self.page.schedule.lanes
         is_plain = not (self.part or self.slots) and len(self.exprs) <= PEELED
-        return is_plain and 0 < rest < self.lanes.size and any(self._scope(root) == depth for root in self.sums)
+        return is_plain and 0 < rest < self.lanes.size and bool(self._starting(depth))
 
     def _ends_in_one_register(self, axis: Axis, whole: int) -> bool:
         """Do the samples after the last turn of several registers fit into one, at little text for it?"""

@@ -16,7 +16,7 @@ import torch
 from .._arrays import Array
 from .graph import Graph
 from .layout import Layout
-from .machine import Kernel, compiled
+from .machine import Kernel, compiled, register_bits
 from .pack import get, put
 from .registers import registers_at_a_time
 from .schedule import Schedule
@@ -130,9 +130,6 @@ def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
 
 def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
-    # without asking numba, whose import takes a third of a second
-    from .machine import register_bits
-
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
     schedule = Schedule(graph, lanes, available=available)

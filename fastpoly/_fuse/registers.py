@@ -15,11 +15,11 @@ TURN = 36
 SHORT_TURN = 25
 """Operations up to which two pay, where four can be: what keeps a sum waiting then is the one before."""
 
-UNROLLED = 16
+WRITTEN_OUT = 16
 """Registers of samples up to which LLVM writes out the whole loop by itself, if its turns are no longer than that."""
 
 FEW_SUMS = 12
-"""With 50 sums two registers take 1.1 of the time of one, with 13 sums 1.2."""
+"""Beyond, two registers are slower than one: most sums lie in memory, and every turn moves them there and back."""
 
 EMPTY = 6
 """At most one register in so many may be filled with no samples, in the last turn."""
@@ -28,13 +28,11 @@ EMPTY = 6
 def registers_at_a_time(schedule: Schedule) -> int:
     """How many registers of samples are fastest, for a schedule that takes one at a time.
 
-    Tried on the zoo's models at n = 100 and 1,000, the time of four (of two, with 16 registers) as a part of that of
-    one: with AVX-512 and its 32 registers (Zen 5) 0.5 to 0.95 from LONG_TURN operations on, 0.8 to 0.9 from TURN on if
-    LLVM has not written out the loop, and 1.0 to 1.3 below; two 0.85 to 1.0 up to SHORT_TURN. With AVX2 (Zen 3) four
-    were no faster than two, two 0.75 to 1.05 from LONG_TURN on, 0.85 to 1.1 from 40 on, and up to 1.6 below.
+    The constants are from trials with the kernels of the zoo's models at n = 100 and 1,000: on Zen 5 with the 32
+    registers of AVX-512, on Zen 3 with the 16 of AVX2, where four were no faster than two.
     """
     width = schedule.lanes
-    most = schedule.available // 8
+    most = schedule.available // 8  # 4 of 32, 2 of 16: each also holds some sums, and what is the same for all samples
     sums = max((len(schedule.shared([nest])) for nest in schedule.nests), default=0)
     plain = [nest for nest in schedule.nests if not nest.is_jammed]
     filled = -(-schedule.samples // width)
@@ -43,7 +41,7 @@ def registers_at_a_time(schedule: Schedule) -> int:
         return 1
     if turn < LONG_TURN and (most < 4 or plain != schedule.nests):
         return 1
-    if turn < LONG_TURN and (turn < TURN or filled < UNROLLED):
+    if turn < LONG_TURN and (turn < TURN or filled < WRITTEN_OUT):
         most = 2 if turn <= SHORT_TURN and len(plain) == 1 else 1
     return next(
         count for count in (4, 2, 1) if count <= most and _empty(schedule.samples, width, count) * EMPTY <= filled

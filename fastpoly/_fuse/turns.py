@@ -1,0 +1,144 @@
+"""What a nest does in one turn of its loops: of several turns of a loop, or several registers of samples, one is made.
+
+They share what they load, and their sums do not wait for each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .caches import reads_again
+from .expressions import Axis, Expr, Index
+from .page import Page
+from .schedule import Accumulate, Nest, Root
+
+AT_A_TIME = 4
+"""How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""
+
+IN_FLIGHT = 8
+"""Registers of sums that hide each other's waiting, two additions a cycle, and leave half of 16 registers to what is
+added. So many registers of samples, if no other loop is around theirs, share what is the same for all samples."""
+
+Part = tuple[str, str]
+"""The samples that a nest takes: the names of the first one and of the one after the last."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is done in one turn of a nest's loops.
+
+    Attributes:
+        roots: what it computes.
+        steps: by how much axes grow from turn to turn, if not by one, or by a register.
+        span: where the loop over the samples begins and ends, if not where the axis does.
+        backwards: does the outermost loop begin at its end?
+    """
+
+    roots: list[Root]
+    steps: dict[Axis, int] = field(default_factory=dict)
+    span: Part | None = None
+    backwards: bool = False
+
+
+def turns(page: Page, nest: Nest, part: Part | None) -> list[Turn]:
+    """Most nests are one loop nest; a tiled one is followed by another for the registers that do not fill a tile."""
+    lanes = nest.loops.lanes
+    tile = _registers_of_a_tile(page, nest, part)
+    if lanes is None or tile == 1:
+        at_a_time = AT_A_TIME
+        if page.vector and page.schedule.waits_for_loads and len(nest.roots) == 1:
+            at_a_time = IN_FLIGHT
+        # sums may take half of the registers. Of 16, LLVM kept some of 12 and 24 sums in memory (a step of the zoo's
+        # tanh network with 8 instead: 7 % less time in double, 15 % in single)
+        roots, axis = jammed(page, nest, page.schedule.available // 2, at_a_time)
+        backwards = bool(nest.loops.outer) and reads_again(page, nest)
+        return [Turn(roots, {axis: len(roots) // len(nest.roots)} if axis else {}, backwards=backwards)]
+    width = page.schedule.lanes
+    end = -(-lanes.size // width) * width
+    if part is not None:  # of whole registers, but not of whole tiles
+        first, last = part
+        page.line(f"tiles = {first} + ({last} - {first}) // {tile * width} * {tile * width}")
+        return [_tiled(page, nest, tile, (first, "tiles")), _tiled(page, nest, 1, ("tiles", last))]
+    whole = end - end % (tile * width)
+    tiled = [_tiled(page, nest, tile, ("0", str(whole)))]
+    rest = (end - whole) // width
+    return [*tiled, _tiled(page, nest, rest, (str(whole), str(end)))] if rest else tiled
+
+
+def _registers_of_a_tile(page: Page, nest: Nest, part: Part | None) -> int:
+    """How many registers of samples share what the sums of an inner loop read; 1 if they do not."""
+    outer, lanes, inner = nest.loops.outer, nest.loops.lanes, nest.loops.inner
+    if lanes is None or outer or not inner or not (page.vector and nest.is_of_short_sums):
+        return 1
+    if not page.schedule.waits_for_loads:
+        return 1
+    most = max(IN_FLIGHT // len(nest.roots), 1)
+    if part is not None:
+        return most
+    registers = -(-lanes.size // page.schedule.lanes)
+    return -(-registers // -(-registers // most))  # so that the last tile is nearly full, too
+
+
+def _tiled(page: Page, nest: Nest, tile: int, span: Part) -> Turn:
+    """So many registers of samples in a turn, and so many parts of their sums that enough are in flight."""
+    lanes, inner, width = nest.loops.lanes, nest.loops.inner[-1], page.schedule.lanes
+    assert lanes is not None
+    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
+    roots = [_neighbour(page, root, lanes, at * width) for at in range(tile) for root in sums]
+    steps = {lanes: tile * width}
+    parts = AT_A_TIME
+    while parts > 1 and (inner.size % parts or parts * len(roots) > IN_FLIGHT):
+        parts //= 2
+    if parts > 1:
+        roots += [_part(page, root, inner, by) for by in range(1, parts) for root in roots]
+        steps[inner] = parts
+    return Turn([*roots], steps, span)
+
+
+def moved(expr: Expr, axis: Axis, by: int) -> Expr:
+    """The expression at axis + by."""
+    if by == 0 or axis not in expr.axes:
+        return expr
+    args = tuple(
+        moved(a, axis, by) if isinstance(a, Expr) else a.moved(axis, by) if isinstance(a, Index) else a
+        for a in expr.args
+    )
+    return Expr(expr.op, *args, is_bool=expr.is_bool)
+
+
+def jammed(page: Page, nest: Nest, most_sums: int, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:
+    """The roots of several turns of a loop in one, where that saves loads or waiting; and the axis of that loop.
+
+    There are AT_A_TIME turns in one, or up to `most` neighbours with at most `most_sums` registers of sums.
+    """
+    outer, inner = nest.loops.outer, nest.loops.inner
+    if not nest.is_of_short_sums:
+        return nest.roots, None
+    sums = [root for root in nest.roots if isinstance(root, Accumulate)]
+    if outer:
+        axis, registers = outer[-1], len(sums) * page.schedule.registers
+        fitting = (n for n in (most, AT_A_TIME, 2) if n <= most and axis.size % n == 0 and registers * n <= most_sums)
+        count = next(fitting, 1)
+        if count == 1 or any(axis in root.reduced for root in sums):
+            return nest.roots, None
+        return [_neighbour(page, root, axis, by) for by in range(count) for root in sums], axis
+    if inner and len(sums) == 1 and inner[-1].size % AT_A_TIME == 0:
+        (root,) = sums
+        return [root, *(_part(page, root, inner[-1], by) for by in range(1, AT_A_TIME))], inner[-1]
+    return nest.roots, None
+
+
+def _neighbour(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
+    """The sum at axis + by."""
+    assert root.offset is not None
+    value, offset = moved(root.value, axis, by), root.offset.moved(axis, by)
+    name = page.schedule.new_name(root.name)
+    slot = root.slot and root.slot.moved(axis, by)
+    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, offset, slot=slot)
+
+
+def _part(page: Page, root: Accumulate, axis: Axis, by: int) -> Accumulate:
+    """A part of the sum: the elements at axis + by, axis + by + AT_A_TIME, ..."""
+    value = moved(root.value, axis, by)
+    name = page.schedule.new_name(root.name)
+    return Accumulate(root.kind, name, value, root.reduced, root.node, root.memory, root.offset, part_of=root)
