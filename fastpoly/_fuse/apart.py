@@ -50,7 +50,7 @@ def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
         return a, a.new_zeros((), dtype=torch.int64)
     values = a.amax(dim, keepdim=True) if largest else a.amin(dim, keepdim=True)
     size = a.shape[dim]
-    numbers = torch.arange(size).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
+    numbers = torch.arange(size, device=a.device).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
     there = (a == values) | (a != a)
     places = torch.where(there, numbers, size).amin(dim, keepdim=True)
     return (values, places) if keep else (values.squeeze(dim), places.squeeze(dim))
