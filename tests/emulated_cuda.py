@@ -1,25 +1,24 @@
 """A CUDA device that is not there: tensors that say they are on cuda:0, and compute on the CPU.
 
-`pytest -p emulated_cuda -m gpu tests/test_gpu.py` takes what is marked gpu to it; elsewhere `with installed():` does, in
-a process that has not imported triton before.
+`pytest -p emulated_cuda -m gpu tests/test_gpu.py` takes what is marked gpu to it; elsewhere `with installed():` does,
+in a process that has not imported triton before.
 
 It shows what the CPU does not. Tensors of two devices together are refused where CUDA refuses them, in torch's words.
 Memory that nobody has written to is NaN: `torch.empty`, and so the scratch of the fused kernels. Whoever waits for the
-device in what a CUDA graph would capture is noticed. It cannot show what machine code does (races, registers, the digits
-of libdevice), nor torch's own kernels for CUDA.
+device in what a CUDA graph would capture is noticed. It cannot show what machine code does (races, registers, the
+digits of libdevice), nor torch's own kernels for CUDA.
 
 To Python its tensors are on "cuda". To C++, where that device has a driver and autograd a thread for it, they are on
 "lazy": a device that every build of torch knows and nothing here uses, and whose gradients the calling thread computes.
 Triton's kernels are interpreted, a CUDA graph is the function itself, and torch.compile leaves functions as they are.
 """
 
-import triton_interpreter  # noqa: F401  (before anything else imports triton)
-
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
+import triton_interpreter  # noqa: F401  (before anything else imports triton)
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
@@ -111,8 +110,7 @@ def computed(func, args, kwargs):
         on_cpu["pin_memory"] = False
     here, there = tree.tree_map_only(OnCuda, lambda tensor: tensor.inner, (args, on_cpu))
     result = func(*here, **there)
-    if name in EMPTY and result.is_floating_point():
-        result.fill_(float("nan"))
+    poison(name, result)
     if to_cpu:
         return result
     if name == "aten::copy_" and not isinstance(args[0], OnCuda):
@@ -123,6 +121,16 @@ def computed(func, args, kwargs):
     if name == "aten::set_" or not tensors:
         return result
     return return_and_correct_aliasing(func, args, kwargs, result)
+
+
+def poison(name, result):
+    """Memory that comes as it is, on the CPU, too, holds what must not be used."""
+    if name in EMPTY and type(result) is torch.Tensor and result.device == CPU and result.dtype in POISONED:
+        result.fill_(float("nan"))
+    return result
+
+
+POISONED = {torch.float32, torch.float64, torch.complex64, torch.complex128}
 
 
 def refuse_two_devices(func, args, tensors):
@@ -152,11 +160,7 @@ class Operations(TorchDispatchMode):
         among = {type(leaf) for leaf in tree.tree_leaves((args, kwargs))}
         if is_ours(kwargs.get("device")) and among.isdisjoint({OnCuda, FakeTensor}):
             return computed(func, args, kwargs)
-        result = func(*args, **kwargs)
-        if func._schema.name in EMPTY and type(result) is torch.Tensor and result.device == CPU:
-            if result.is_floating_point() or result.is_complex():
-                result.fill_(float("nan"))
-        return result
+        return poison(func._schema.name, func(*args, **kwargs))
 
 
 class Functions(TorchFunctionMode):
