@@ -292,7 +292,8 @@ def stand_in(patch):
         if not isinstance(value, OnCuda):
             return extract_val(value, *args, **kwargs)
         with _disable_current_modes():
-            return OnCuda(torch.empty_strided(value.shape, value.inner.stride(), dtype=value.dtype))
+            like = dict(dtype=value.dtype, device="cpu")  # whatever the default is
+            return OnCuda(torch.empty_strided(value.shape, value.inner.stride(), **like))
 
     patch.setattr(proxies, "extract_val", example)
 
