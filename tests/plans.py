@@ -80,7 +80,7 @@ def _refuse_unwritten(leaf, written, variables, where):
 
 def _all_addresses(memory):
     places = [np.arange(size) for size in memory.shape]
-    strides = {d: 1 for d in memory.order[-1:]}
+    strides = dict.fromkeys(memory.order[-1:], 1)
     stride = memory.padded
     for d in reversed(memory.order[:-1]):
         strides[d] = stride

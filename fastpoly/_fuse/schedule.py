@@ -5,9 +5,10 @@ inputs; only a sum over a long axis, which cannot be had before its loop has end
 loop nest computes. Roots with the same axes, none of which needs another, share one nest and everything in it. Short
 axes have no loops: their elements are variables of their own.
 
-An elementwise value is computed anew wherever it is asked for, in registers. Two kinds are kept in memory instead: those
-that one nest would compute many times over (a hidden unit that every unit of the next layer reads), and those with an
-elementary function in them that several nests want. They are found when all is scheduled, which then starts again.
+An elementwise value is computed anew wherever it is asked for, in registers. Two kinds are kept in memory instead:
+those that one nest would compute many times over (a hidden unit that every unit of the next layer reads), and those
+with an elementary function in them that several nests want. They are found when all is scheduled, which then starts
+again.
 """
 
 from __future__ import annotations

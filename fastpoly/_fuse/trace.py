@@ -369,7 +369,7 @@ def trace(
     tracer = Tracer(elementwise, others, names)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
-    # A thread of autograd's own, which tensors on a GPU have, may still hold the last gradient when it has been returned.
+    # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
     with tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
         results = function(list(traced))
