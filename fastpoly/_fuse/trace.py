@@ -23,7 +23,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._errors import UnsupportedOperationError
-from .apart import OURS, VectorTimesMatrix, decompositions, extreme
+from .apart import OURS, BeforeAutograd, decompositions, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
@@ -241,6 +241,14 @@ class Tracer(TorchDispatchMode):
             args = (args[0], without_masks(args[1], self._changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
             refuse_out_of_range(name, args, self._changes)
+        if name in ("scatter", "scatter_add"):
+            a, dim, index, values, *combines = in_order(func._schema, args, kwargs)
+            if any(way is not None for way in combines):
+                raise self._refusal(name, "it combines what meets at one place", "use scatter_add")
+            with self:
+                result = scattered(name, a, dim, index, values, not self._changes(index))
+            if result is not None:
+                return result
         device = device_of(func, name, args, kwargs, name in self.elementwise)
         result = result_like(func, name, args, kwargs, name in self.elementwise)
         arguments = tuple(
@@ -327,6 +335,15 @@ class Tracer(TorchDispatchMode):
             self._lines[torch._C._autograd._get_sequence_nr() - 1] = line
         return line
 
+    def refused_recurrence(self, name: str) -> UnsupportedOperationError:
+        """The refusal of one of torch's recurrent layers or cells."""
+        self._where, self._asked = self._line(), name
+        return self._refusal(
+            name,
+            "what torch makes of its recurrent layers writes to parts of tensors",
+            "write the cell with torch.sigmoid and torch.tanh",
+        )
+
     def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
         place = f" in {self._where} ({self._where.text})" if self._where else ""
         name = name if name == self._asked else f"{self._asked} ({name})"
@@ -352,9 +369,9 @@ def trace(
     tracer = Tracer(elementwise, others, names)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
-    # A thread of autograd's own, which tensors on a GPU have, may still hold the last gradient when it has been returned.
+    # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    with tracer, VectorTimesMatrix(), torch.no_grad(), here:
+    with tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
         results = function(list(traced))
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
