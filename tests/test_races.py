@@ -178,7 +178,7 @@ def test_every_operation():
     assert [race for step, carry in every_step() for race in races_of(step, carry)] == []
 
 
-@settings(max_examples=25, phases=AS_DRAWN)
+@settings(max_examples=15, phases=AS_DRAWN)
 @given(losses())
 def test_random_graphs(drawn):
     params, data = drawn.tensors()
