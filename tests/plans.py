@@ -21,6 +21,9 @@ LARGEST = 2**17
 def refuse_unordered(schedule):
     """Raise AssertionError if something is read that has no value yet."""
     written = {memory: np.zeros(memory.size, bool) for memory in schedule.memories if memory.region == "scratch"}
+    names = [name for names in schedule.variables.values() for name in names.values()]
+    names += [root.name for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate)]
+    assert len(names) == len(set(names)), f"two values have one name: {sorted(n for n in names if names.count(n) > 1)}"
     variables = {name for names in schedule.variables.values() for name in names.values()}
     skipped = False
     for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):

@@ -16,6 +16,8 @@ from __future__ import annotations
 import itertools
 import keyword
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,10 +50,33 @@ SHORT = 8
 
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
-    | {"float32", "float64", "range", "min", "int", "kernel", "first", "last", "met", "side", "mine", "room", "counter"}
+    | {
+        "float",
+        "float32",
+        "float64",
+        "range",
+        "min",
+        "int",
+        "kernel",
+        "first",
+        "last",
+        "met",
+        "side",
+        "mine",
+        "room",
+        "counter",
+    }
     | {"begin", "end", "tiles", "thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
 )
 """Names that kernels use."""
+
+
+AXIS = re.compile(r"[jk]\d+")
+"""What loop variables are called, besides i."""
+
+
+def _is_reserved(name: str) -> bool:
+    return name in RESERVED or keyword.iskeyword(name) or AXIS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -179,10 +204,7 @@ class Schedule:
         self.variables: dict[Node, dict[tuple[int, ...], str]] = {}
         for node in self.graph.inputs:
             if node not in self.kept:
-                stem = self.new_name(node.label)
-                names = {at: "_".join([stem, *map(str, at)]) for at in np.ndindex(*node.shape)}
-                self._taken.update(names.values())
-                self.variables[node] = names
+                self.variables[node] = self._new_names(node.label, node.shape)
         self.successors: list[dict[Places, Expr] | Memory] = []
         self.results: list[dict[Places, Expr] | Memory] = []
 
@@ -324,9 +346,8 @@ class Schedule:
             return self._constant(node, places)
         if node.op == "input":
             return self._input(node, places)
-        if node in self.kept:
-            return self._kept(node, places)
-        return self._computed(node, places)
+        value = self._kept(node, places) if node in self.kept else self._computed(node, places)
+        return value.as_bool() if node.dtype == torch.bool else value  # true and true are 1, not 2
 
     def _computed(self, node: Node, places: Places) -> Expr:
         if node.op in pointwise.TABLE:
@@ -550,9 +571,19 @@ class Schedule:
                 padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
 
+    def _new_names(self, stem: str, shape: tuple[int, ...]) -> dict[tuple[int, ...], str]:
+        """A name for each element of a tensor: that of the tensor, and the element's place."""
+        while True:
+            own = self.new_name(stem)
+            names = {at: "_".join([own, *map(str, at)]) for at in np.ndindex(*shape)}
+            if not shape or not any(name in self._taken or _is_reserved(name) for name in names.values()):
+                self._taken.update(names.values())
+                return names
+
     def new_name(self, stem: str) -> str:
         """A name that nothing else has: the stem, or the stem with a number."""
-        if stem.isidentifier() and not keyword.iskeyword(stem) and stem not in RESERVED | self._taken:
+        stem = unicodedata.normalize("NFKC", stem)  # as Python reads it
+        if stem.isidentifier() and not _is_reserved(stem) and stem not in self._taken:
             self._taken.add(stem)
             return stem
         stem = stem if stem.isidentifier() else "value"
