@@ -117,10 +117,15 @@ def computed(func, args, kwargs):
         return args[0]
     if name == "aten::_to_copy" and not any(isinstance(tensor, OnCuda) for tensor in tensors):
         result = result.clone()  # on another device it shares no memory
-    result = tree.tree_map(lambda leaf: OnCuda(leaf) if type(leaf) is torch.Tensor else leaf, result)
+    result = tree.tree_map(lambda leaf: OnCuda(in_memory(leaf)) if type(leaf) is torch.Tensor else leaf, result)
     if name == "aten::set_" or not tensors:
         return result
     return return_and_correct_aliasing(func, args, kwargs, result)
+
+
+def in_memory(tensor):
+    """Autograd's zeros have none, and say so to C++; a tensor around them would not."""
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=CPU) if tensor._is_zerotensor() else tensor
 
 
 def poison(name, result):

@@ -377,13 +377,24 @@ def main():
     known = options.out.read_text().splitlines() if options.out.exists() else []
     known = {json.loads(line)["op"] for line in known}
     ops = [op for op in operators()[first::of] if name_of(op) not in known]
+    begun = options.out.with_suffix(".begun")
     with device, options.out.open("a") as out:
-        for row in run(ops, options.backend, options.dtype, options.samples, options.seconds):
+
+        def write(row):
             out.write(json.dumps(row) + "\n")
             out.flush()
             os.fsync(out.fileno())
+
+        if ops and begun.exists() and begun.read_text() == name_of(ops[0]):  # it ended the process before this one
+            died = {"class": "crash", "message": "the process died", "inputs": ""}
+            write({"op": name_of(ops.pop(0)), "class": "crash", "samples": [died], "unusable": {}})
+        for op in ops:
+            begun.write_text(name_of(op))
+            (row,) = run([op], options.backend, options.dtype, options.samples, options.seconds)
+            write(row)
             if "CUDA error" in json.dumps(row):  # the process has lost its device: the rest in another one
                 os.execv(sys.executable, [sys.executable, *sys.argv])
+    begun.unlink(missing_ok=True)
 
 
 def device_for(backend):
