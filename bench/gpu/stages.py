@@ -1,0 +1,93 @@
+"""What `make gpu` does, in its order: is it right, how fast is it, which of torch's operations are right, the tests.
+
+Times are taken by one process at a time, everything else by as many as pay. The figures that have bars come first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from . import card
+from .driver import Group
+from .process import Stage
+
+LIBRARY = (
+    "fastpoly/*.py",
+    "fastpoly/_backends/*.py",
+    "fastpoly/_fuse/*.py",
+    "fastpoly/_loops/*.py",
+    "kernels/fastpoly_kernels/*.py",
+)
+"""What runs loops; neither the report nor the command line."""
+
+SHARDS = 45
+"""Parts of the operator database, 15 at a time on 16 cores: cut is a part of it at most, each imports torch for 5 s."""
+
+
+def groups() -> list[Group]:
+    """All stages."""
+    if card.EMULATED:  # nothing is timed that means anything
+        stages = [stage for group in _groups() for stage in group.stages]
+        return [Group([*stages[:-1]], 2), Group(stages[-1:])]
+    return _groups()
+
+
+def _groups() -> list[Group]:
+    checks = [_units(f"checks_{of}", 100) for of in ("triton", "torch", "descend")]
+    return [
+        Group([_units("environment", 40)]),
+        Group(checks, 3),
+        Group(
+            [
+                _units("checks_capture", 30),
+                _units("post", 100),
+                _units("kernels", 40),
+                _units("jax_scan", 90, "bench/jax_zoo.py"),
+                _units("many", 40),
+                _units("losses", 60),
+                _units("sizes", 200, "bench/gpu/larger.py"),
+                _units("sizes_jax", 90, "bench/gpu/larger.py"),
+                _units("first_calls", 90),
+                _units("choices", 90, "bench/gpu/larger.py"),
+                _units("growth", 60),
+            ]
+        ),
+        Group(_operations(), 15),
+        Group([_tests()]),
+    ]
+
+
+def _units(name: str, seconds: float, *sources: str) -> Stage:
+    """A stage of this package."""
+    command = ("-m", "gpu.child", f"gpu.{name}", "--out", "{out}", "--done", "{done}")
+    own = f"bench/gpu/{name}.py", "bench/gpu/measure.py", "bench/gpu/card.py", "tests/zoo.py"
+    return Stage(name, command, seconds, (*LIBRARY, *own, *sources))
+
+
+def _operations() -> list[Stage]:
+    """torch's operator database, in parts."""
+    script = "tests/operator_database.py"
+    parts, samples = card.full((range(SHARDS), SHARDS), (range(1), 100))
+    return [
+        Stage(
+            f"operations_{part}",
+            (script, "--backend", "triton", "--shard", f"{part}/{samples}", "--out", "{out}"),
+            120,
+            (*LIBRARY, script),
+            needs=script,
+        )
+        for part in parts
+    ]
+
+
+def _tests() -> Stage:
+    """`pytest -m gpu`, on as many processes as pay."""
+    words = ["-m", "pytest", "-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider", "-p", "gpu.ends_of_tests"]
+    words += ["--gpu-rows={out}", "--gpu-done={done}"]
+    if card.EMULATED:
+        words += ["-p", "emulated_cuda", "tests/test_gpu.py", "-k", "test_optimizers and sgd"]
+    elif importlib.util.find_spec("xdist"):
+        words += ["-n", "8", "--dist", "worksteal"]
+    if importlib.util.find_spec("pytest_timeout"):
+        words += ["--timeout", "90", "--timeout-method", "thread"]
+    return Stage("tests", tuple(words), 200, (*LIBRARY, "tests/*.py", "fastpoly/_cli/*.py"), fine=(0, 1, 5))
