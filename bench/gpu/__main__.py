@@ -59,7 +59,7 @@ def _run(name: str, into: Path, folder: Path, limit: float) -> int:
     """Everything that is not done yet. The exit status: did something fail?"""
     import results_file
 
-    folder.mkdir()
+    (folder / "triton").mkdir(parents=True)
     files = result.Files(into, results_file.slug(name))
     groups = stages.groups()
     where = result.where(name)

@@ -15,6 +15,10 @@ RIGHT = "right"
 """How a unit ended whose answers were right. Others are "failed", "crashed", "hung" and "not measured"."""
 
 
+class NotMeasured(Exception):
+    """Raised by a unit that cannot run here; the message says why."""
+
+
 class Book:
     """Rows, in memory and in a file.
 
@@ -47,6 +51,10 @@ class Book:
     def of(self, stage: str) -> list[Row]:
         """The rows of a stage."""
         return [row for row in self.rows if row["stage"] == stage]
+
+    def in_order(self) -> list[Row]:
+        """All rows, those of a stage together."""
+        return [row for stage in self.digests for row in self.of(stage)]
 
     def ended(self, stage: str) -> dict[str, str]:
         """How each unit of a stage ended that did."""

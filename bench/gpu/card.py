@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -18,7 +19,10 @@ def prepare() -> None:
     if EMULATED:
         import emulated_cuda
 
-        emulated_cuda.pytest_configure(None)
+        _until_the_end.enter_context(emulated_cuda.installed())
+
+
+_until_the_end = contextlib.ExitStack()
 
 
 def full(size: Any, tiny: Any) -> Any:

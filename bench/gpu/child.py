@@ -16,17 +16,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from . import card
-from .book import RIGHT
+from .book import RIGHT, NotMeasured
 from .rows import Row, Writer
 
 Unit = Callable[[], Iterable[Row] | None]
 
 DEAD = 3
 """The exit status of a process whose CUDA context is dead."""
-
-
-class NotMeasured(Exception):
-    """A unit that cannot run here; the message says why."""
 
 
 def main() -> None:

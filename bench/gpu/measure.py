@@ -61,3 +61,27 @@ def timing(seconds: list[float], *, group: str, name: str, backend: str, precisi
         "mhz": card.clock(),
         **more,
     }
+
+
+def looped(x: Any, y: Any, degree: int, steps: int, rate: float, precision: str) -> tuple[Any, Any]:
+    """The post's recurrence in numpy: weights and mse. There is no kernel in it, and nothing to compile."""
+    number, stored = {
+        "double": (np.float64, np.float64),
+        "mixed": (np.float64, np.float32),
+        "single": (np.float32, np.float32),
+    }[precision]
+    x, y, weights = np.asarray(x, number), np.asarray(y, number), np.zeros(degree + 1, stored)
+    powers, mse = x[:, None] ** np.arange(degree + 1).astype(number), np.empty(steps, stored)
+    for i in range(steps):
+        residual = powers @ weights.astype(number) - y
+        mse[i] = (residual * residual).mean()
+        weights = (weights.astype(number) - number(rate * 2 / len(x)) * (powers.T @ residual)).astype(stored)
+    return weights, mse
+
+
+def on_gpu(values: Any) -> Any:
+    """A tree of tensors or arrays on the card."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    return tree.tree_map(lambda value: torch.as_tensor(value).cuda(), values)

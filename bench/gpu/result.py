@@ -89,7 +89,7 @@ def content(book: Book, of: dict[str, str], *, partial: bool) -> dict[str, Any]:
     return {
         "machine_info": {"cpu": {"brand_raw": results_file.processor()}, "system": platform.system()},
         "commit_info": {"project": "fastpoly"},
-        "benchmarks": benchmarks(book.rows, of["card"]),
+        "benchmarks": benchmarks(book.in_order(), of["card"]),
         "datetime": now.isoformat(),
         "fastpoly": {
             "device": of["card"],

@@ -85,7 +85,7 @@ def _tests() -> Stage:
     words = ["-m", "pytest", "-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider", "-p", "gpu.ends_of_tests"]
     words += ["--gpu-rows={out}", "--gpu-done={done}"]
     if card.EMULATED:
-        words += ["-p", "emulated_cuda", "tests/test_gpu.py", "-k", "test_optimizers and sgd"]
+        words += ["-p", "emulated_cuda", "tests/test_gpu.py", "-k", "test_optimizers and momentum and cudagraph"]
     elif importlib.util.find_spec("xdist"):
         words += ["-n", "8", "--dist", "worksteal"]
     if importlib.util.find_spec("pytest_timeout"):

@@ -23,7 +23,7 @@ def lines(book: Book, path: Path) -> list[str]:
     read = json.loads(path.read_text())
     told = [_failed(row) for row in book.failures()]
     failures = ["", f"failures: {len(told)}", *told[:20]] if told else ["", "no failures"]
-    shown = [*failures, *_operations(book), *_left(read), "", f"wrote {path.name}"]
+    shown = [*failures, *_operations(book), *_left(book, read), "", f"wrote {path.name}"]
     figures = [*_figures(read), *_choices(book)]
     room = MOST - len(shown)
     if len(figures) > room:
@@ -82,6 +82,8 @@ def _failed(row: dict) -> str:  # type: ignore[type-arg]
     return f"  {row['stage']}: {row['unit']} {row['ended']}: {row.get('error', '')}".replace("\n", " ")
 
 
-def _left(read: dict) -> list[str]:  # type: ignore[type-arg]
-    left = [f"  {row['name']}: {row['reason']}" for row in read["fastpoly"]["not_measured"] if row["group"] == "gpu"]
+def _left(book: Book, read: dict) -> list[str]:  # type: ignore[type-arg]
+    failed = {f"{row['stage']}: {row['unit']}" for row in book.failures()}
+    rows = [row for row in read["fastpoly"]["not_measured"] if row["group"] == "gpu" and row["name"] not in failed]
+    left = [f"  {row['name']}: {row['reason']}" for row in rows]
     return ["", f"not measured: {len(left)}", *left[:25]] if left else []
