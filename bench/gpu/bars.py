@@ -69,8 +69,8 @@ def _post(figures: Figures) -> Iterator[Bar]:
             f"triton {precision}, {STEPS:,} steps", _times(1e3, whole), _clocked(figures, most), "ms", FIRST_DAY
         )
     kernel = figures.value("kernel", precision="single")
-    cycles = kernel / STEPS * figures.mhz * 1e6 if kernel and figures.mhz else None
-    yield _ratio("a step of triton's kernel, single", "a step by hand in CUDA", cycles, BY_HAND, 1, CUDA, at_most=True)
+    step, by_hand = kernel and kernel / STEPS, BY_HAND / (figures.mhz * 1e6) if figures.mhz else None
+    yield _ratio("a step of triton's kernel, single", "one by hand in CUDA", step, by_hand, 1, CUDA, at_most=True)
     for precision in ("single", "double"):
         whole, kernel = figures.seconds("triton", precision), figures.value("kernel", precision=precision)
         around = 1e3 * (whole - kernel) if whole and kernel else None

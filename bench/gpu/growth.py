@@ -25,7 +25,11 @@ STEP_SECONDS |= {"triton": (2e-7, 1e-10)}
 
 
 def units():
-    return {f"{b}, {n:,} samples": lambda b=b, n=n: of(b, n) for n in SIZES for b in BACKENDS}
+    return {
+        f"{b}, {n:,} samples": lambda b=b, n=n: of(b, n)
+        for n in SIZES
+        for b in card.full(tuple(BACKENDS), ("gram", "triton"))
+    }
 
 
 def of(backend, n):

@@ -21,7 +21,11 @@ BOUNDS = {"single": 5e-6, "double": 1e-9}
 
 def units():
     return {
-        **{f"{p}, unroll {u}": lambda p=p, u=u: polynomial(p, u) for u in UNROLLS for p in BOUNDS},
+        **{
+            f"{p}, unroll {u}": lambda p=p, u=u: polynomial(p, u)
+            for u in UNROLLS
+            for p in card.full(tuple(BOUNDS), ["single"])
+        },
         **{
             f"{name} {p}": lambda n=name, p=p: loss(n, p)
             for name in NAMES

@@ -36,7 +36,7 @@ def named(name: str) -> Loss:
 
 
 SMALL = ("polynomial, n = 100", "network 8-32-32-1, n = 64")
-NAMES = card.full((*LARGER, *SMALL), (LARGER[0], "network 8-4-4-1, n = 64"))
+NAMES = card.full((*LARGER, *SMALL), ("network 8-4-4-1, n = 64",))
 
 
 def polynomial(name: str, n: int) -> Loss:

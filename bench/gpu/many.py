@@ -17,7 +17,7 @@ BOUNDS = {"single": 1e-5, "double": 2e-9}
 
 
 def units():
-    return {precision: lambda p=precision: of(p) for precision in BOUNDS}
+    return {precision: lambda p=precision: of(p) for precision in card.full(tuple(BOUNDS), ["single"])}
 
 
 def of(precision):

@@ -28,7 +28,7 @@ PUBLISHED = {"torch-gpu": {"use_gpu": True}, "torch-autograd-gpu": {"use_gpu": T
 
 def units():
     def each(table, function):
-        return {f"{b} {p}": lambda b=b, p=p: function(b, p) for b, precisions in table.items() for p in precisions}
+        return {f"{b} {p}": lambda b=b, p=p: function(b, p) for b, of in table.items() for p in card.full(of, of[:1])}
 
     return {
         **each(FROM_CPU, from_cpu),

@@ -107,7 +107,9 @@ def content(book: Book, of: dict[str, str], *, partial: bool) -> dict[str, Any]:
 def benchmarks(rows: list[Row], device: str) -> list[dict[str, Any]]:
     """Timings, and the bars that come of them, as pytest-benchmark would name them."""
     timings = [row for row in rows if row.get("kind") == "timing"]
-    timings += [{**row, "group": "peers"} for row in timings if row["group"] == "post" and row["backend"] in bars.OURS]
+    beside = {row["precision"] for row in timings if row["group"] == "peers"}
+    ours = [row for row in timings if row["group"] == "post" and row["backend"] in bars.OURS]
+    timings += [{**row, "group": "peers"} for row in ours if row["precision"] in beside]
     figures = [_timing(row, device) for row in timings]
     plain = [{"group": row["group"], **row["extra_info"]} for row in figures]
     for row, ratio in zip(figures, results_file.to_fastest(plain), strict=True):

@@ -14,7 +14,12 @@ from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
-OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {"descend", "fused", "triton"}
+OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {
+    "auto",
+    "descend",
+    "fused",
+    "triton",
+}
 """The names under which fastpoly's own loops are measured, those of `fit` and of `descend`; all others are peers, as
 torch.compile is."""
 
@@ -89,11 +94,17 @@ def label(timing: Timing) -> str:
     return f"{timing.backend} (from {count(timing.steps_run)} steps)" if fewer else timing.backend
 
 
+YARDSTICKS = ("numpy", "torch-autograd-gpu")
+"""Of the post's loops those that others are compared with: on the CPU, and where only a GPU was measured."""
+
+
 def post(run: Run) -> Table:
-    """Every backend on the post's problem, beside what the post published."""
+    """Every backend on the post's problem, beside what the post published; compared with the first of YARDSTICKS."""
     timings = run.of("post")
-    base = next((t.seconds for t in timings if t.backend == "numpy" and t.seconds), None)
-    columns = [NAME, PRECISION, Column("now"), Column("× numpy"), Column("in 2017"), Column("off by")]
+    slow = {t.backend: t.seconds for t in timings if t.seconds}
+    yardstick = next((name for name in YARDSTICKS if name in slow), YARDSTICKS[0])
+    base = slow.get(yardstick)
+    columns = [NAME, PRECISION, Column("now"), Column(f"× {yardstick}"), Column("in 2017"), Column("off by")]
     return _table(
         columns,
         (
@@ -306,8 +317,29 @@ def machine(run: Run) -> Table:
     if run.on_gpu and run.processor:
         facts.append(("processor", run.processor))
     facts += [("cores", "" if run.cores is None else count(run.cores)), ("measured", run.date), *run.versions.items()]
+    facts += [("how", said_of(run))]
     columns = Column("", numeric=False), Column("", numeric=False)
     return Table(columns, tuple((Cell(key), Cell(value)) for key, value in facts if value))
+
+
+def place(run: Run) -> str:
+    """The device that a run's figures are of, and how much of it: what stands over them."""
+    cores = f"{count(run.cores)} cores" if run.cores else ""
+    if not run.on_gpu:
+        return f"{run.device} ({cores})" if cores else run.device
+    beside = f"{cores} of {run.processor}" if cores and run.processor else cores
+    return f"{run.device} (a GPU{f', beside it {beside}' if beside else ''})"
+
+
+def said_of(run: Run) -> str:
+    """What a reader must know of how the figures came to be, if anything."""
+    parts = ["cut before its end, some figures are missing" if run.partial else "", run.provenance]
+    return "; ".join(filter(None, parts))
+
+
+def said_shortly(run: Run) -> str:
+    """The first of it, for what stands over a table."""
+    return said_of(run).partition(";")[0]
 
 
 def not_measured(run: Run) -> Table:
