@@ -146,6 +146,35 @@ def test_a_second_run_goes_on_where_the_first_was_cut(folder):
     assert calls() == ["a", "b", "b", "c"]
 
 
+OPERATIONS = r"""
+import json, os, sys, pathlib
+out = pathlib.Path(sys.argv[1])
+known = [json.loads(line)["op"] for line in out.read_text().splitlines()]
+with out.open("a") as file:
+    for op in "abc":
+        if op not in known:
+            print(json.dumps({"op": op, "class": "right"}), file=file, flush=True)
+            open("calls.txt", "a").write(op + "\n")
+            if op == "a":
+                os._exit(11)
+            if op == "b":
+                os.abort()
+os.abort() if "c" in known else None
+"""
+
+
+def test_operations_that_are_known_are_not_asked_again(folder):
+    """As tests/operator_database.py has it: rows that stand in its file are done."""
+    book = run(folder, [Group([Stage("ops", ("-c", OPERATIONS, "{out}"), 20)])])
+    assert [row["op"] for row in book.rows if "op" in row] == calls() == ["a", "b", "c"]
+    assert book.whole("ops")
+    assert not book.failures()
+    left = [row for row in book.rows if row.get("op") != "c" and not row.get("whole")]
+    again = run(folder, [Group([Stage("ops", ("-c", OPERATIONS, "{out}"), 20)])], earlier=left)
+    assert calls() == ["a", "b", "c", "c"]
+    assert [row["op"] for row in again.rows if "op" in row] == ["a", "b", "c"]
+
+
 def test_what_other_sources_gave_is_done_anew(folder):
     groups = [Group([stage("first", "'a': works('a')")])]
     book = run(folder, groups)
@@ -245,7 +274,7 @@ def test_a_limit_that_is_reached_ends_it_in_time(folder):
     stage("one", "'a': works('a'), 'b': works('b', 60)")
     stage("two", "'c': works('c')")
     started = time.monotonic()
-    process = make_gpu(folder, "--limit", "14", OUT=str(folder))
+    process = make_gpu(folder, "--limit", "11.5", OUT=str(folder))
     said, _ = process.communicate(timeout=30)
     assert time.monotonic() - started < 20
     assert "one: b: the time was over" in said
@@ -272,6 +301,16 @@ def test_the_end_of_the_output_is_short(folder):
     assert not any("\n" in line for line in lines)
     assert lines[0] == "bars"
     assert "failures: 200" in lines
+
+
+def test_a_result_file_quotes_no_folder_of_the_machine(folder):
+    book = Book(folder / "rows.jsonl", {"post": "1"})
+    error = f'File "{BENCH.parent}/fastpoly/_fit.py", and {folder}/x'
+    book.add("post", {"unit": "u", "ended": "failed", "error": error})
+    text = result.write(book, result.Files(folder, "c"), WHERE).read_text()
+    assert "fastpoly/_fit.py" in text
+    assert str(BENCH.parent) not in text
+    assert str(folder) not in text
 
 
 def test_bars_are_in_cycles_on_a_card_with_another_clock():

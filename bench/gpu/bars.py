@@ -49,7 +49,7 @@ def held(rows: list[Row]) -> list[Bar]:
 def open_ones(rows: list[Row]) -> list[tuple[str, str]]:
     """(name, reason) of the bars that have no figure."""
     return [
-        (bar["name"] if "name" in bar else f"{bar['of']} / {bar['to']}", "its figures are not there yet")
+        (bar["name"] if "name" in bar else f"{bar['of']} / {bar['to']}", "there is no figure yet")
         for bar in _all(Figures(rows))
         if bar.get("value", bar.get("ratio")) is None
     ]

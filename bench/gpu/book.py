@@ -1,7 +1,8 @@
 """The book: every row of this run and of earlier ones that still hold, and from it what is done and what is not.
 
-A unit is the least that is done or not: a row with `ended` says that it is, and how. A stage is done when a row with
-`whole` says so. Rows of a unit that never ended are half of something, and are forgotten when a run goes on.
+A unit is the least that is done or not: a row with `ended` says that it is, and how. A row with `op`, of the operator
+database, is all that there is of its operation. A stage is done when a row with `whole` says so. Rows of a unit that
+never ended are half of something, and are forgotten when a run goes on.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ class Book:
         rows = [row for row in earlier if row.get("digest") == self.digests.get(row.get("stage", ""), "")]
         whole = {row["stage"] for row in rows if row.get("whole")}
         ended = {(row["stage"], row.get("unit")) for row in rows if "ended" in row}
-        return [r for r in rows if r["stage"] in whole or "units" in r or (r["stage"], r.get("unit")) in ended]
+        return [
+            row
+            for row in rows
+            if row["stage"] in whole or {"units", "op"} & row.keys() or (row["stage"], row.get("unit")) in ended
+        ]
 
     def add(self, stage: str, row: Row) -> None:
         """Keep a row of a stage, on disk at once."""

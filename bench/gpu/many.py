@@ -35,7 +35,7 @@ def of(precision):
     yield timing(seconds, name="triton", backend="triton", deviation=found, deviation_of="weights", **what)
     with two_cores():
         seconds = [BATCH / PART * s for s in taken(lambda: run("numba", few), 2)]
-    yield timing(seconds, name=f"numba on two cores (from {PART:,} problems)", backend="numba", **what)
+    yield timing(seconds, name=f"numba (two cores, from {PART:,} problems)", backend="numba", **what)
 
 
 @contextmanager

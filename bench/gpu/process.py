@@ -1,7 +1,8 @@
 """One stage's process: started, watched, its rows taken over; ended with all that it started when its time is up.
 
 A process that dies in a unit, or takes too long for one, costs that unit: the stage begins again behind it. One that
-dies without having done anything costs the stage.
+dies without having done anything costs the stage. What begins again is told what is done: units by a file of their
+names, operations by their rows, which stand in the file that takes them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .book import Book
-from .rows import Reader, Row
+from .rows import Reader, Row, Writer
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,18 @@ class Process:
     def _begin(self) -> None:
         out, done = (self._folder / f"{self.stage.name}.{kind}" for kind in ("jsonl", "done"))
         out.unlink(missing_ok=True)
+        write = Writer(out, anew=True)
+        for row in self._book.of(self.stage.name):
+            if "op" in row:
+                write(row)
         done.write_text("".join(f"{unit}\n" for unit in self._book.ended(self.stage.name)))
-        self._new, self._unit, self._progress = Reader(out), "", False
+        self._new, self._unit, self._progress = Reader(out, out.stat().st_size), "", False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *(word.format(out=out, done=done) for word in self.stage.command)],
+                [
+                    sys.executable,
+                    *(word.replace("{out}", str(out)).replace("{done}", str(done)) for word in self.stage.command),
+                ],
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -97,7 +105,8 @@ class Process:
             self._unit, self._begun = row["begun"], time.monotonic()
             return
         if "ended" in row:
-            self._unit, self._progress = "", True
+            self._unit = ""
+        self._progress |= bool({"ended", "op"} & row.keys())
         self._book.add(self.stage.name, row)
 
     def _over(self, status: int) -> bool:

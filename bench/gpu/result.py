@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,11 +76,18 @@ def write(book: Book, files: Files, of: dict[str, str]) -> Path:
     missing = book.missing()
     path, other = (files.partial, files.whole) if missing else (files.whole, files.partial)
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(content(book, of, partial=bool(missing)), indent=1, default=float))
+    fresh.write_text(_of_nobody(json.dumps(content(book, of, partial=bool(missing)), indent=1, default=float)))
     fresh.replace(path)
     if not missing:
         other.unlink(missing_ok=True)
     return path
+
+
+def _of_nobody(text: str) -> str:
+    """Without the folders of this machine, which errors quote."""
+    for folder in (Path(results_file.__file__).parents[1], tempfile.gettempdir(), sys.prefix, Path.home()):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 def content(book: Book, of: dict[str, str], *, partial: bool) -> dict[str, Any]:

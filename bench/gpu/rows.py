@@ -34,10 +34,10 @@ def _plain(value: object) -> float | str:
 
 
 class Reader:
-    """Iterates over the rows that were added since it was last iterated over."""
+    """Iterates over the rows that were added since it was last iterated over, or behind so many bytes."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+    def __init__(self, path: Path, behind: int = 0) -> None:
+        self._path, self._at = path, behind
 
     def __iter__(self) -> Iterator[Row]:
         if not self._path.exists():

@@ -120,7 +120,7 @@ MEASURED = (
     Section(
         "post",
         "The post’s table, then and now",
-        "“× numpy” is how many times as fast as the post’s numpy loop on the same machine, “× torch-autograd-gpu” as "
+        "“× numpy” is how many times as fast as the post’s numpy loop on the same machine, “× autograd” as "
         "its autograd loop on the same GPU; “in 2017” is what the post published. “Off by” is the largest difference "
         "of the weights from where a run of that precision must end: arithmetic of 60 digits (double), the digits that "
         "the post prints (mixed), the torch loop (single).",

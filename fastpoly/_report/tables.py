@@ -94,17 +94,24 @@ def label(timing: Timing) -> str:
     return f"{timing.backend} (from {count(timing.steps_run)} steps)" if fewer else timing.backend
 
 
-YARDSTICKS = ("numpy", "torch-autograd-gpu")
-"""Of the post's loops those that others are compared with: on the CPU, and where only a GPU was measured."""
+YARDSTICKS = {"numpy": "numpy", "torch-autograd-gpu": "autograd"}
+"""Of the post's loops those that others are compared with, on a CPU and on a GPU, and what to call them."""
 
 
 def post(run: Run) -> Table:
     """Every backend on the post's problem, beside what the post published; compared with the first of YARDSTICKS."""
     timings = run.of("post")
     slow = {t.backend: t.seconds for t in timings if t.seconds}
-    yardstick = next((name for name in YARDSTICKS if name in slow), YARDSTICKS[0])
+    yardstick = next((name for name in YARDSTICKS if name in slow), "numpy")
     base = slow.get(yardstick)
-    columns = [NAME, PRECISION, Column("now"), Column(f"× {yardstick}"), Column("in 2017"), Column("off by")]
+    columns = [
+        NAME,
+        PRECISION,
+        Column("now"),
+        Column(f"× {YARDSTICKS[yardstick]}"),
+        Column("in 2017"),
+        Column("off by"),
+    ]
     return _table(
         columns,
         (
@@ -192,7 +199,7 @@ def loss_of(run: Run, model: str, precision: str) -> Table:
 def bars(run: Run, source: str = "") -> Table:
     """Each figure beside what it is held to, by `source` or by anyone, and what was not measured, with the reason."""
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
-    columns.append(Column("set by", numeric=False))
+    columns.append(Column("source", numeric=False))
     shown = [bar for bar in run.bars if bar.source.startswith(source)]
     shown.sort(key=lambda bar: not bar.source.startswith("DESIGN 8"))  # the plan's first
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
