@@ -90,13 +90,12 @@ def _stop(*_: object) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Of the stages: this tree alone, caches that begin empty and end with the run, a thread for each process."""
+    """Of the stages: this tree alone, caches that begin empty and end with the run."""
     paths = (ROOT, ROOT / "kernels", ROOT / "tests", ROOT / "bench", *filter(None, [os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "TRITON_CACHE_DIR": str(folder / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",

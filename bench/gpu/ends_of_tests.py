@@ -11,17 +11,17 @@ from .rows import Writer
 
 def pytest_addoption(parser):
     group = parser.getgroup("make gpu")
-    group.addoption("--gpu-rows", type=Path, help="where rows go")
-    group.addoption("--gpu-done", type=Path, help="a file of the tests to leave out")
+    group.addoption("--gpu-rows", help="where rows go")
+    group.addoption("--gpu-done", help="a file of the tests to leave out")
 
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # of several processes the one that hears of every test
-        config.pluginmanager.register(_Ends(Writer(config.option.gpu_rows)))
+        config.pluginmanager.register(_Ends(Writer(Path(config.option.gpu_rows))))
 
 
 def pytest_collection_modifyitems(config, items):
-    done = set(config.option.gpu_done.read_text().splitlines())
+    done = set(Path(config.option.gpu_done).read_text().splitlines())
     left_out = [item for item in items if item.nodeid in done]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item.nodeid not in done]
@@ -32,6 +32,10 @@ class _Ends:
 
     def __init__(self, write):
         self._write = write
+
+    def pytest_collectreport(self, report):
+        if report.failed:  # a file that cannot be imported: something is not installed
+            self._write({"unit": report.nodeid, "ended": "failed", "error": _last_line(report)})
 
     def pytest_runtest_logreport(self, report):
         if report.failed:

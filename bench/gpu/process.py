@@ -34,6 +34,7 @@ class Stage:
         sources: patterns of the files that its rows depend on.
         fine: exit statuses that mean it has done all it had to.
         needs: a file without which it cannot run.
+        one_thread: it runs beside others, or has processes of its own for the other cores.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     unit_seconds: float = 40.0
     fine: tuple[int, ...] = (0,)
     needs: str = ""
+    one_thread: bool = False
 
 
 class Process:
@@ -77,7 +79,7 @@ class Process:
                     sys.executable,
                     *(word.replace("{out}", str(out)).replace("{done}", str(done)) for word in self.stage.command),
                 ],
-                env=self._environment,
+                env={**self._environment, **({"OMP_NUM_THREADS": "1"} if self.stage.one_thread else {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -53,10 +53,11 @@ def of(name, backend):
 
 
 def enough(run):
-    """(steps, seconds of runs of so many): the second of two equal calls, as graphs are made in the first."""
+    """(steps, seconds of runs of so many): not of the first call of that many, in which graphs are made."""
     steps = FEW
     while True:
-        run(steps)
+        if steps != FEW:
+            run(steps)
         seconds = taken(partial(run, steps), 2, 0.5)
         if min(seconds) > ENOUGH or steps > 1e6:
             return steps, seconds
