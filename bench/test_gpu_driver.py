@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gpu import bars, digest, result, summary
+from gpu import bars, digest, grid, result, stages, summary
 from gpu.book import Book
 from gpu.driver import Driver, Group
 from gpu.process import Stage
@@ -107,6 +107,27 @@ def test_what_dies_hangs_or_fails_costs_one_unit(folder):
     assert on_disk == book.rows
 
 
+def test_several_modules_share_a_process(folder):
+    stage("one", "'a': works('a')")
+    stage("two", "'a': works('b')")
+    both = Stage("both", ("-m", "gpu.child", "one", "two", "--out", "{out}", "--done", "{done}"), 30)
+    assert run(folder, [Group([both])]).ended("both") == {"one: a": "right", "two: a": "right"}
+    assert calls() == ["a", "b"]
+
+
+def test_every_stage_has_its_sources_and_an_order():
+    names = [stage.name for group in stages.groups() for stage in group.stages]
+    assert names[0] == "environment"
+    assert names[-1] == "tests"
+    assert names.index("checks_descend") < names.index("post") < names.index("sizes") < names.index("operations_0")
+    for of in (stage for group in stages.groups() for stage in group.stages):
+        assert {"fastpoly/_fuse/*.py", "kernels/fastpoly_kernels/*.py"} <= {*of.sources}
+        own = [pattern for pattern in of.sources if pattern.startswith("bench/gpu/")]
+        assert all((BENCH.parent / pattern).exists() for pattern in own), of.name
+    timed = [group for group in stages.groups() if "post" in [stage.name for stage in group.stages]]
+    assert [group.width for group in timed] == [1]  # nothing is timed beside anything
+
+
 def test_a_stage_that_cannot_begin_ends_alone(folder):
     broken = Stage("broken", ("-c", "raise SystemExit('no such module')"), 10)
     absent = Stage("absent", ("-c", ""), 10, needs="tests/there_is_none.py")
@@ -202,13 +223,13 @@ def test_a_digest_is_of_names_contents_and_versions(tmp_path):
 
 
 def test_stages_run_beside_each_other_where_they_may(folder):
-    stages = [stage(f"s{i}", f"'u{i}': works('u{i}', 1.0)") for i in range(3)]
+    three = [stage(f"s{i}", f"'u{i}': works('u{i}', 1.0)") for i in range(3)]
     started = time.monotonic()
-    book = run(folder, [Group(stages, width=3)])
+    book = run(folder, [Group(three, width=3)])
     alone = time.monotonic() - started
-    assert all(book.whole(s.name) for s in stages)
+    assert all(book.whole(s.name) for s in three)
     started = time.monotonic()
-    run(folder, [Group(stages, width=1)])
+    run(folder, [Group(three, width=1)])
     assert alone < time.monotonic() - started
 
 
@@ -301,6 +322,33 @@ def test_the_end_of_the_output_is_short(folder):
     assert not any("\n" in line for line in lines)
     assert lines[0] == "bars"
     assert "failures: 200" in lines
+
+
+def test_auto_is_held_against_each_backend_with_its_first_call():
+    """A slow step that compiles at once is the best for few steps."""
+
+    def timed(backend, first, step):
+        return {"kind": "timing", "group": "zoo", "model": "m", "backend": backend, "precision": "single"} | {
+            "stage": "sizes",
+            "unit": backend,
+            "seconds": 1.0,
+            "first": first,
+            "ns_per_step": step * 1e9,
+        }
+
+    def choice(steps, took):
+        return {"kind": "choice", "stage": "choices", "unit": "u", "model": "m", "steps": steps, "took": took}
+
+    rows = [timed("triton", 5.0, 1e-6), timed("eager", 0.1, 1e-3)]
+    rows += [choice(100, "eager"), choice(100, "triton"), choice(1_000_000, "triton"), choice(100, "cudagraph")]
+    assert [(c.best, c.good) for c in grid.choices(rows)] == [
+        ("eager", True),
+        ("eager", False),
+        ("triton", True),
+        ("eager", False),
+    ]
+    (bar,) = [bar for bar in bars.held(rows) if bar["name"].startswith("runs for which auto")]
+    assert (bar["value"], bar["holds"]) == (2, False)
 
 
 def test_a_result_file_quotes_no_folder_of_the_machine(folder):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from fastpoly._post import STEPS
 
+from . import grid
 from .book import RIGHT
 from .figures import Figures
 from .rows import Row
@@ -34,6 +35,7 @@ TRACED = "nobody's loop on a GPU comes nearer to one that fastpoly traced from t
 GRAPHS = "a graph of the post's own step saves its launches, and a compiled one most of its kernels"
 NETWORK = "a step's work is little beside its latency, which one warp's exchange of sums sets"
 ANY_SIZE = "whatever the size, auto's choice is not slower than JAX's loop"
+CHOICE = "whoever leaves the choice to auto waits no longer than for a good choice, compiling included"
 FULL = "a card that is full of problems is held to half of the fma that it can do"
 OVERHEAD = "what is around the kernel: copies, checks, portions"
 RIGHT_FIRST = "a wrong answer has no speed"
@@ -59,6 +61,7 @@ def _all(figures: Figures) -> Iterator[Bar]:
     yield from _correctness(figures)
     yield from _post(figures)
     yield from _losses(figures)
+    yield from _choices(figures)
     yield from _many(figures)
 
 
@@ -94,6 +97,13 @@ def _losses(figures: Figures) -> Iterator[Bar]:
         yield _ratio(f"JAX, best unroll, {model}", "auto", *sides, 1.1, ANY_SIZE)
 
 
+def _choices(figures: Figures) -> Iterator[Bar]:
+    found = list(grid.choices(figures.rows))
+    bad = sum(not choice.good for choice in found) if found else None
+    name = f"runs for which auto takes over {grid.NEAR:g} times the fastest, of {len(found)}"
+    yield _limit(name if found else "runs for which auto takes too long", bad, 0, "", CHOICE)
+
+
 def _many(figures: Figures) -> Iterator[Bar]:
     for precision in ("single", "double"):
         row, peak = figures.timing("triton", precision, MANY), figures.value("peak", precision=precision)
@@ -106,7 +116,8 @@ def _many(figures: Figures) -> Iterator[Bar]:
 def _correctness(figures: Figures) -> Iterator[Bar]:
     """How many answers are wrong, of those that were looked at."""
     for what, chosen in (("checks", "checks"), ("tests marked gpu", "tests")):
-        ends = [row["ended"] for row in figures.rows if "ended" in row and row["stage"].startswith(chosen)]
+        rows = [row for row in figures.rows if "ended" in row]
+        ends = [row["ended"] for row in rows if row["stage"].startswith(chosen) or row["unit"].startswith(chosen)]
         ends = [end for end in ends if end != "not measured"]
         wrong = sum(end != RIGHT for end in ends) if ends else None
         yield _limit(f"{what} that fail, of {len(ends):,}" if ends else f"{what} that fail", wrong, 0, "", RIGHT_FIRST)

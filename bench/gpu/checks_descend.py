@@ -11,7 +11,7 @@ from . import card
 from .measure import off, on_gpu
 
 NAMES = ("exponential-decay", "tanh-network", "softmax", "linear-64", "damped-sine", "polynomial")
-NAMES = card.full(NAMES, ("exponential-decay", "softmax"))
+NAMES = card.full(NAMES, ("exponential-decay", "damped-sine"))
 SIZES = card.full(((100, "triton"), (100, "cudagraph"), (1000, "triton")), ((20, "triton"), (20, "cudagraph")))
 STEPS = card.full(100, 3)
 OPTIMIZERS = card.full(("momentum", "nesterov", "adam", "adamw"), ("adam",))

@@ -1,8 +1,8 @@
-"""The process of a stage that is made of units: `python -m gpu.child MODULE --out FILE --done FILE`.
+"""The process of a stage that is made of units: `python -m gpu.child MODULE ... --out FILE --done FILE`.
 
-The module's `units()` is a dict from a unit's name to a function of nothing that gives rows, or nothing; what it raises
+A module's `units()` is a dict from a unit's name to a function of nothing that gives rows, or nothing; what it raises
 is its end, and the next unit runs. A dead CUDA context fails every call that follows, so then the process ends: the
-next one begins behind the unit that did it.
+next one begins behind the unit that did it. Of several modules the units have the module's name before their own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import importlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from . import card
 from .book import RIGHT, NotMeasured
@@ -27,18 +28,24 @@ DEAD = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("module")
+    parser.add_argument("modules", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--done", type=Path, required=True)
     words = parser.parse_args()
     card.prepare()
     write = Writer(words.out)
     done = set(words.done.read_text().splitlines())
-    units: dict[str, Unit] = importlib.import_module(words.module).units()
+    units = {f"{of}{name}": unit for of, module in _named(words.modules) for name, unit in module.units().items()}
     write({"units": list(units)})
     for name, unit in units.items():
         if name not in done:
             _run(name, unit, write)
+
+
+def _named(modules: list[str]) -> Iterator[tuple[str, Any]]:
+    """What stands before the names of a module's units, and the module."""
+    for module in modules:
+        yield f"{module.rpartition('.')[2]}: " if len(modules) > 1 else "", importlib.import_module(module)
 
 
 def _run(name: str, unit: Unit, write: Writer) -> None:

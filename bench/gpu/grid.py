@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from .rows import Row
 
+NEAR = 1.2
+"""Of the least: what differs by less may differ by chance."""
+
 BACKENDS = ("triton", "cudagraph", "compile", "eager")
 
 
@@ -24,6 +27,11 @@ class Choice:
     best: str
     seconds: float | None  # of what it took; None where that was not measured
     least: float
+
+    @property
+    def good(self) -> bool:
+        """Is it the best, or nearly?"""
+        return self.seconds is not None and self.seconds <= NEAR * self.least
 
 
 def choices(rows: list[Row]) -> Iterator[Choice]:

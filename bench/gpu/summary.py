@@ -60,7 +60,7 @@ def _choices(book: Book) -> list[str]:
     found = list(choices(book.rows))
     if not found:
         return []
-    bad = [c for c in found if c.seconds is None or c.seconds > 1.2 * c.least]
+    bad = [choice for choice in found if not choice.good]
     told = [
         f"  {c.model}, {c.steps:,} steps: took {c.took}, {tables.seconds(c.seconds) or 'not timed'}; "
         f"{c.best} would take {tables.seconds(c.least)}"
