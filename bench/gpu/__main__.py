@@ -82,6 +82,8 @@ def _run(name: str, into: Path, folder: Path, limit: float) -> int:
         written = result.write(book, files, where)
         files.log.write_bytes(b"".join(_logs(folder)))
     print("\n".join(summary.lines(book, written)))
+    if card.EMULATED:
+        print("on an emulated card: none of these figures means anything, and none is kept")
     return int(bool(book.failures()))
 
 
