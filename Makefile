@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench bench-quick readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format bench bench-quick bench-against readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -44,6 +44,10 @@ gpu:
 # all of it at tiny sizes without a GPU, on a device that is emulated; nothing is kept
 gpu-emulated: $(VENV)/.test
 	FASTPOLY_EMULATED=1 $(MAKE) gpu PYTHON=$(BIN)/python
+
+# a step of every model of the zoo, in the commit REV and in this tree
+bench-against: $(VENV)/.bench
+	$(BIN)/python bench/against.py $(REV)
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench
