@@ -1,0 +1,224 @@
+"""`make auto-grid`: what every backend takes on a grid of losses, and whether `auto` takes the right one.
+
+Each cell of the grid is measured by a process with empty caches ("cold") and by one that finds them filled ("warm"):
+the seconds until a loop has begun, and the seconds of a step, for about a second each. Times of runs are made of these
+two, so that 200,000 steps of a slow backend need not be waited for. Rows go to a file at once, and what is in it is not
+measured again; `--table` prints what `auto` would have taken, from the file alone.
+
+    python bench/auto_grid.py [--rows FILE] [--device cpu|cuda] [--minutes 20] [--only TEXT] [--table]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STEPS = (100, 1_000, 10_000, 200_000)
+STEP_SECONDS = 0.8
+"""For the steps of one backend."""
+
+TOO_SLOW = 0.4
+"""Seconds of an eager step beyond which torch.compile is left out: it takes sixteen steps to begin with."""
+
+ALLOWED, EXCESS = 1.3, 0.05
+"""`auto` may take so many times what the best backend takes, or so many seconds more."""
+
+BACKENDS = {"cpu": ("eager", "fused", "compile"), "cuda": ("eager", "triton", "cudagraph", "compile")}
+
+
+def cells():
+    """(model, n, width, dtype), the small ones first."""
+    for n in (100, 10_000, 1_000_000):
+        for model in ("polynomial", "exponential-decay"):
+            yield model, n, 1, "float64"
+        yield "softmax", n, 16, "float32"
+    for n in (100, 2_000, 50_000):
+        for width in (8, 32, 128, 256):
+            yield "network", n, width, "float32"
+            if width < 256 and n < 50_000:
+                yield "network", n, width, "float64"
+
+
+def name_of(cell):
+    model, n, width, dtype = cell
+    return f"{model} n={n} width={width} {dtype}"
+
+
+# -- the losses
+
+
+def problem(cell, device):
+    """(loss, params, data) of a cell."""
+    import torch
+    import zoo
+
+    model, n, width, dtype = cell
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, kind)
+
+    if model in zoo.NAMES and width == 1:
+        found = zoo.model(model, kind, n)
+        return found.loss, found.params.to(device), tuple(part.to(device) for part in found.data)
+    if model == "softmax":
+        labels = torch.randint(10, (n,), generator=generator).to(device)
+        params = {"weight": 0.1 * normal(10, width), "bias": torch.zeros(10, dtype=kind, device=device)}
+        return zoo.softmax_loss, params, (normal(n, width), labels)
+    params = {
+        "w1": normal(8, width) / 3,
+        "b1": torch.zeros(width, dtype=kind, device=device),
+        "w2": normal(width, width) / width**0.5,
+        "b2": torch.zeros(width, dtype=kind, device=device),
+        "w3": normal(width, 1) / width**0.5,
+    }
+    return network_loss, params, (normal(n, 8), normal(n, 1))
+
+
+def network_loss(p, x, y):
+    """8-width-width-1, tanh."""
+    import torch
+
+    h = torch.tanh(x @ p["w1"] + p["b1"])
+    return ((torch.tanh(h @ p["w2"] + p["b2"]) @ p["w3"] - y) ** 2).mean()
+
+
+def step_of(cell, device):
+    """What `descend` would repeat: the step, its inputs, the names."""
+    import fastpoly._descend as of
+
+    found = {}
+
+    class FoundError(Exception):
+        pass
+
+    def repeat(step, inputs, *_, names, **__):
+        found.update(function=step, inputs=inputs, names=names)
+        raise FoundError
+
+    real, of.repeat = of.repeat, repeat
+    loss, params, data = problem(cell, device)
+    try:
+        of.descend(loss, params, data, learn_rate=1e-7, steps=10)
+    except FoundError:
+        pass
+    finally:
+        of.repeat = real
+    return found["function"], found["inputs"], found["names"]
+
+
+# -- in a process of its own
+
+
+def measure(cell, form, device, file):
+    """Write a row for each backend."""
+    done = {(row["form"], row["backend"]) for row in read(file) if row["cell"] == list(cell)}
+    function, inputs, names = step_of(cell, device)
+    slowest = 0.0
+    for backend in BACKENDS[device]:
+        if (form, backend) in done or (form == "warm" and backend == "eager"):
+            continue
+        if backend == "compile" and slowest > TOO_SLOW:
+            continue
+        row = {"cell": cell, "form": form, "backend": backend}
+        row.update(seconds_of(backend, function, inputs, names, device, form))
+        if backend == "eager":
+            slowest = row["step"]
+        write(file, row)
+
+
+def seconds_of(backend, function, inputs, names, device, form):
+    import torch
+
+    from fastpoly._loops import begin
+
+    def waited():
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    started = waited()
+    loop = begin(backend)(function, inputs, names, 0)
+    begun = waited() - started
+    if form == "warm":
+        started = waited()
+        begin(backend)(function, inputs, names, 0)
+        return {"begin": begun, "again": waited() - started}
+    started = waited()
+    loop.advance(1, 1, 0)
+    first = waited() - started
+    count, seconds, rounds = 1, 0.0, []
+    while seconds < STEP_SECONDS and (len(rounds) < 50):
+        started = waited()
+        loop.advance(count, 1, 0)
+        took = waited() - started
+        rounds.append(took / count)
+        seconds += took
+        if took < 0.02 and count < 2**20:
+            count *= 4
+    return {"begin": begun, "first": first, "step": statistics.median(rounds[len(rounds) // 2 :])}
+
+
+# -- the file
+
+
+def read(file):
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def write(file, row):
+    with file.open("a") as to:
+        to.write(json.dumps(row) + "\n")
+
+
+def run(options):
+    until = time.monotonic() + 60 * options.minutes
+    for cell in cells():
+        if options.only not in name_of(cell):
+            continue
+        with tempfile.TemporaryDirectory() as caches:
+            places = ("FASTPOLY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+            environment = {**os.environ, **{place: f"{caches}/{place}" for place in places}}
+            there = {(row["form"], row["backend"]) for row in read(options.rows) if row["cell"] == list(cell)}
+            if ("warm", BACKENDS[options.device][1]) in there:
+                continue
+            for form in ("cold", "warm"):
+                left = until - time.monotonic()
+                if left < 10:
+                    print("no time left")
+                    return
+                command = [sys.executable, __file__, "--cell", json.dumps([cell, form]), "--device", options.device]
+                try:
+                    command += ["--rows", str(options.rows)]
+                    subprocess.run(command, check=False, env=environment, timeout=min(left, 240))
+                except subprocess.TimeoutExpired:
+                    write(options.rows, {"cell": cell, "form": form, "backend": "timeout"})
+            print(f"{name_of(cell)}: {until - time.monotonic():.0f} s left", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=Path, default=Path("auto-grid.jsonl"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--cell")
+    options = parser.parse_args()
+    if options.cell:
+        cell, form = json.loads(options.cell)
+        measure(tuple(cell), form, options.device, options.rows)
+    else:
+        run(options)
+
+
+if __name__ == "__main__":
+    main()
