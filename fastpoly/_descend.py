@@ -36,6 +36,7 @@ class DescentResult:
         source: the text of the kernel, each statement with the line of the loss that it comes from; None unless fused.
         diverged_at: None, or the step whose loss is not finite; `loss` and `params` end there.
         state: the optimizer's, from which `descend(..., state=)` goes on.
+        reason: why that backend ran: what it was expected to take, and the next best one.
     """
 
     params: Any
@@ -46,6 +47,7 @@ class DescentResult:
     source: str | None
     diverged_at: int | None
     state: Any
+    reason: str = ""
 
     def __repr__(self) -> str:
         end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"
@@ -181,6 +183,7 @@ def descend(
         run.source,
         taken if run.stopped else None,
         rule.unflattened(following) if isinstance(rule, OfFunction) else following,
+        run.reason,
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{taken:,} of {steps:,} steps")

@@ -1,15 +1,16 @@
-"""Run a step many times: choose the loop, fall back where it cannot, in portions for Ctrl-C and progress."""
+"""Run a step many times: by the loop that was asked for or is chosen, in portions for Ctrl-C and progress."""
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._errors import BackendUnavailableError, UnsupportedOperationError
-from ._loops import MODULES, PREFERENCES, Loop, begin
+from ._choice.begin import begun
+from ._loops import MODULES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     import torch
 
     from ._loops import Step
+
+_log = logging.getLogger("fastpoly")
+
+
+ASKED = "it was asked for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +37,7 @@ class Repeated:
         steps: how many were taken.
         stopped: did the result `stop_at` stop being finite?
         backend, source: what ran, and the text of its kernel if it has one.
+        reason: why it was that backend.
     """
 
     carried: list[torch.Tensor]
@@ -39,6 +46,7 @@ class Repeated:
     stopped: bool
     backend: str
     source: str | None
+    reason: str = ASKED
 
 
 def checked_backend(backend: object) -> str:
@@ -75,8 +83,9 @@ def repeat(
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
-    name, loop = _begun(step, inputs, backend, names, stop_at)
-    return run(name, loop, steps, every, monitor, stop_at is not None, offset)
+    name, loop, reason = _begun(step, inputs, steps, backend, names, stop_at)
+    _log.info("backend %s: %s", name, reason)
+    return replace(run(name, loop, steps, every, monitor, stop_at is not None, offset), reason=reason)
 
 
 def run(
@@ -134,33 +143,18 @@ def _put(to: torch.Tensor, values: torch.Tensor) -> None:
 
 
 def _begun(
-    step: Step, inputs: Sequence[torch.Tensor], backend: str, names: dict[int, str], stop_at: int | None
-) -> tuple[str, Loop]:
+    step: Step,
+    inputs: Sequence[torch.Tensor],
+    steps: int,
+    backend: str,
+    names: dict[int, str],
+    stop_at: int | None,
+) -> tuple[str, Loop, str]:
+    """The backend's name, its loop, and why it is that."""
     if backend != "auto":
-        return backend, begin(backend)(step, inputs, names, stop_at)
-    reason, choices = _choices(inputs)
-    for name in choices:
-        try:
-            loop = begin(name)(step, inputs, names, stop_at)
-        except (BackendUnavailableError, UnsupportedOperationError) as error:
-            if name == choices[-1]:
-                raise
-            reason = reason or str(error)
-            continue
-        if reason is not None:
-            warnings.warn(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, stacklevel=4)
-        return name, loop
-    raise AssertionError("eager runs everywhere")
-
-
-def _choices(inputs: Sequence[torch.Tensor]) -> tuple[str | None, tuple[str, ...]]:
-    """What to try for these tensors, in turn, and why it is not the fastest loop that there is, if that is known."""
-    from ._backends import missing_compiler
-
-    (first, *rest) = sorted({tensor.device.type for tensor in inputs})
-    if rest or first not in PREFERENCES:
-        where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
-        return f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA", ("compile", "eager")
-    choices = PREFERENCES[first]
-    reason = missing_compiler() if choices[0] == "fused" else None
-    return reason, choices if reason is None else choices[1:]
+        return backend, begin(backend)(step, inputs, names, stop_at), ASKED
+    found = begun(step, inputs, steps, names, stop_at)
+    if found.fell_back is not None:
+        what = f"running with backend={found.name!r}, many times slower: {found.fell_back}"
+        warnings.warn(what, RuntimeWarning, stacklevel=4)
+    return found.name, found.loop, found.reason

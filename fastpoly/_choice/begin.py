@@ -1,0 +1,282 @@
+"""`auto`: the loop that is done the soonest with a step, begun."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .._errors import BackendUnavailableError, UnsupportedOperationError
+from .._loops import PREFERENCES, Loop, begin
+from . import calibration, costs, machines, work
+from .costs import Cost, State
+from .decision import NEAR, PART, TRIAL_STEPS, choose, is_near
+from .memory import Remembered, key_of, recall, remember
+
+if TYPE_CHECKING:
+    import torch
+
+    from .._fuse.traced import Reading, Written
+    from .._loops import Step
+    from .machines import Machine
+
+CANNOT = (BackendUnavailableError, UnsupportedOperationError)
+"""What a backend raises that cannot run a step: the next one by cost is taken."""
+
+TRIAL_SECONDS = 0.005
+"""For the steps that are timed of what takes microseconds."""
+
+FUSERS = {"cpu": "fused", "cuda": "triton"}
+
+COMPILING = ("fused", "triton", "compile")
+"""What they compiled once is found again by other processes."""
+
+_steps_here: Counter[str] = Counter()
+"""How many steps of a loss this process has asked for, by its key."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A loop, and why it is this one.
+
+    Attributes:
+        name: of the backend.
+        reason: what it was chosen for.
+        fell_back: why it is not the fused loop although no other was asked for; None if that was a matter of cost.
+    """
+
+    name: str
+    loop: Loop
+    reason: str
+    fell_back: str | None
+
+
+def begun(step: Step, inputs: Sequence[torch.Tensor], steps: int, names: dict[int, str], stop_at: int | None) -> Begun:
+    """Begin the loop that is done the soonest with `steps` steps, or of those that can run them the next.
+
+    Args:
+        step, inputs, names, stop_at: see `fastpoly._loops.Begin`.
+        steps: how many will be asked for.
+
+    Raises:
+        UnsupportedOperationError: none can run it.
+    """
+    return _Prospect(step, inputs, steps, names, stop_at).begun()
+
+
+class _Prospect:
+    """A step before its loop begins."""
+
+    def __init__(
+        self, step: Step, inputs: Sequence[torch.Tensor], steps: int, names: dict[int, str], stop_at: int | None
+    ) -> None:
+        self.given = step, inputs, names, stop_at
+        self.steps = steps
+        self.backends, self.fell_back = _candidates(inputs)
+        self.reading: Reading | None = None
+        self.written: Written | None = None
+        self.key: str | None = None
+        self.loops: dict[str, Loop] = {}
+        self.device = inputs[0].device
+
+    def begun(self) -> Begun:
+        order, reason, timed = self._order()
+        for name in order:
+            try:
+                loop = self.loops.get(name) or self._loop(name)
+            except CANNOT as error:
+                if name == order[-1]:
+                    raise
+                self._cannot(name, error)
+                continue
+            if self.key is not None:
+                self._remember(name, timed)
+            return Begun(name, loop, reason if name == order[0] else f"{order[0]} cannot run it", self.fell_back)
+        raise AssertionError("eager runs everywhere")
+
+    # -- which
+
+    def _order(self) -> tuple[tuple[str, ...], str, dict[str, float]]:
+        """The backends, what to try first in front; why; and what was timed."""
+        if self.device.type not in FUSERS or len(self.backends) < 2 or _elsewhere(self.given[1]):
+            return self.backends, "the fast loops do not run there", {}
+        self._read()
+        if self.reading is not None:
+            self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}")
+            self.remembered = recall(self.key)
+            _steps_here[self.key] += self.steps
+            self._write()
+        horizon = max(self.steps, _steps_here[self.key] if self.key else 0)
+        found = self._costs()
+        if self.key is None:
+            choice = choose(found, horizon)
+        else:
+            if is_near(found, horizon, self.remembered.taken) and calibration.known(self._machine) is None:
+                calibration.calibrated(self._machine, self.device)
+                found = self._costs()
+            choice = choose(found, horizon, self.remembered.taken, self._measured)
+        return choice.order, choice.reason, dict(choice.timed)
+
+    def _read(self) -> None:
+        """Trace the step, if the fuser can run at all."""
+        fuser = FUSERS[self.device.type]
+        if fuser in self.backends:
+            from .._fuse.traced import read
+
+            step, inputs, names, _ = self.given
+            try:
+                self.reading = read(step, inputs, names)
+            except CANNOT as error:
+                self._cannot(fuser, error)
+
+    def _write(self) -> None:
+        """Write the kernel, unless compiling it would take longer than all of the run takes otherwise."""
+        from .._fuse.traced import found, refuse_unsteady, written_anew
+
+        assert self.reading is not None
+        step, inputs, names, stop_at = self.given
+        fuser = FUSERS[self.device.type]
+        write = _writer(fuser)
+        try:
+            self.written = found(self.reading, stop_at, write)
+            if self.written is None:
+                of = work.of_graph(self.reading.graph)
+                state = self._state("disk" if fuser in self.remembered.known else None)
+                others = self._costs().values()
+                if costs.fused_at_least(of, self._machine, state).ready > NEAR * min(c.of(self.steps) for c in others):
+                    self.backends = tuple(name for name in self.backends if name != fuser)
+                    return
+                refuse_unsteady(self.reading, step, inputs, names)
+                self.written = written_anew(self.reading, stop_at, write)
+        except CANNOT as error:
+            self._cannot(fuser, error)
+
+    def _costs(self) -> dict[str, Cost]:
+        """Of each backend, as it is known by now; what begins the soonest first."""
+        machine = calibration.known(self._machine) or self._machine
+        of = work.UNKNOWN if self.reading is None else work.of_graph(self.reading.graph)
+        state = self._state(self._kernel_is())
+        result = {}
+        for name in self.backends[::-1]:
+            if name == "eager":
+                cost = costs.eager(of, machine)
+            elif name == "compile":
+                cost = costs.compiled(of, machine, state)
+            elif name == "cudagraph":
+                cost = costs.captured(of, machine, state)
+            elif self.written is None:
+                continue
+            else:
+                cost = costs.fused(work.of_kernel(self.written), of, machine, state)
+            if self.key is not None and name in self.remembered.timed:
+                cost = replace(cost, step=self.remembered.timed[name])
+            result[name] = cost
+        return result
+
+    @property
+    def _machine(self) -> Machine:
+        if self.device.type == "cpu":
+            return machines.processor()
+        import torch
+
+        return machines.card(torch.cuda.get_device_properties(self.device))
+
+    def _state(self, kernel: str | None) -> State:
+        known = self.remembered.known if self.key is not None else frozenset()
+        loaded = "numba" if self.device.type == "cpu" else "triton"
+        return State(kernel, loaded in sys.modules, "torch._inductor.compile_fx" in sys.modules, known)
+
+    def _kernel_is(self) -> str | None:
+        """Where the fused kernel is; see State."""
+        if self.written is None:
+            return None
+        if self.device.type == "cpu":
+            from .._fuse.machine import is_compiled
+
+            return is_compiled(self.written.text, self.written.dtype, self.written.layout.lanes)
+        if self.written.text in _launched:
+            return "memory"
+        return "disk" if self.key is not None and "triton" in self.remembered.known else None
+
+    # -- trials
+
+    def _measured(self, name: str) -> float | None:
+        """Seconds of a step, by some steps of a loop that is thrown away or begun anew."""
+        _, inputs, _, _ = self.given
+        try:
+            loop = self._loop(name)
+        except CANNOT as error:
+            self._cannot(name, error)
+            return None
+        if name in ("compile", "cudagraph"):  # to begin anew takes seconds; a compiled loop has timed a block by itself
+            self.loops[name] = loop
+            if not hasattr(loop, "restart"):
+                return loop.step_seconds
+        loop.advance(1, 1, 0)
+        guess = min(max(TRIAL_STEPS, int(TRIAL_SECONDS / loop.step_seconds)), self.steps // PART)
+        started = time.perf_counter()
+        done, _ = loop.advance(guess, 1, 0)
+        seconds = (time.perf_counter() - started) / max(done, 1)
+        if hasattr(loop, "restart"):
+            loop.restart(inputs)
+        return seconds if done == guess and math.isfinite(seconds) and seconds > 0 else None
+
+    # -- how
+
+    def _loop(self, name: str) -> Loop:
+        step, inputs, names, stop_at = self.given
+        if self.written is None or self.reading is None or name not in FUSERS.values():
+            return begin(name)(step, inputs, names, stop_at)
+        module = import_module(".._loops." + ("fused" if name == "fused" else "fused_gpu"), __package__)
+        loop: Loop = module.begin_written(self.written, self.reading.constants, inputs)
+        if name == "triton":
+            _launched.add(self.written.text)
+        return loop
+
+    def _cannot(self, name: str, error: Exception) -> None:
+        """Note that a backend cannot run the step: the caller is told if it is the fused loop."""
+        self.backends = tuple(other for other in self.backends if other != name)
+        if name in FUSERS.values():
+            self.fell_back = self.fell_back or str(error)
+
+    def _remember(self, name: str, timed: dict[str, float]) -> None:
+        assert self.key is not None
+        known = self.remembered.known | ({name} if name in COMPILING else set())
+        remember(self.key, Remembered(name, {**self.remembered.timed, **timed}, known))
+
+
+_launched: set[str] = set()
+"""Texts of kernels that Triton has compiled in this process."""
+
+
+def _writer(fuser: str) -> Any:
+    if fuser == "fused":
+        from .._fuse.program import write_for_cpu
+
+        return write_for_cpu
+    from .._fuse.gpu_program import write_for_gpu
+
+    return write_for_gpu
+
+
+def _elsewhere(inputs: Sequence[torch.Tensor]) -> bool:
+    """Are the tensors on several kinds of devices?"""
+    return len({tensor.device.type for tensor in inputs}) > 1
+
+
+def _candidates(inputs: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], str | None]:
+    """What could run these tensors, and why it is not the fused loop, if that is known."""
+    from .._backends import missing_compiler, missing_triton
+
+    (first, *rest) = sorted({tensor.device.type for tensor in inputs})
+    if rest or first not in PREFERENCES:
+        where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
+        return ("compile", "eager"), f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA"
+    choices = PREFERENCES[first]
+    reason = {"fused": missing_compiler, "triton": missing_triton}[choices[0]]()
+    return (choices, None) if reason is None else (choices[1:], reason)
