@@ -7,7 +7,8 @@ measured again; `--table` prints what `auto` would have taken, from the file alo
 
 On a machine that others use, `--shared` measures one core by the processor's time instead of the clock's.
 
-    python bench/auto_grid.py [--rows FILE] [--device cpu|cuda] [--minutes 20] [--only TEXT] [--shared] [--table]
+    python bench/auto_grid.py [--rows FILE] [--device cpu|cuda] [--minutes 20] [--only TEXT] [--backends a,b] [--shared]
+                               [--table]
 """
 
 from __future__ import annotations
@@ -144,20 +145,19 @@ def use_one_core():
     os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
 
 
-def measure(cell, form, device, file):
+def measure(cell, form, device, backends, file):
     """Write a row for each backend."""
     done = {(row["form"], row["backend"]) for row in read(file) if row["cell"] == list(cell)}
     function, inputs, names = step_of(cell, device)
-    slowest = 0.0
-    for backend in BACKENDS[device]:
+    slowest = max((row["step"] for row in read(file) if row["cell"] == list(cell) and "step" in row), default=0.0)
+    for backend in backends:
         if (form, backend) in done or (form == "warm" and backend == "eager"):
             continue
         if backend == "compile" and slowest > TOO_SLOW:
             continue
         row = {"cell": cell, "form": form, "backend": backend}
         row.update(seconds_of(backend, function, inputs, names, device, form))
-        if backend == "eager":
-            slowest = row["step"]
+        slowest = max(slowest, row["step"] if backend == "eager" else 0.0)
         write(file, row)
 
 
@@ -216,7 +216,8 @@ def run(options):
             alone = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"} if options.shared else {}
             environment = {**os.environ, **alone, **{place: f"{caches}/{place}" for place in places}}
             there = {(row["form"], row["backend"]) for row in read(options.rows) if row["cell"] == list(cell)}
-            if ("warm", BACKENDS[options.device][1]) in there:
+            wanted = options.backends.split(",") if options.backends else list(BACKENDS[options.device])
+            if ("warm", wanted[-1]) in there:
                 continue
             for form in ("cold", "warm"):
                 left = until - time.monotonic()
@@ -225,7 +226,8 @@ def run(options):
                     return
                 command = [sys.executable, __file__, "--cell", json.dumps([cell, form]), "--device", options.device]
                 try:
-                    command += ["--rows", str(options.rows)]
+                    command += ["--backends", ",".join(wanted), "--rows", str(options.rows)]
+                    command += ["--shared"] if options.shared else []
                     subprocess.run(command, check=False, env=environment, timeout=min(left, 240))
                 except subprocess.TimeoutExpired:
                     write(options.rows, {"cell": cell, "form": form, "backend": "timeout"})
@@ -238,6 +240,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--only", default="")
+    parser.add_argument("--backends", default="", help="of these alone; the last one is what a cell is known by")
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--cell")
@@ -246,7 +249,7 @@ def main():
         if options.shared:
             use_one_core()
         cell, form = json.loads(options.cell)
-        measure(tuple(cell), form, options.device, options.rows)
+        measure(tuple(cell), form, options.device, options.backends.split(","), options.rows)
     else:
         run(options)
 

@@ -76,7 +76,7 @@ class _Prospect:
         self, step: Step, inputs: Sequence[torch.Tensor], steps: int, names: dict[int, str], stop_at: int | None
     ) -> None:
         self.given = step, inputs, names, stop_at
-        self.steps = steps
+        self.steps = self.horizon = steps
         self.backends, self.fell_back = _candidates(inputs)
         self.reading: Reading | None = None
         self.written: Written | None = None
@@ -110,16 +110,16 @@ class _Prospect:
             self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}")
             self.remembered = recall(self.key)
             _steps_here[self.key] += self.steps
+            self.horizon = _steps_here[self.key]
             self._write()
-        horizon = max(self.steps, _steps_here[self.key] if self.key else 0)
         found = self._costs()
         if self.key is None:
-            choice = choose(found, horizon)
+            choice = choose(found, self.horizon)
         else:
-            if is_near(found, horizon, self.remembered.taken) and calibration.known(self._machine) is None:
+            if is_near(found, self.horizon, self.remembered.taken) and calibration.known(self._machine) is None:
                 calibration.calibrated(self._machine, self.device)
                 found = self._costs()
-            choice = choose(found, horizon, self.remembered.taken, self._measured)
+            choice = choose(found, self.horizon, self.remembered.taken, self._measured)
         return choice.order, choice.reason, dict(choice.timed)
 
     def _read(self) -> None:
@@ -148,7 +148,7 @@ class _Prospect:
                 of = work.of_graph(self.reading.graph)
                 state = self._state("disk" if fuser in self.remembered.known else None)
                 others = self._costs().values()
-                if costs.fused_at_least(of, self._machine, state).ready > NEAR * min(c.of(self.steps) for c in others):
+                if costs.fused_at_least(of, self._machine, state).ready > NEAR * min(c.of(self.horizon) for c in others):
                     self.backends = tuple(name for name in self.backends if name != fuser)
                     return
                 refuse_unsteady(self.reading, step, inputs, names)
@@ -278,5 +278,7 @@ def _candidates(inputs: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], str | 
         where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
         return ("compile", "eager"), f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA"
     choices = PREFERENCES[first]
-    reason = {"fused": missing_compiler, "triton": missing_triton}[choices[0]]()
-    return (choices, None) if reason is None else (choices[1:], reason)
+    reason = missing_compiler() if choices[0] == "fused" else missing_triton()
+    if reason is None:
+        return choices, None
+    return choices[1:], reason if choices[0] == "fused" else f"backend 'triton' cannot run here: {reason}"

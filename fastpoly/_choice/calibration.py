@@ -91,11 +91,11 @@ def _with(machine: Machine, told: dict[str, Any]) -> Machine:
     if not all(math.isfinite(number) and number > 0 for number in every):
         raise ValueError("no seconds")
     slower = min(max(numbers["launch"] / machine.launch * PLAIN, 0.2), 5.0)
-    python = {
+    changed: dict[str, Any] = {
         name: slower * getattr(machine, name)
         for name in ("step", "launch", "view", "fuse", "node", "line", "load", "inductor", "inductor_node")
     }
-    return replace(machine, **python, far_byte=numbers["far_byte"], **by_dtype)
+    return replace(machine, **{**changed, **by_dtype, "far_byte": numbers["far_byte"]})
 
 
 PLAIN = 5.0

@@ -45,7 +45,7 @@ Measure = Callable[[str], "float | None"]
 def is_near(costs: Mapping[str, Cost], steps: int, before: str | None = None) -> bool:
     """Are there two between which the model cannot tell, and does it matter?"""
     order = sorted(cost.of(steps) for cost in costs.values())
-    if before in costs and costs[before].of(steps) <= max(ALLOWED * order[0], order[0] + EXCESS):
+    if before is not None and before in costs and costs[before].of(steps) <= max(ALLOWED * order[0], order[0] + EXCESS):
         return False
     return len(order) > 1 and order[0] >= EXCESS and order[1] < max(NEAR * order[0], order[0] + EXCESS)
 
@@ -64,7 +64,7 @@ def choose(costs: Mapping[str, Cost], steps: int, before: str | None = None, mea
         order = sorted(left, key=lambda name: left[name].of(steps))
         best = order[0]
         least = left[best].of(steps)
-        if before in left and left[before].of(steps) <= max(ALLOWED * least, least + EXCESS):
+        if before is not None and before in left and left[before].of(steps) <= max(ALLOWED * least, least + EXCESS):
             order = [before, *(name for name in order if name != before)]
             return Choice(tuple(order), f"{before} as for this loss before, {_told(left, order, steps)}", timed)
         near = [name for name in order if left[name].of(steps) < max(NEAR * least, least + EXCESS)]

@@ -65,7 +65,7 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
 
 
 def is_compiled(text: str, dtype: str, lanes: int) -> str | None:
-    """ "memory" or "disk", where `compiled` would find it, or None if it would have to compile it."""
+    """Where `compiled` would find it, "memory" or "disk"; None if it would have to compile it."""
     if (text, dtype, lanes) in _ready:
         return "memory"
     key, folder = _key(text, dtype, lanes), cache_folder()
