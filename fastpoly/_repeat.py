@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._choice.begin import begun
+from ._choice.begin import asked, begun
 from ._loops import MODULES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
@@ -151,6 +151,8 @@ def _begun(
     stop_at: int | None,
 ) -> tuple[str, Loop, str]:
     """The backend's name, its loop, and why it is that."""
+    if backend == "fused":
+        return backend, asked(step, inputs, names, stop_at), ASKED
     if backend != "auto":
         return backend, begin(backend)(step, inputs, names, stop_at), ASKED
     found = begun(step, inputs, steps, names, stop_at)

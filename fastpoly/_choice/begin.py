@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from .._errors import BackendUnavailableError, UnsupportedOperationError
 from .._loops import PREFERENCES, Loop, begin
 from . import calibration, costs, machines, work
 from .costs import Cost, State
-from .decision import NEAR, PART, TRIAL_STEPS, choose, is_near
+from .decision import LOADING, NEAR, PART, TRIAL_STEPS, choose, is_near
 from .memory import Remembered, key_of, recall, remember
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ def begun(step: Step, inputs: Sequence[torch.Tensor], steps: int, names: dict[in
     return _Prospect(step, inputs, steps, names, stop_at).begun()
 
 
+def asked(step: Step, inputs: Sequence[torch.Tensor], names: dict[int, str], stop_at: int | None) -> Loop:
+    """The fused loop, and a note for `auto` that its kernel is compiled. Raises what `fastpoly._loops.fused` does."""
+    prospect = _Prospect(step, inputs, 0, names, stop_at)
+    prospect.read()
+    loop = prospect.fused()
+    prospect.remember("fused")
+    return loop
+
+
 class _Prospect:
     """A step before its loop begins."""
 
@@ -95,7 +104,7 @@ class _Prospect:
                 self._cannot(name, error)
                 continue
             if self.key is not None:
-                self._remember(name, timed)
+                self.remember(name, timed, taken=name)
             return Begun(name, loop, reason if name == order[0] else f"{order[0]} cannot run it", self.fell_back)
         raise AssertionError("eager runs everywhere")
 
@@ -105,10 +114,13 @@ class _Prospect:
         """The backends, what to try first in front; why; and what was timed."""
         if self.device.type not in FUSERS or len(self.backends) < 2 or _elsewhere(self.given[1]):
             return self.backends, "the fast loops do not run there", {}
-        self._read()
-        if self.reading is not None:
-            self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}")
-            self.remembered = recall(self.key)
+        fuser = FUSERS[self.device.type]
+        if fuser in self.backends:
+            try:
+                self.read()
+            except CANNOT as error:
+                self._cannot(fuser, error)
+        if self.key is not None:
             _steps_here[self.key] += self.steps
             self.horizon = _steps_here[self.key]
             self._write()
@@ -122,39 +134,43 @@ class _Prospect:
             choice = choose(found, self.horizon, self.remembered.taken, self._measured)
         return choice.order, choice.reason, dict(choice.timed)
 
-    def _read(self) -> None:
-        """Trace the step, if the fuser can run at all."""
-        fuser = FUSERS[self.device.type]
-        if fuser in self.backends:
-            from .._fuse.traced import read
+    def read(self) -> None:
+        """Trace the step, and recall what is known of it."""
+        from .._fuse.traced import read
 
-            step, inputs, names, _ = self.given
-            try:
-                self.reading = read(step, inputs, names)
-            except CANNOT as error:
-                self._cannot(fuser, error)
+        step, inputs, names, _ = self.given
+        self.reading = read(step, inputs, names)
+        self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}")
+        self.remembered = recall(self.key)
 
     def _write(self) -> None:
-        """Write the kernel, unless compiling it would take longer than all of the run takes otherwise."""
-        from .._fuse.traced import found, refuse_unsteady, written_anew
+        """Write the kernel, unless having it takes longer than all of the run does otherwise."""
+        from .._fuse.traced import found
+
+        assert self.reading is not None
+        fuser = FUSERS[self.device.type]
+        known = fuser in self.remembered.known
+        try:
+            self.written = found(self.reading, self.given[3], _writer(fuser))
+            if self.written is None:
+                of = work.of_graph(self.reading.graph)
+                least = costs.fused_at_least(of, self._machine, self._state("disk" if known else None)).ready
+                least -= LOADING if known else 0.0
+                if least > NEAR * min(cost.of(self.horizon) for cost in self._costs().values()):
+                    self.backends = tuple(name for name in self.backends if name != fuser)
+                    return
+                self._written_anew(fuser)
+        except CANNOT as error:
+            self._cannot(fuser, error)
+
+    def _written_anew(self, fuser: str) -> Written:
+        from .._fuse.traced import refuse_unsteady, written_anew
 
         assert self.reading is not None
         step, inputs, names, stop_at = self.given
-        fuser = FUSERS[self.device.type]
-        write = _writer(fuser)
-        try:
-            self.written = found(self.reading, stop_at, write)
-            if self.written is None:
-                of = work.of_graph(self.reading.graph)
-                state = self._state("disk" if fuser in self.remembered.known else None)
-                others = self._costs().values()
-                if costs.fused_at_least(of, self._machine, state).ready > NEAR * min(c.of(self.horizon) for c in others):
-                    self.backends = tuple(name for name in self.backends if name != fuser)
-                    return
-                refuse_unsteady(self.reading, step, inputs, names)
-                self.written = written_anew(self.reading, stop_at, write)
-        except CANNOT as error:
-            self._cannot(fuser, error)
+        refuse_unsteady(self.reading, step, inputs, names)
+        self.written = written_anew(self.reading, stop_at, _writer(fuser))
+        return self.written
 
     def _costs(self) -> dict[str, Cost]:
         """Of each backend, as it is known by now; what begins the soonest first."""
@@ -228,6 +244,15 @@ class _Prospect:
 
     # -- how
 
+    def fused(self) -> Loop:
+        """The fused loop of the CPU."""
+        from .._fuse.program import write_for_cpu
+        from .._fuse.traced import found
+
+        assert self.reading is not None
+        self.written = found(self.reading, self.given[3], write_for_cpu) or self._written_anew("fused")
+        return self._loop("fused")
+
     def _loop(self, name: str) -> Loop:
         step, inputs, names, stop_at = self.given
         if self.written is None or self.reading is None or name not in FUSERS.values():
@@ -244,10 +269,12 @@ class _Prospect:
         if name in FUSERS.values():
             self.fell_back = self.fell_back or str(error)
 
-    def _remember(self, name: str, timed: dict[str, float]) -> None:
+    def remember(self, name: str, timed: Mapping[str, float] | None = None, taken: str | None = None) -> None:
+        """That a backend has begun with this step; that it was chosen, and what was timed for that."""
         assert self.key is not None
-        known = self.remembered.known | ({name} if name in COMPILING else set())
-        remember(self.key, Remembered(name, {**self.remembered.timed, **timed}, known))
+        before = self.remembered
+        known = before.known | ({name} if name in COMPILING else set())
+        remember(self.key, Remembered(taken or before.taken, {**before.timed, **(timed or {})}, known))
 
 
 _launched: set[str] = set()

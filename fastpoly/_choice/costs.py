@@ -91,8 +91,9 @@ def fused(kernel: Kernel, work: Work, machine: Machine, state: State) -> Cost:
 
 
 def fused_at_least(work: Work, machine: Machine, state: State) -> Cost:
-    """The same before the kernel is written: no run takes less."""
-    return Cost(_ready(work.nodes * machine.node, machine, state), 0.0)
+    """The same before the kernel is written, which every process does anew: no run takes less."""
+    writing = work.nodes * machine.node
+    return Cost(writing + _ready(work.nodes * machine.line, machine, state), 0.0)
 
 
 def _ready(compiling: float, machine: Machine, state: State) -> float:
@@ -117,6 +118,8 @@ def _working(work: Work, machine: Machine, passes: float = 1.0) -> float:
             seconds = max(launch.flops * machine.flop[work.dtype], moving)
         elif launch.kind == "function":
             seconds = max(launch.elements * machine.function[work.dtype], moving * passes)
+        elif launch.kind == "power":
+            seconds = max(launch.elements * machine.power[work.dtype], moving * passes)
         else:
             seconds = moving * passes
         total += count * seconds / threads

@@ -11,6 +11,10 @@ ALLOWED, EXCESS = 1.3, 0.05
 """What was taken before is taken again, unless it costs so many times what the best does and so many seconds more: a
 run that is split, goes on or is repeated in another process then has one and the same arithmetic."""
 
+LOADING = 0.5
+"""And that is counted without so many seconds until it begins: a kernel that is there already must be loaded by every
+process, and one that takes 100 steps takes the same ones as its parent."""
+
 NEAR = 2.0
 """The model is off by less than this, so that a rival which costs more than so many times as much is none."""
 
@@ -45,7 +49,7 @@ Measure = Callable[[str], "float | None"]
 def is_near(costs: Mapping[str, Cost], steps: int, before: str | None = None) -> bool:
     """Are there two between which the model cannot tell, and does it matter?"""
     order = sorted(cost.of(steps) for cost in costs.values())
-    if before is not None and before in costs and costs[before].of(steps) <= max(ALLOWED * order[0], order[0] + EXCESS):
+    if before is not None and before in costs and _stays(costs[before], steps, order[0]):
         return False
     return len(order) > 1 and order[0] >= EXCESS and order[1] < max(NEAR * order[0], order[0] + EXCESS)
 
@@ -64,7 +68,7 @@ def choose(costs: Mapping[str, Cost], steps: int, before: str | None = None, mea
         order = sorted(left, key=lambda name: left[name].of(steps))
         best = order[0]
         least = left[best].of(steps)
-        if before is not None and before in left and left[before].of(steps) <= max(ALLOWED * least, least + EXCESS):
+        if before is not None and before in left and _stays(left[before], steps, least):
             order = [before, *(name for name in order if name != before)]
             return Choice(tuple(order), f"{before} as for this loss before, {_told(left, order, steps)}", timed)
         near = [name for name in order if left[name].of(steps) < max(NEAR * least, least + EXCESS)]
@@ -85,6 +89,11 @@ def choose(costs: Mapping[str, Cost], steps: int, before: str | None = None, mea
         left[trial] = Cost(0.0, seconds)
     how = "as timed" if best in timed else "as modelled"
     return Choice(tuple(order), f"{best} {how}, {_told(left, order, steps)}", timed)
+
+
+def _stays(taken: Cost, steps: int, least: float) -> bool:
+    """Is what was taken before good enough, where the best costs `least`?"""
+    return taken.of(steps) - min(taken.ready, LOADING) <= max(ALLOWED * least, least + EXCESS)
 
 
 def _told(costs: Mapping[str, Cost], order: list[str], steps: int) -> str:

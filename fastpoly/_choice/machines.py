@@ -21,11 +21,12 @@ class Machine:
         launch, view: of an operation that computes, and of one that does not, called from Python.
         byte: of memory that an operation moves, by one thread.
         far_byte: the same, where it comes from beyond the caches.
-        function: of an elementary function, by dtype.
+        function, power: of an elementary function, and of a power of any exponent, by dtype.
         flop: of a product of matrices, by dtype.
         fused_step, register, turn: of a step of the fused kernel, of an operation on a register in it (on a card: on a
             block), by dtype, and of a turn of one of its loops.
-        fuse, node, line: to compile a fused kernel: at least, for each node of the graph, for each line of its text.
+        fuse, node, line: to compile a fused kernel: at least, to write it for each node of the graph, and for each
+            line of its text, of which there are more than nodes.
         load: to load one that lies on the disk, in a process that has none yet.
         graph, replay: to capture CUDA graphs, and of each operation in one.
         inductor, inductor_node: torch.compile's first compilation of a process, and each operation in any.
@@ -41,6 +42,7 @@ class Machine:
     byte: float
     far_byte: float
     function: dict[str, float]
+    power: dict[str, float]
     flop: dict[str, float]
     fused_step: float
     register: dict[str, float]
@@ -61,20 +63,21 @@ class Machine:
 AVX2 = Machine(
     name="AMD EPYC with AVX2, 2 threads",
     threads=2,
-    step=3e-5,
-    launch=5e-6,
-    view=2e-6,
-    byte=1e-10,
-    far_byte=2e-10,
-    function={"float32": 1.5e-9, "float64": 4e-9},
+    step=1.8e-4,
+    launch=4.5e-6,
+    view=2.5e-6,
+    byte=6e-11,
+    far_byte=5.5e-11,
+    function={"float32": 3e-9, "float64": 4e-9},
+    power={"float32": 8e-9, "float64": 2.2e-8},
     flop={"float32": 2e-11, "float64": 4e-11},
     fused_step=2e-8,
-    register={"float32": 2.5e-10, "float64": 2.5e-10},
-    turn=1e-9,
-    fuse=0.5,
-    node=2e-3,
-    line=8e-3,
-    load=0.02,
+    register={"float32": 2e-10, "float64": 1.7e-10},
+    turn=0.0,
+    fuse=0.7,
+    node=3e-4,
+    line=1.5e-2,
+    load=0.08,
     graph=0.0,
     replay=0.0,
     inductor=6.0,
@@ -93,12 +96,13 @@ H200 = Machine(
     byte=3e-13,
     far_byte=3e-13,
     function={"float32": 1e-12, "float64": 1e-11},
+    power={"float32": 4e-12, "float64": 4e-11},
     flop={"float32": 4e-14, "float64": 6e-14},
     fused_step=5e-8,
     register={"float32": 8e-9, "float64": 1.4e-8},
     turn=0.0,
     fuse=1.2,
-    node=4e-3,
+    node=3e-4,
     line=7e-3,
     load=0.3,
     graph=0.5,
@@ -155,6 +159,7 @@ def card(properties: Any) -> Machine:
         byte=H200.byte * farther,
         far_byte=H200.far_byte * farther,
         function={dtype: seconds * wider for dtype, seconds in H200.function.items()},
+        power={dtype: seconds * wider for dtype, seconds in H200.power.items()},
         flop={dtype: seconds * wider for dtype, seconds in H200.flop.items()},
         register={dtype: seconds * slower for dtype, seconds in H200.register.items()},
     )

@@ -62,17 +62,16 @@ def recall(key: str) -> Remembered:
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         timed = {str(name): float(seconds) for name, seconds in told["timed"].items()}
         if all(math.isfinite(seconds) and seconds > 0 for seconds in timed.values()):
-            return Remembered(str(told["taken"]), timed, frozenset(map(str, told["known"])))
+            taken = None if told["taken"] is None else str(told["taken"])
+            return Remembered(taken, timed, frozenset(map(str, told["known"])))
     return Remembered()
 
 
 def remember(key: str, what: Remembered) -> None:
-    """For this process, and for others."""
-    if what == recall(key):
-        _here[key] = what
-        return
-    _here[key] = what
-    write(f"{key}.choice", {"taken": what.taken, "timed": dict(what.timed), "known": sorted(what.known)})
+    """For this process; for others too, unless it is what they would choose without a file."""
+    before, _here[key] = recall(key), what
+    if what != before and (what.timed or what.known):
+        write(f"{key}.choice", {"taken": what.taken, "timed": dict(what.timed), "known": sorted(what.known)})
 
 
 # -- files

@@ -21,7 +21,8 @@ class Launch(NamedTuple):
 
     Attributes:
         kind: "view" (nothing is computed), "product" (of matrices), "function" (an elementary function of each
-            element), "sum" (fewer elements come out than go in) or "other".
+            element), "power" (one whose exponent may be anything), "sum" (fewer elements come out than go in) or
+            "other".
         elements: of the largest tensor that goes in or comes out.
         bytes: of all tensors that go in and come out.
         flops: of a product.
@@ -39,7 +40,7 @@ PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "matm
 
 FUNCTIONS = frozenset(
     {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin"}
-    | {"acos", "atan", "atan2", "erf", "erfc", "sigmoid", "pow", "softplus", "softplus_backward", "gelu", "lgamma"}
+    | {"acos", "atan", "atan2", "erf", "erfc", "sigmoid", "softplus", "softplus_backward", "gelu", "lgamma"}
     | {"gelu_backward", "silu", "silu_backward", "mish", "_softmax", "_log_softmax", "log_sigmoid_forward", "logsumexp"}
     | {"binary_cross_entropy_with_logits", "xlogy", "_log_softmax_backward_data"}
 )
@@ -67,7 +68,9 @@ def _kind(name: str, args: Any, tensors: Sequence[torch.Tensor], results: Sequen
     if name in PRODUCTS:
         return "product"
     plain = name.rstrip("_")
-    if plain in FUNCTIONS and not (plain == "pow" and isinstance(args[1], (int, float)) and args[1] in CHEAP_POWERS):
+    if plain == "pow":
+        return "other" if isinstance(args[1], (int, float)) and args[1] in CHEAP_POWERS else "power"
+    if plain in FUNCTIONS:
         return "function"
     largest = max((tensor.numel() for tensor in tensors), default=0)
     return "sum" if results and max(result.numel() for result in results) < largest else "other"
