@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 STEPS = (100, 1_000, 10_000, 200_000)
@@ -149,6 +150,8 @@ def measure(cell, form, device, backends, file):
     """Write a row for each backend."""
     done = {(row["form"], row["backend"]) for row in read(file) if row["cell"] == list(cell)}
     function, inputs, names = step_of(cell, device)
+    if ("cold", "features") not in done:
+        write(file, {"cell": cell, "form": "cold", "backend": "features", **features(function, inputs, names, device)})
     slowest = max((row["step"] for row in read(file) if row["cell"] == list(cell) and "step" in row), default=0.0)
     for backend in backends:
         if (form, backend) in done or (form == "warm" and backend == "eager"):
@@ -159,6 +162,21 @@ def measure(cell, form, device, backends, file):
         row.update(seconds_of(backend, function, inputs, names, device, form))
         slowest = max(slowest, row["step"] if backend == "eager" else 0.0)
         write(file, row)
+
+
+def features(function, inputs, names, device):
+    """What the model knows of a step."""
+    from fastpoly._choice import begin, work
+    from fastpoly._fuse.traced import read, written_anew
+
+    reading = read(function, inputs, names)
+    asked = work.of_graph(reading.graph)
+    write_for = begin._writer(begin.FUSERS[device])
+    kernel = work.of_kernel(written_anew(reading, 0, write_for))
+    return {
+        "work": {"launches": asked.launches, "nodes": asked.nodes, "dtype": asked.dtype},
+        "kernel": kernel.__dict__,
+    }
 
 
 def seconds_of(backend, function, inputs, names, device, form):
@@ -228,10 +246,94 @@ def run(options):
                 try:
                     command += ["--backends", ",".join(wanted), "--rows", str(options.rows)]
                     command += ["--shared"] if options.shared else []
-                    subprocess.run(command, check=False, env=environment, timeout=min(left, 240))
+                    subprocess.run(command, check=False, env=environment, timeout=min(left, 400))
                 except subprocess.TimeoutExpired:
                     write(options.rows, {"cell": cell, "form": form, "backend": "timeout"})
             print(f"{name_of(cell)}: {until - time.monotonic():.0f} s left", flush=True)
+
+
+# -- what auto would have taken
+# ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of a cell, a form and a number of steps: what was taken, what it takes, and the same of the best."""
+
+    cell: tuple
+    form: str
+    steps: int
+    taken: str
+    seconds: float
+    best: str
+    least: float
+
+    @property
+    def is_allowed(self):
+        return self.seconds <= max(ALLOWED * self.least, self.least + EXCESS)
+
+
+def verdicts(rows, machine):
+    """For each cell of which all was measured; a function of the rows alone."""
+    by_cell = {}
+    for row in rows:
+        by_cell.setdefault(tuple(row["cell"]), {})[row["form"], row["backend"]] = row
+    for cell, found in by_cell.items():
+        if ("cold", "features") not in found or ("cold", "eager") not in found:
+            continue
+        for form in ("cold", "warm"):
+            for steps in STEPS:
+                yield verdict(cell, form, steps, found, machine)
+
+
+def verdict(cell, form, steps, found, machine):
+    from fastpoly._choice import costs, work
+    from fastpoly._choice.decision import TRIAL_STEPS, choose
+    from fastpoly._fuse.launches import Launch
+
+    told = found["cold", "features"]
+    launches = tuple((Launch(*launch), count) for launch, count in told["work"]["launches"])
+    asked = work.Work(launches, told["work"]["nodes"], told["work"]["dtype"])
+    kernel = work.Kernel(**{**told["kernel"], "nests": tuple(map(tuple, told["kernel"]["nests"]))})
+    fuser = "triton" if machine.graph else "fused"
+    measured = {name: found["cold", name]["step"] for _, name in found if "step" in found.get(("cold", name), {})}
+    begin = {name: found["cold", name]["begin"] for name in measured}
+    state = costs.State()
+    if form == "warm":
+        begin = {name: found.get(("warm", name), found["cold", name])["begin"] for name in measured}
+        state = costs.State("disk", known=frozenset({fuser, "compile"}))
+    modelled = {
+        "eager": costs.eager(asked, machine),
+        "cudagraph": costs.captured(asked, machine, state),
+        "compile": costs.compiled(asked, machine, state),
+        fuser: costs.fused(kernel, asked, machine, state),
+    }
+    spent = []
+
+    def measure(name):
+        spent.append(TRIAL_STEPS * measured[name] + (0.0 if name == "eager" else begin[name]))
+        return measured[name]
+
+    chosen = choose({name: modelled[name] for name in modelled if name in measured}, steps, measure=measure)
+    total = {name: begin[name] + steps * measured[name] for name in measured}
+    seconds = sum(spent) + total[chosen.backend]
+    if chosen.backend in chosen.timed and chosen.backend != "eager":
+        seconds -= begin[chosen.backend]  # it had begun for its trial
+    best = min(total, key=total.__getitem__)
+    return Verdict(cell, form, steps, chosen.backend, seconds, best, total[best])
+
+
+def print_table(rows, machine):
+    every = list(verdicts(rows, machine))
+    wrong = [one for one in every if not one.is_allowed]
+    print(f"{len(every)} of cells, forms and steps, {len(every) - len(wrong)} within {ALLOWED} times or {EXCESS} s\n")
+    print("| cell | form | steps | taken | s | best | s | times |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for one in wrong:
+        print(
+            f"| {name_of(one.cell)} | {one.form} | {one.steps:,} | {one.taken} | {one.seconds:.3g} | {one.best} "
+            f"| {one.least:.3g} | {one.seconds / one.least:.2f} |"
+        )
 
 
 def main():
@@ -245,6 +347,12 @@ def main():
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--cell")
     options = parser.parse_args()
+    if options.table:
+        from fastpoly._choice import machines
+
+        machine = machines.H200 if options.device == "cuda" else machines.AVX2
+        print_table(read(options.rows), replace(machine, threads=1) if options.shared else machine)
+        return
     if options.cell:
         if options.shared:
             use_one_core()
