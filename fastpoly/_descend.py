@@ -86,11 +86,18 @@ def descend(
             are given here, which gets None for the state at first and minds no learn_rate.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch's autograd step
-            by step), or "auto": the first of these that can run the loss, with a RuntimeWarning if it is not the first.
-            On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations, captured in CUDA graphs),
-            "compile" (its blocks, captured so), "eager".
+            by step), or "auto": the one that is done the soonest with so many steps, compiling included, of those that
+            can run the loss. On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations, captured in
+            CUDA graphs), "compile" (its blocks, captured so), "eager". See below.
         progress: True shows a bar; a function is called with (steps done, steps).
         state: the optimizer's, of an earlier result, to go on from.
+
+    "auto" reckons by a model of the machine, and where two backends come near it times some of their steps, once. A
+    hundred steps of a new loss run as torch runs them, a hundred thousand in a compiled kernel; all steps that a
+    process asks of one loss count together. A kernel that was compiled once is used from then on for any number of
+    steps, by every process of the machine that finds it in the cache, so that a run which is split or goes on has the
+    bits of the whole. Before that it may not: two backends round differently. Whoever needs the same bits from the
+    first step on, whatever the cache holds, names the backend. `DescentResult.reason` says what was taken and why.
 
     Returns:
         A DescentResult.
@@ -105,6 +112,8 @@ def descend(
 
     Warns:
         DivergenceWarning: the loss is not finite any more, and the result ends there.
+        RuntimeWarning: with "auto", the fused loop cannot run the loss, and the message says why. That another backend
+            is done sooner is no reason for one.
     """
     started = time.perf_counter()
     need_torch()

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._choice.begin import asked, begun
 from ._loops import MODULES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
@@ -151,6 +150,8 @@ def _begun(
     stop_at: int | None,
 ) -> tuple[str, Loop, str]:
     """The backend's name, its loop, and why it is that."""
+    from ._choice.begin import asked, begun
+
     if backend == "fused":
         return backend, asked(step, inputs, names, stop_at), ASKED
     if backend != "auto":
