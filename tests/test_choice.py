@@ -14,7 +14,7 @@ from conftest import DATA
 
 from fastpoly import descend, scan
 from fastpoly._choice import begin as choice_begin
-from fastpoly._choice import calibration, costs, machines, memory, work
+from fastpoly._choice import calibration, costs, machines, memory, polynomial, work
 from fastpoly._choice.costs import Cost, State
 from fastpoly._choice.decision import ALLOWED, EXCESS, choose
 from fastpoly._choice.memory import Remembered
@@ -158,6 +158,14 @@ def test_another_card_is_scaled():
     assert card.flop["float32"] == pytest.approx(2 * machines.H200.flop["float32"])
     assert card.register == pytest.approx(machines.H200.register)
     assert card.name == "a card"
+
+
+@pytest.mark.parametrize(
+    ("n", "steps", "expected"),
+    [(20_000, 200_000, "triton"), (1_000_000, 1_000, "triton"), (1_000_000, 200_000, "compile-gpu")],
+)
+def test_a_fit_of_many_samples_takes_the_whole_card(n, steps, expected):
+    assert polynomial.fastest(n, 4, steps, machines.H200) == expected
 
 
 def test_what_torch_launches_is_counted():

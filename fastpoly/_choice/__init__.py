@@ -6,6 +6,7 @@
     decision.py     the backend that is done the soonest, or a few timed steps where two come near
     memory.py       what was taken and measured before, in files beside the kernels
     calibration.py  a machine that nothing is known of, measured once
+    polynomial.py   the same for `fit` in single precision on a card
     begin.py        all of it together, for a step that is about to be repeated
 
 costs.py and decision.py are functions of numbers and nothing else: what they would say can be computed anywhere.
