@@ -93,7 +93,7 @@ def repeat(
     try:
         return replace(run(name, loop, *options, step), reason=reason)
     except Exception as error:
-        if backend != "auto":
+        if backend != "auto" or error is monitor.raised:
             raise
         from ._choice.begin import refusal
 
@@ -170,16 +170,23 @@ def _compared(like: Step, loop: Loop) -> tuple[int, list[torch.Tensor]]:
 def _rows(count: int, like: torch.Tensor) -> torch.Tensor:
     """Room for so many rows like those of a tensor, with nothing in it."""
     shape = (count, *like.shape[1:])
-    if like.device.type != "cpu":
+    if not _is_numpys(like):
         return like.new_empty(shape)
     import torch
 
     return torch.from_numpy(uninitialised(shape, like.detach().numpy().dtype))
 
 
+def _is_numpys(tensor: torch.Tensor) -> bool:
+    """Can numpy have its memory? It has no bfloat16."""
+    import torch
+
+    return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+
+
 def _put(to: torch.Tensor, values: torch.Tensor) -> None:
     """Copy, on the CPU by numpy: torch would wake threads for it, and wait for milliseconds if a core is busy."""
-    if to.device.type == "cpu":
+    if _is_numpys(to):
         to.numpy()[...] = values.detach().numpy()
     else:
         to.copy_(values)
@@ -208,4 +215,5 @@ def _begun(
 
 
 def _tell(name: str, reason: str, about: object) -> None:
-    warn_once(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, about)
+    slower = "" if name in ("fused", "triton") else ", many times slower"
+    warn_once(f"running with backend={name!r}{slower}: {reason}", RuntimeWarning, about)

@@ -22,6 +22,11 @@ def warn_once(text: str, category: type[Warning], about: Any) -> None:
     _told.add(key)
 
 
+def forget() -> None:
+    """Begin anew: every warning may come again."""
+    _told.clear()
+
+
 def _to_the_caller() -> int:
     """The stack level of the first frame that is not of this package, as seen by warnings.warn in `warn_once`."""
     frame, level = sys._getframe(2), 2

@@ -96,9 +96,9 @@ class _Prospect:
     def begun(self) -> Begun:
         try:
             order, reason, timed = self._order()
-        except Exception as error:
-            self._cannot(FUSERS.get(self.device.type, "compile"), error)
-            order, reason, timed, self.key = self.backends, "the model of costs failed", {}, None
+        except Exception as error:  # of the model: any backend may still run it
+            self.fell_back = self.fell_back or str(refusal("auto", error, *self.given[:2]))
+            order, reason, timed, self.key = self.backends, "its cost is not known", {}, None
         for name in order:
             try:
                 loop = self.loops.get(name) or self._loop(name)
@@ -296,7 +296,7 @@ def refusal(name: str, error: Exception, step: Step, inputs: Sequence[torch.Tens
     step([tensor.detach().clone() for tensor in inputs])
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return UnsupportedOperationError(
-        f"{type(error).__name__} in backend {name!r}: {said}: a mistake of fastpoly's, or a compiler's. Please report it"
+        f"{type(error).__name__} in backend {name!r}: {said}: a mistake of ours, or of a compiler. Please report it"
     )
 
 
