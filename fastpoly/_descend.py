@@ -15,6 +15,7 @@ from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._progress import shown
 from ._repeat import checked_backend, repeat
 from ._tensors import named, need_torch, refuse_no_float_tensor, refuse_no_function, refuse_no_tensor
+from ._warn import warn_once
 from .optimizers import OfFunction
 from .optimizers import named as named_optimizer
 
@@ -70,9 +71,15 @@ def descend(
 ) -> DescentResult:
     """Minimise loss(params, *data) by gradient descent, the whole training loop in one compiled kernel.
 
-    The loss is called once, on tensors without values; torch's autograd differentiates it as always. What it did is
-    then fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations
-    at every step, whatever the values of the parameters are, and draw no random numbers.
+    The loss is called on tensors without values; torch's autograd differentiates it as always. What it did is then
+    fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations at
+    every step, whatever the values of the parameters are, and draw no random numbers. It is called once more, on the
+    parameters after the first step, and the loop's next step compared with that: a loss that another call changes (a
+    counter, a warm-up) is refused. A change that only a later call would bring, or one that is smaller than rounding,
+    cannot be noticed.
+
+    A tensor of `params` that requires a gradient is trained wherever the loss gets it from. One that requires a
+    gradient and is none of the params stays as it is, after a warning.
 
     Args:
         loss: takes the params and the data, returns one number. Tensors that it gets from elsewhere are data, too.
@@ -120,6 +127,8 @@ def descend(
     import torch
     from torch.utils import _pytree as tree
 
+    from ._reached import Reached, untrained
+
     refuse_no_function(loss, "loss")
     backend = checked_backend(backend)
     steps = integer(steps, "steps", 0, MAX_STEPS)
@@ -132,6 +141,7 @@ def descend(
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     labels = _labels(params, loss)
+    reached = Reached(start, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
     start = [leaf.detach() for leaf in start]
     count, rate = len(start), start[0].new_tensor(learn_rate)
     rule = named_optimizer(optimizer, structure)
@@ -139,7 +149,8 @@ def descend(
     def value_and_grads(leaves: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         own = [leaf.detach().requires_grad_() for leaf in leaves]
         with torch.enable_grad():
-            value = _one_number(loss(tree.tree_unflatten(own, structure), *data))
+            with reached.by(own):
+                value = _one_number(loss(tree.tree_unflatten(own, structure), *data))
             grads = torch.autograd.grad(value, own, materialize_grads=True)
         return value.detach().reshape(()), list(grads)
 
@@ -175,6 +186,7 @@ def descend(
             monitor,
             names={**{id(leaf): label for leaf, label in zip(start, labels, strict=True)}, id(rate): "learn_rate"}
             | named(data, _names(loss)[1:]),
+            about=loss,
             stop_at=0,
             offset=len(before),
         )
@@ -232,14 +244,14 @@ def descend_module(
         raise ValueError("module: has no parameters that require a gradient")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
-        with torch.nn.utils.stateless._reparametrize_module(module, values):
+        with torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True):
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("params", *_names(loss)[1:])]
     )
     try:
-        result = descend(functional, {name: p.detach() for name, p in params.items()}, data, **options)
+        result = descend(functional, params, data, **options)
     except Interrupted as stop:
         _assign(params, stop.partial.params)
         raise

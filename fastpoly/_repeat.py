@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
+from ._steadiness import refuse_unsteady
+from ._warn import warn_once
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,7 @@ def repeat(
     monitor: Monitor,
     *,
     names: dict[int, str],
+    about: object,
     stop_at: int | None = None,
     offset: int = 0,
 ) -> Repeated:
@@ -79,32 +81,66 @@ def repeat(
         backend: "auto" or a name of `_loops`.
         monitor: hears Ctrl-C, and is told of progress.
         names: what the caller calls tensors that the step uses, by their ids.
+        about: the caller's function, of which warnings are.
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
-    name, loop, reason = _begun(step, inputs, steps, backend, names, stop_at)
+    name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
     _log.info("backend %s: %s", name, reason)
-    return replace(run(name, loop, steps, every, monitor, stop_at is not None, offset), reason=reason)
+    options = steps, every, monitor, stop_at is not None, offset
+    if name == "eager":
+        return replace(run(name, loop, *options), reason=reason)
+    try:
+        return replace(run(name, loop, *options, step), reason=reason)
+    except Exception as error:
+        if backend != "auto":
+            raise
+        from ._choice.begin import refusal
+
+        reason = str(refusal(name, error, step, inputs))
+        _tell("eager", reason, about)
+        return replace(run("eager", begin("eager")(step, inputs, names, stop_at), *options), reason=reason)
 
 
 def run(
-    name: str, loop: Loop, steps: int, every: int | None, monitor: Monitor, stops: bool, offset: int = 0
+    name: str,
+    loop: Loop,
+    steps: int,
+    every: int | None,
+    monitor: Monitor,
+    stops: bool,
+    offset: int = 0,
+    like: Step | None = None,
 ) -> Repeated:
-    """As `repeat`, by a loop of that name which has begun; `stops`: what is not finite ends it."""
+    """As `repeat`, by a loop of that name which has begun.
+
+    Args:
+        stops: what is not finite ends it.
+        like: what the loop was made of; then the second step of the loop (or the only one) is compared with it.
+    """
     import torch
 
     interval = every or 1
     taken, stopped = 0, False
     kept: list[torch.Tensor] | None = None
     filled = 0
-    portion = max(1, int(FIRST_SECONDS / loop.step_seconds))
+    first = max(1, int(FIRST_SECONDS / loop.step_seconds))
+    portion = first if like is None else 1
+    checked = min(1, steps - 1)  # the step that is compared
     with monitor.listening():
         while kept is None or (taken < steps and not stopped and not monitor.interrupted):
             count = min(portion, steps - taken)
             wait = count if every is None else -(offset + taken) % interval
             started = time.perf_counter()
-            done, results = loop.advance(count, interval, wait)
-            seconds = time.perf_counter() - started
+            if like is not None and taken == checked:
+                done, results = _compared(like, loop)
+                results = results if wait == 0 else [result[:0] for result in results]
+                portion = first
+            else:
+                done, results = loop.advance(count, interval, wait)
+                seconds = time.perf_counter() - started
+                if like is None or taken > checked:
+                    portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
             taken += done
             stopped = done < count
             if kept is None:
@@ -115,12 +151,20 @@ def run(
             for whole, part in zip(kept, results, strict=True):
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
-            portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
             monitor.report(taken, steps)
     carried = loop.carried()
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for
     return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
+
+
+def _compared(like: Step, loop: Loop) -> tuple[int, list[torch.Tensor]]:
+    """One step, with its results, which is what `like` gives; see `refuse_unsteady`."""
+    before = loop.carried()
+    done, results = loop.advance(1, 1, 0)
+    if done:
+        refuse_unsteady(like, before, loop.carried(), [result[0] for result in results])
+    return done, results
 
 
 def _rows(count: int, like: torch.Tensor) -> torch.Tensor:
@@ -147,6 +191,7 @@ def _begun(
     steps: int,
     backend: str,
     names: dict[int, str],
+    about: object,
     stop_at: int | None,
 ) -> tuple[str, Loop, str]:
     """The backend's name, its loop, and why it is that."""
@@ -158,6 +203,9 @@ def _begun(
         return backend, begin(backend)(step, inputs, names, stop_at), ASKED
     found = begun(step, inputs, steps, names, stop_at)
     if found.fell_back is not None:
-        what = f"running with backend={found.name!r}, many times slower: {found.fell_back}"
-        warnings.warn(what, RuntimeWarning, stacklevel=4)
+        _tell(found.name, found.fell_back, about)
     return found.name, found.loop, found.reason
+
+
+def _tell(name: str, reason: str, about: object) -> None:
+    warn_once(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, about)

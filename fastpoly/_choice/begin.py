@@ -94,11 +94,15 @@ class _Prospect:
         self.device = inputs[0].device
 
     def begun(self) -> Begun:
-        order, reason, timed = self._order()
+        try:
+            order, reason, timed = self._order()
+        except Exception as error:
+            self._cannot(FUSERS.get(self.device.type, "compile"), error)
+            order, reason, timed, self.key = self.backends, "the model of costs failed", {}, None
         for name in order:
             try:
                 loop = self.loops.get(name) or self._loop(name)
-            except CANNOT as error:
+            except Exception as error:
                 if name == order[-1]:
                     raise
                 self._cannot(name, error)
@@ -118,7 +122,8 @@ class _Prospect:
         if fuser in self.backends:
             try:
                 self.read()
-            except CANNOT as error:
+            except Exception as error:
+                self.key = None
                 self._cannot(fuser, error)
         if self.key is not None:
             _steps_here[self.key] += self.steps
@@ -160,16 +165,14 @@ class _Prospect:
                     self.backends = tuple(name for name in self.backends if name != fuser)
                     return
                 self._written_anew(fuser)
-        except CANNOT as error:
+        except Exception as error:
             self._cannot(fuser, error)
 
     def _written_anew(self, fuser: str) -> Written:
-        from .._fuse.traced import refuse_unsteady, written_anew
+        from .._fuse.traced import written_anew
 
         assert self.reading is not None
-        step, inputs, names, stop_at = self.given
-        refuse_unsteady(self.reading, step, inputs, names)
-        self.written = written_anew(self.reading, stop_at, _writer(fuser))
+        self.written = written_anew(self.reading, self.given[3], _writer(fuser))
         return self.written
 
     def _costs(self) -> dict[str, Cost]:
@@ -226,7 +229,7 @@ class _Prospect:
         _, inputs, _, _ = self.given
         try:
             loop = self._loop(name)
-        except CANNOT as error:
+        except Exception as error:
             self._cannot(name, error)
             return None
         if name in ("compile", "cudagraph"):  # to begin anew takes seconds; a compiled loop has timed a block by itself
@@ -265,6 +268,7 @@ class _Prospect:
 
     def _cannot(self, name: str, error: Exception) -> None:
         """Note that a backend cannot run the step: the caller is told if it is the fused loop."""
+        error = refusal(name, error, *self.given[:2])
         self.backends = tuple(other for other in self.backends if other != name)
         if name in FUSERS.values():
             self.fell_back = self.fell_back or str(error)
@@ -275,6 +279,25 @@ class _Prospect:
         before = self.remembered
         known = before.known | ({name} if name in COMPILING else set())
         remember(self.key, Remembered(taken or before.taken, {**before.timed, **(timed or {})}, known))
+
+
+def refusal(name: str, error: Exception, step: Step, inputs: Sequence[torch.Tensor]) -> Exception:
+    """What to say of a backend that does not run a step: its own refusal, or that something in it is broken.
+
+    Raises:
+        Exception: the step itself raises, or memory is short: the caller's own, in torch's words.
+    """
+    import torch
+
+    if isinstance(error, CANNOT):
+        return error
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        raise error
+    step([tensor.detach().clone() for tensor in inputs])
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return UnsupportedOperationError(
+        f"{type(error).__name__} in backend {name!r}: {said}: a mistake of fastpoly's, or a compiler's. Please report it"
+    )
 
 
 _launched: set[str] = set()

@@ -108,7 +108,6 @@ def traced(
     reading = read(function, inputs, names)
     written = found(reading, stop_at, write)
     if written is None:
-        refuse_unsteady(reading, function, inputs, names)
         written = written_anew(reading, stop_at, write)
     return written, reading.constants
 
@@ -179,26 +178,6 @@ def _graph(
         ) from error
 
 
-def refuse_unsteady(
-    reading: Reading,
-    function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
-    inputs: Sequence[torch.Tensor],
-    names: dict[int, str],
-) -> None:
-    """Raise if the same step has another graph the second time: what Python changed meanwhile would be baked in.
-
-    Once is enough: what changes always is found the first time, and a graph that was seen before is not new.
-    """
-    again = read(function, inputs, names)
-    if reading.signature != again.signature or any(
-        one.is_own and _bytes(one) != _bytes(other) for one, other in zip(reading.known, again.known, strict=True)
-    ):
-        raise UnsupportedOperationError(
-            "the loss does something else when it is called again: it depends on what Python changes meanwhile (random "
-            "numbers, a counter). Way out: pass what changes as data or keep it in the params, or backend='eager'"
-        )
-
-
 def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
     """Equal for graphs that differ in nothing but the values of their constants."""
     number: dict[Node, int] = {}
@@ -235,8 +214,3 @@ def _one_dtype(graph: Graph) -> str:
             f"{graph.inputs[0].dtype}. Way out: convert the data to that dtype beforehand, or backend='eager'"
         )
     return str(graph.inputs[0].dtype).removeprefix("torch.")
-
-
-def _bytes(node: Node) -> bytes:
-    assert node.tensor is not None
-    return node.tensor.cpu().numpy().tobytes()
