@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -322,6 +323,29 @@ def test_the_clock_is_asked_once_for_a_loss(fresh, monkeypatch):
         forget.clear()
     assert run(2_000, loss).backend == "eager"
     assert len(timed) == count
+
+
+class Slow:
+    """A loop whose steps take so many seconds, of which it takes `good`."""
+
+    def __init__(self, seconds, good=10**9):
+        self.seconds, self.good, self.asked = seconds, good, []
+
+    def advance(self, steps, *_):
+        self.asked.append(steps)
+        time.sleep(self.seconds * steps)
+        return min(steps, self.good), []
+
+
+@pytest.mark.parametrize(
+    ("loop", "most", "asked"),
+    [(Slow(0.25), 1000, [1]), (Slow(0.01), 1000, [1, 5]), (Slow(0.01), 2, [1, 2]), (Slow(0.01, 0), 0, [1, 1])],
+    ids=["long", "short", "a short run", "diverging"],
+)
+def test_a_trial_is_short(loop, most, asked):
+    """A card's kernel in one program may take 0.1 s a step, and says beforehand that it takes a microsecond."""
+    assert choice_begin._of_a_step(loop, most) >= loop.seconds
+    assert loop.asked == asked
 
 
 def test_a_large_graph_is_not_even_written_for_few_steps(fresh, monkeypatch):

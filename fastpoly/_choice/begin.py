@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import Counter
@@ -30,6 +29,9 @@ CANNOT = (BackendUnavailableError, UnsupportedOperationError)
 
 TRIAL_SECONDS = 0.005
 """For the steps that are timed of what takes microseconds."""
+
+LONG = 0.2
+"""A step that takes so many seconds is not timed again."""
 
 FUSERS = {"cpu": "fused", "cuda": "triton"}
 
@@ -236,14 +238,10 @@ class _Prospect:
             self.loops[name] = loop
             if not hasattr(loop, "restart"):
                 return loop.step_seconds
-        loop.advance(1, 1, 0)
-        guess = min(max(TRIAL_STEPS, int(TRIAL_SECONDS / loop.step_seconds)), self.steps // PART)
-        started = time.perf_counter()
-        done, _ = loop.advance(guess, 1, 0)
-        seconds = (time.perf_counter() - started) / max(done, 1)
+        seconds = _of_a_step(loop, self.horizon // PART)
         if hasattr(loop, "restart"):
             loop.restart(inputs)
-        return seconds if done == guess and math.isfinite(seconds) and seconds > 0 else None
+        return seconds
 
     # -- how
 
@@ -298,6 +296,20 @@ def refusal(name: str, error: Exception, step: Step, inputs: Sequence[torch.Tens
     return UnsupportedOperationError(
         f"{type(error).__name__} in backend {name!r}: {said}: a mistake of ours, or of a compiler. Please report it"
     )
+
+
+def _of_a_step(loop: Loop, most: int) -> float:
+    """Seconds of a step of a loop, by some steps of it, `most` at most; where one takes long, by that alone."""
+    started = time.perf_counter()
+    loop.advance(1, 1, 0)
+    once = time.perf_counter() - started
+    if once > LONG:
+        return once
+    wanted = max(1, min(max(TRIAL_STEPS, int(TRIAL_SECONDS / once)), most))
+    started = time.perf_counter()
+    done, _ = loop.advance(wanted, 1, 0)
+    seconds = time.perf_counter() - started
+    return seconds / done if done else once  # one that diverges at once is as quick as any
 
 
 _launched: set[str] = set()

@@ -82,7 +82,7 @@ AVX2 = Machine(
     replay=0.0,
     inductor=12.0,
     inductor_node=0.15,
-    inductor_known=0.3,
+    inductor_known=0.5,
     block_step=1.2e-5,
     kernel=5e-7,
 )
@@ -109,7 +109,7 @@ H200 = Machine(
     replay=1.0e-6,
     inductor=6.0,
     inductor_node=0.05,
-    inductor_known=0.4,
+    inductor_known=0.5,
     block_step=3e-6,
     kernel=1.0e-6,
 )
