@@ -12,7 +12,7 @@ from .expressions import Axis, Division, Expr, Index
 from .page import STRENGTH, Page, imported
 from .schedule import Schedule
 
-OWN = frozenset({"maximum", "minimum", "sigmoid"})
+OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
 """Functions of `fastpoly_kernels.triton_math`."""
 
 OTHERWISE = {"absolute": "tl.abs", "where": "tl.where", "nearest": "libdevice.rint"}
