@@ -139,7 +139,7 @@ def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests):
 
 
 def written(name, dtype):
-    """The kernel of a model of the zoo, and how many threads it wants."""
+    """The kernel of a model of the zoo, its text, and how many warps it wants."""
     from fastpoly._fuse.gpu_program import kernel_of, write_for_gpu
     from fastpoly._fuse.traced import traced
 
@@ -155,16 +155,19 @@ def written(name, dtype):
         return [*(leaf - rate * gradient for leaf, gradient in zip(carried, gradients, strict=True)), loss.detach()]
 
     text = traced(step, leaves, {}, 0, write_for_gpu)[0]
-    return kernel_of(text.text), text.layout.threads // 32
+    return kernel_of(text.text), text.text, text.layout.threads // 32
 
 
 def compiled(name, dtype, arch):
-    from fastpoly._fuse.gpu_program import REGISTERS
+    """As a launch has it compiled, with its passes; but Triton knows nothing of the pointers' alignment."""
+    from fastpoly._fuse.gpu_program import OPTIONS, moves_blocks
+    from fastpoly_kernels.triton_passes import few_passes
 
-    kernel, warps = written(name, dtype)
+    kernel, text, warps = written(name, dtype)
     signature = dict.fromkeys(("carry", "data", "scratch", "out"), TYPES[dtype])
     signature |= {"stopped": "*i32", "steps": "i32", "every": "i32", "wait": "i32"}
-    return machine_code(kernel, signature, arch=arch, warps=warps, maxnreg=REGISTERS)
+    with few_passes(moves_blocks(text)):
+        return machine_code(kernel, signature, arch=arch, warps=warps, **OPTIONS)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -24,8 +24,9 @@ MOST_SUMS = {"float32": 96, "float64": 48}
 """In variables: a thread has 255 registers, and needs one or two for each sum and for each parameter. So it need not
 load them, nor wait for what others store."""
 
-REGISTERS = 255
-"""That a thread may have: all that there are. Left to itself ptxas gives each of 8 warps' threads 128, and spills."""
+OPTIONS = {"maxnreg": 255, "num_stages": 1}
+"""Of Triton's compiler. A thread may have all registers that there are: left to itself ptxas gives each of 8 warps'
+threads 128, and spills. No loop has copies to memory to be done ahead of their use, in stages."""
 
 _kernels: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -79,7 +80,7 @@ class GpuRun:
         self.stopped.fill_(steps)
         arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
         with torch.cuda.device_of(self.carry):  # Triton launches on the device that is current
-            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, maxnreg=REGISTERS)
+            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, **OPTIONS)
         return out
 
     def carried(self) -> list[torch.Tensor]:
@@ -120,8 +121,15 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     return schedule, *write(schedule, dtype, stop_at)
 
 
+def moves_blocks(text: str) -> bool:
+    """Does a kernel read memory in its steps? One in registers has read all before."""
+    return "tl.load(" in text.partition("for step in")[2]
+
+
 def kernel_of(text: str) -> Any:
     """The kernel that a text defines, as a function that Triton compiles when it is launched."""
+    from fastpoly_kernels.triton_passes import with_few_passes  # Triton may not be there
+
     with _lock:
         if text not in _kernels:
             name = f"<fastpoly kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
@@ -130,5 +138,5 @@ def kernel_of(text: str) -> Any:
             namespace: dict[str, Any] = {"__name__": name}
             with room_for(text.count("\n")):
                 exec(compile(text, name, "exec"), namespace)
-            _kernels[text] = namespace["kernel"]
+            _kernels[text] = with_few_passes(namespace["kernel"], moves_blocks(text))
         return _kernels[text]

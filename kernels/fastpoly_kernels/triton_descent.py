@@ -122,6 +122,7 @@ def descend(
         total(degree + 2),
         num_warps=how.warps,
         maxnreg=REGISTERS,
+        num_stages=1,
     )
     return end, taken
 

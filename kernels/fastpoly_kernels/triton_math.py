@@ -2,7 +2,7 @@
 
 A branch in a function is paid for even where all threads go the same way: nothing moves across it, so that each of a
 thread's elements waits for the one before, some hundred cycles, where without it they would hide each other's
-latencies. These are formulas without branches, true to 2 ulp in float32 and float64 for every argument: NaN, infinities,
+latencies. These are formulas without branches, true to 2 ulp in float32 and float64 for every argument: NaN, infinity,
 signed zeros and denormal numbers included.
 
 All other functions are libdevice's, NVIDIA's own, which are true to 1 or 2 ulp; Triton's tl.exp and tl.sin of a float32
@@ -60,11 +60,7 @@ def minimum(a, b):
 @triton.jit
 def exp(a):
     """e**a; 0 and infinity where that is out of range."""
-    if a.dtype == tl.float32:
-        y = libdevice.exp(a)  # which has no branch
-    else:
-        y = _exp_double(a)
-    return y
+    return libdevice.exp(a) if a.dtype == tl.float32 else _exp_double(a)  # libdevice's has no branch
 
 
 @triton.jit
@@ -79,11 +75,7 @@ def _exp_double(a):
 @triton.jit
 def sigmoid(a):
     """1 / (1 + exp(-a)); in float32 the exponential is infinite for large -a, and the result 0."""
-    if a.dtype == tl.float32:
-        y = 1.0 / (1.0 + libdevice.exp(-a))
-    else:
-        y = _sigmoid_double(a)
-    return y
+    return 1.0 / (1.0 + libdevice.exp(-a)) if a.dtype == tl.float32 else _sigmoid_double(a)
 
 
 @triton.jit
@@ -95,11 +87,7 @@ def _sigmoid_double(a):
 @triton.jit
 def tanh(a):
     """The hyperbolic tangent."""
-    if a.dtype == tl.float32:
-        y = _tanh_single(a)
-    else:
-        y = _tanh_double(a)
-    return y
+    return _tanh_single(a) if a.dtype == tl.float32 else _tanh_double(a)
 
 
 @triton.jit
