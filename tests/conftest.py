@@ -1,5 +1,6 @@
 """What the tests share: the post's problem, the reference facts, and the marker for a GPU."""
 
+import importlib.util
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -7,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import plans
 import pytest
 from machine_code_gpu import interpret
 
@@ -90,6 +92,17 @@ def kernels_of_this_session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_plan_is_in_order():
+    """Of whatever is fused in this process: see `plans`."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        plans.watch(patch)
         yield
 
 

@@ -19,10 +19,27 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     return {**decomposition_table, **core_aten_decompositions()}
 
 
-class VectorTimesMatrix(TorchFunctionMode):
-    """A vector times a matrix as a matrix times a vector: torch's own way changes a tensor's shape in place."""
+RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
+"""torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
+cuDNN's or torch's own, on the CPU writes into parts of tensors."""
+
+
+class BeforeAutograd(TorchFunctionMode):
+    """What is done to a call before autograd sees it.
+
+    A vector times a matrix becomes a matrix times a vector: torch's own way changes a tensor's shape in place.
+
+    Args:
+        refusal: makes the error that a call of RECURRENT raises, of the function's name.
+    """
+
+    def __init__(self, refusal: Callable[[str], Exception]) -> None:
+        super().__init__()
+        self.refusal = refusal
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in RECURRENT:
+            raise self.refusal(func.__name__)
         if func in _MATMUL and len(args) == 2 and not kwargs:
             one, other = args[::-1] if func is torch.Tensor.__rmatmul__ else args
             if one.ndim == 1 and other.ndim == 2:
@@ -50,7 +67,7 @@ def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
         return a, a.new_zeros((), dtype=torch.int64)
     values = a.amax(dim, keepdim=True) if largest else a.amin(dim, keepdim=True)
     size = a.shape[dim]
-    numbers = torch.arange(size).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
+    numbers = torch.arange(size, device=a.device).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
     there = (a == values) | (a != a)
     places = torch.where(there, numbers, size).amin(dim, keepdim=True)
     return (values, places) if keep else (values.squeeze(dim), places.squeeze(dim))
@@ -85,6 +102,42 @@ def _rolled(a: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
         start = -shift % max(size, 1)
         a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim)
     return a
+
+
+def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bool) -> Any:
+    """scatter and scatter_add in terms of what has a rule; None if the call itself has one.
+
+    A rule has scatter_add, and scatter by an index that changes from step to step, if the index is as long as `a` in
+    all dimensions but `dim`.
+
+    Args:
+        name: "scatter" or "scatter_add".
+        values: a tensor, or for scatter a number.
+        is_known: is the index the same in every step?
+    """
+    operation = getattr(torch, name)
+    if a.ndim == 0 or index.ndim == 0:  # as torch has it, a vector of one
+        values = values.reshape(-1) if isinstance(values, torch.Tensor) else values
+        return operation(a.reshape(-1), 0, index.reshape(-1), values).reshape(a.shape)
+    dim %= a.ndim
+    for d in range(a.ndim):
+        size = index.shape[d]
+        if isinstance(values, torch.Tensor) and size < values.shape[d]:
+            return operation(a, dim, index, values.narrow(d, 0, size))
+        if d != dim and size < a.shape[d]:  # it leaves the rest as it is
+            rest = a.narrow(d, size, a.shape[d] - size)
+            return torch.cat([operation(a.narrow(d, 0, size), dim, index, values), rest], d)
+    if index.numel() == 0:
+        return a.clone()
+    if name == "scatter_add" or not is_known:
+        return None
+    # where several values go to one place, the last of them stays: which one that is, is known
+    numbers = torch.arange(index.shape[dim], device=index.device)
+    numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
+    last = torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers)
+    if isinstance(values, torch.Tensor):
+        values = values.gather(dim, last.clamp(min=0))
+    return torch.where(last >= 0, values, a)
 
 
 OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation

@@ -67,6 +67,31 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
     return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
 
 
+def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> torch.device:
+    """Where the result lies.
+
+    Raises:
+        RuntimeError: torch does not take tensors on these devices together. As in torch, a number of the CPU may stand
+            beside tensors of a GPU in what is elementwise, and places of the CPU may pick elements of a GPU's tensor.
+    """
+    arguments = zip(func._schema.arguments, in_order(func._schema, args, kwargs), strict=True)
+    asked = next((value for argument, value in arguments if argument.name == "device" and value is not None), None)
+    if asked is not None:
+        return torch.empty(0, device=asked).device  # "cuda" is one with a number
+    given = (args[0], *args[2:]) if name in BY_LIST else (args[0],) if name in _ANYWHERE else (args, kwargs)
+    tensors = [leaf for leaf in leaves(given) if isinstance(leaf, torch.Tensor)]
+    is_number = [is_elementwise and tensor.ndim == 0 and tensor.device.type == "cpu" for tensor in tensors]
+    devices = {tensor.device for tensor, alone in zip(tensors, is_number, strict=True) if not alone}
+    if len(devices) > 1:
+        found = " and ".join(sorted(map(str, devices), reverse=True))
+        raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
+    return next(iter(devices), tensors[0].device)
+
+
+_ANYWHERE = ("_to_copy", "copy", "clone", "lift_fresh", "lift_fresh_copy", "contiguous", "_conj")
+"""What takes its elements from wherever they lie."""
+
+
 def _reduced(shape: Sequence[int], dims: int | Sequence[int] | None = None, keep: bool = False) -> list[int]:
     """The shape that is left when `dims` (all where none are given) are summed over."""
     dims = [dims] if isinstance(dims, int) else list(dims or range(len(shape)))

@@ -180,8 +180,8 @@ SIMD = frozenset(
     | {"widened"}
 )
 FUNCTIONS = frozenset(
-    {"acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "lgamma"}
-    | {"log", "log10", "log1p", "log2", "pow", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh"}
+    {"acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fmod"}
+    | {"lgamma", "log", "log10", "log1p", "log2", "pow", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh"}
 )
 """The functions of `fastpoly_kernels.simd` and `fastpoly_kernels.vector_math` that kernels call."""
 

@@ -35,9 +35,10 @@ def write_nest(page: GpuPage, nest: Nest) -> bool:
     if lanes is not None and is_block:
         page.one_block(lanes)
     values = [root.value for root in roots]
+    # first of all: what is named from here on may not load what this nest has yet to store
+    page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
     page.hoist(values)
     _hold(page, values)
-    page.kept_here = frozenset(root.value for root in roots if isinstance(root, Store))
     body = _Body(page, nest.loops, roots, steps, is_block)
     body.level(0)
     for expr in body.exprs:  # names given inside of loops mean nothing outside of them

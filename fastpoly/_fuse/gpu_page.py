@@ -57,7 +57,9 @@ class GpuPage(Page):
 
     def combine(self, kinds: tuple[str, ...]) -> str:
         """The name of the function that combines two lots of such sums."""
-        return self.combines.setdefault(kinds, f"combine_{len(self.combines) + 1}")
+        if kinds not in self.combines:
+            self.combines[kinds] = self.schedule.new_name("combine")
+        return self.combines[kinds]
 
     def imports(self) -> list[str]:
         """The lines that import what was used."""
@@ -70,8 +72,9 @@ class GpuPage(Page):
 
     def names_of(self, axis: Axis) -> tuple[str, str]:
         """What to call the elements' numbers of an axis, and the mask of those that are there."""
-        name = "i" if axis.size == self.schedule.samples else self.schedule.new_name(f"i_{axis.size}")
-        return name, name.replace("i", "there", 1)
+        if axis.size == self.schedule.samples:
+            return "i", "there"
+        return self.schedule.new_name(f"i_{axis.size}"), self.schedule.new_name(f"there_{axis.size}")
 
     def one_block(self, axis: Axis) -> None:
         """Name the elements of an axis that a block covers, for all steps."""

@@ -121,6 +121,8 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
         for value, (memory, start) in zip(successors, layout.carried, strict=True)
         if isinstance(value, Memory) and memory is not None
     ]
+    if moved:
+        page.line("tl.debug_barrier()  # a warp may be behind, and still read what is overwritten here")
     for value, start in moved:
         _copy(page, "carry", str(start), value)
 

@@ -205,7 +205,7 @@ class Page:
     def _call(self, expr: Expr) -> str:
         name = self.use({"not": "inverse"}.get(expr.op, expr.op))
         operands = [self.text(operand) for operand in expr.args]
-        if name == "pow" and self.along(expr):  # the only function of two that wants both in registers
+        if name in ("pow", "fmod") and self.along(expr):  # functions of two that want both in registers
             operands = [
                 text if self.along(self.resolved(operand)) else f"{self.use('splat')}({text}, {self.array('data')})"
                 for text, operand in zip(operands, expr.args, strict=True)

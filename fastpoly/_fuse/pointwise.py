@@ -18,8 +18,8 @@ TABLE: dict[str, Callable[..., Expr]] = {
     "rsub": lambda a, b, alpha=1: b - alpha * a,
     "mul": lambda a, b: a * b,
     "div": lambda a, b, rounding_mode=None: quotient(Expr.of(a), b, rounding_mode),
-    "remainder": lambda a, b: a - b * call("floor", a / b),
-    "fmod": lambda a, b: a - b * call("trunc", a / b),
+    "remainder": lambda a, b: remainder(Expr.of(a), Expr.of(b)),
+    "fmod": lambda a, b: call("fmod", a, b),
     "true_divide": lambda a, b: a / b,
     "reciprocal": lambda a: 1 / a,
     "neg": lambda a: -a,
@@ -124,8 +124,25 @@ def power(base: Expr, exponent: Expr) -> Expr:
 
 
 def quotient(a: Expr, b: Any, mode: str | None) -> Expr:
-    """a / b as torch.div gives it; where it is rounded to a whole number, by a true division."""
-    return call(mode, Expr("div", a.as_float(), Expr.of(b).as_float())) if mode else a / b
+    """a / b as torch.div gives it."""
+    if mode is None:
+        return a / b
+    b = Expr.of(b).as_float()
+    exactly = Expr("div", a.as_float(), b)  # not a product with 1 / b
+    if mode == "trunc":
+        return call("trunc", exactly)
+    rest = remainder(a, b)
+    whole = Expr("div", a - rest, b)  # but for a rounding
+    near = call("floor", whole)
+    near = where(compare("gt", whole - near, 0.5), near + 1, near)
+    return where(compare("eq", b, 0), exactly, where(compare("eq", whole, 0), exactly * 0.0, near))
+
+
+def remainder(a: Expr, b: Expr) -> Expr:
+    """What is left of `a`, with the sign of b."""
+    rest = call("fmod", a, b)
+    other_sign = logical("xor", compare("lt", b, 0), compare("lt", rest, 0))
+    return where(logical("and", compare("ne", rest, 0), other_sign), rest + b, rest)
 
 
 def clamp(a: Expr, low: Any, high: Any) -> Expr:

@@ -289,11 +289,17 @@ def _pick(reader: Reader, source: Node, places: Places, dim: int, which: Expr) -
 
 def _gather(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, index = node.args[:3]
-    return _pick(reader, source, places, dim % max(len(source.shape), 1), reader.element(index, places))
+    if not source.shape:  # its only element
+        return reader.element(source, ())
+    which = reader.element(index, places)
+    return _pick(reader, source, places or (Index(),), dim % len(source.shape), which)  # an index may be a number
 
 
 def _scatter(reader: Reader, node: Node, places: Places) -> Expr:
-    """scatter: `value` (or its element) where the index names this place, else what was there."""
+    """scatter: `value` (or its element) where the index names this place, else what was there.
+
+    See `apart.scattered` for the index.
+    """
     source, dim, index, value = node.args[:4]
     dim %= len(source.shape)
     result = reader.element(source, places)

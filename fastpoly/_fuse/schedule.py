@@ -5,9 +5,10 @@ inputs; only a sum over a long axis, which cannot be had before its loop has end
 loop nest computes. Roots with the same axes, none of which needs another, share one nest and everything in it. Short
 axes have no loops: their elements are variables of their own.
 
-An elementwise value is computed anew wherever it is asked for, in registers. Two kinds are kept in memory instead, and
-for each of them the schedule starts again: those that one nest would compute many times over (a hidden unit that every
-unit of the next layer reads), and those with an elementary function in them that several nests want.
+An elementwise value is computed anew wherever it is asked for, in registers. Two kinds are kept in memory instead:
+those that one nest would compute many times over (a hidden unit that every unit of the next layer reads), and those
+with an elementary function in them that several nests want. They are found when all is scheduled, which then starts
+again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 import itertools
 import keyword
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,10 +50,33 @@ SHORT = 8
 
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
-    | {"float32", "float64", "range", "min", "int", "kernel", "first", "last", "met", "side", "mine", "room", "counter"}
+    | {
+        "float",
+        "float32",
+        "float64",
+        "range",
+        "min",
+        "int",
+        "kernel",
+        "first",
+        "last",
+        "met",
+        "side",
+        "mine",
+        "room",
+        "counter",
+    }
     | {"begin", "end", "tiles", "thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
 )
 """Names that kernels use."""
+
+
+AXIS = re.compile(r"[jk]\d+")
+"""What loop variables are called, besides i."""
+
+
+def _is_reserved(name: str) -> bool:
+    return name in RESERVED or keyword.iskeyword(name) or AXIS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -151,11 +177,11 @@ class Schedule:
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
-        for _ in range(60):
+        while True:  # each time more is kept
             self._begin()
             try:
                 self._outputs()
-            except NeedsMemory as need:
+            except NeedsMemory as need:  # of an input, which lay in variables so far
                 self.kept[need.node] = None
                 continue
             more = [node for node in self._worth_keeping() if node not in self.kept]
@@ -178,10 +204,7 @@ class Schedule:
         self.variables: dict[Node, dict[tuple[int, ...], str]] = {}
         for node in self.graph.inputs:
             if node not in self.kept:
-                stem = self.new_name(node.label)
-                names = {at: "_".join([stem, *map(str, at)]) for at in np.ndindex(*node.shape)}
-                self._taken.update(names.values())
-                self.variables[node] = names
+                self.variables[node] = self._new_names(node.label, node.shape)
         self.successors: list[dict[Places, Expr] | Memory] = []
         self.results: list[dict[Places, Expr] | Memory] = []
 
@@ -305,7 +328,13 @@ class Schedule:
         """The element of `node` at `places`."""
         key = (node, places)
         if key not in self._elements:
-            value = self._element(node, places)
+            try:
+                value = self._element(node, places)
+            except NeedsMemory as need:
+                if need.node is not node or node.op == "input":
+                    raise
+                self.kept[node] = None  # from here on; elements that somebody has already are as good
+                value = self._kept(node, places)
             self._elements[key] = value
             for part in (value, value.scaled[1]):  # products lose their constant factors to what they go into
                 if part.cost:
@@ -317,9 +346,8 @@ class Schedule:
             return self._constant(node, places)
         if node.op == "input":
             return self._input(node, places)
-        if node in self.kept:
-            return self._kept(node, places)
-        return self._computed(node, places)
+        value = self._kept(node, places) if node in self.kept else self._computed(node, places)
+        return value.as_bool() if node.dtype == torch.bool else value  # true and true are 1, not 2
 
     def _computed(self, node: Node, places: Places) -> Expr:
         if node.op in pointwise.TABLE:
@@ -447,11 +475,12 @@ class Schedule:
         """The element of `node` whose place along `dim` is a number that is read in the loop."""
         if node.is_constant:
             memory = self._memory_of(node, None, "data")
-        elif node in self.kept:
-            element = self.element(node, places)
-            memory = (element.args[1] if element.op == "kept" else element).args[0]
         else:
-            raise NeedsMemory(node)
+            if node.op == "input" and node not in self.kept:
+                raise NeedsMemory(node)
+            self.kept[node] = None
+            element = self._input(node, places) if node.op == "input" else self._kept(node, places)
+            memory = (element.args[1] if element.op == "kept" else element).args[0]
         unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
         return Expr("lookup", memory, memory.offset(places), memory.offset(unit).constant, which)
 
@@ -486,14 +515,23 @@ class Schedule:
         level = 0
         for leaf in leaves(root.value):
             maker = self._maker.get(leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0])
-            if maker is not None:  # what the same nest keeps is at hand in a register
-                level = max(level, maker.level + (leaf.op != "kept" or maker.loops != loops))
+            if maker is not None:
+                level = max(level, maker.level + (not self._is_at_hand(leaf, maker, loops)))
         nest = self._nests.setdefault((level, loops), Nest(level, loops))
         nest.roots.append(root)
         made = root.memory or root.name if isinstance(root, Accumulate) else root.memory
         before = self._maker.get(made)
         if before is None or before.level < level:
             self._maker[made] = nest
+
+    @staticmethod
+    def _is_at_hand(leaf: Expr, maker: Nest, loops: Loops) -> bool:
+        """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
+        return (
+            leaf.op == "kept"
+            and maker.loops == loops
+            and any(isinstance(root, Store) and root.value is leaf.args[0] for root in maker.roots)
+        )
 
     # -- memory
 
@@ -533,9 +571,19 @@ class Schedule:
                 padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
 
+    def _new_names(self, stem: str, shape: tuple[int, ...]) -> dict[tuple[int, ...], str]:
+        """A name for each element of a tensor: that of the tensor, and the element's place."""
+        while True:
+            own = self.new_name(stem)
+            names = {at: "_".join([own, *map(str, at)]) for at in np.ndindex(*shape)}
+            if not shape or not any(name in self._taken or _is_reserved(name) for name in names.values()):
+                self._taken.update(names.values())
+                return names
+
     def new_name(self, stem: str) -> str:
         """A name that nothing else has: the stem, or the stem with a number."""
-        if stem.isidentifier() and not keyword.iskeyword(stem) and stem not in RESERVED | self._taken:
+        stem = unicodedata.normalize("NFKC", stem)  # as Python reads it
+        if stem.isidentifier() and not _is_reserved(stem) and stem not in self._taken:
             self._taken.add(stem)
             return stem
         stem = stem if stem.isidentifier() else "value"

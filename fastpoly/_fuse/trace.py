@@ -23,8 +23,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._errors import UnsupportedOperationError
-from .apart import OURS, VectorTimesMatrix, decompositions, extreme
-from .arguments import BY_DIMENSION, BY_LIST, in_order, leaves, mapped, refuse_out_of_range, result_like, without_masks
+from .apart import OURS, BeforeAutograd, decompositions, extreme, scattered
+from .arguments import (
+    BY_DIMENSION,
+    BY_LIST,
+    device_of,
+    in_order,
+    leaves,
+    mapped,
+    refuse_out_of_range,
+    result_like,
+    without_masks,
+)
 from .graph import Graph, Node, Where
 
 aten = torch.ops.aten
@@ -40,10 +50,10 @@ class Traced(torch.Tensor):
     aliases: list[weakref.ref[Traced]]
 
     @staticmethod
-    def __new__(cls, node: Node, like: torch.Tensor) -> Traced:
-        """The tensor that `node` computes; strides as `like`."""
+    def __new__(cls, node: Node, like: torch.Tensor, device: torch.device) -> Traced:
+        """The tensor that `node` computes, which says that it lies on `device`; strides as `like`."""
         tensor: Traced = torch.Tensor._make_wrapper_subclass(
-            cls, node.shape, strides=like.stride(), dtype=node.dtype, device=torch.device("cpu")
+            cls, node.shape, strides=like.stride(), dtype=node.dtype, device=device
         )
         tensor.node = node
         tensor.aliases = [weakref.ref(tensor)]
@@ -69,22 +79,19 @@ class Tracer(TorchDispatchMode):
         elementwise, others: names of the operations that may stand in the graph; all else is taken apart by torch's
             own decompositions.
         names: what to call constants, by the id of the tensor.
-        device: where constants lie; traced tensors, which have no values, say that they lie on the CPU.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # True would import torch._dynamo at the first operation: a second
 
-    def __init__(
-        self, elementwise: Container[str], others: Container[str], names: Mapping[int, str], device: torch.device
-    ) -> None:
+    def __init__(self, elementwise: Container[str], others: Container[str], names: Mapping[int, str]) -> None:
         super().__init__()
-        self.device = device
         self._labels = {key: re.sub(r"\W+", "_", name).strip("_") or "data" for key, name in names.items()}
         self._views: dict[Any, Node] = {}
         self._known: dict[Any, Node] = {}
         self._overwritten: dict[int, Node] = {}  # constants that something traced was written to, by their ids
+        self._written: set[int] = set()  # the storages of these
         self.elementwise, self.others = elementwise, others
         self.nodes: list[Node] = []
         self.made: list[weakref.ref[Traced]] = []
@@ -102,7 +109,7 @@ class Tracer(TorchDispatchMode):
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
         label = self._labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        return self._traced(node, like.contiguous())
+        return self._traced(node, like.contiguous(), like.device)
 
     def node(self, value: Any) -> Node:
         """The node that computes a tensor."""
@@ -111,6 +118,12 @@ class Tracer(TorchDispatchMode):
         key = id(value)
         if key in self._overwritten:
             return self._overwritten[key]
+        if _storage(value) in self._written:  # below autograd a view does not know that it is one
+            raise self._refusal(
+                self._asked,
+                "it reads what was written through another tensor that shares its memory",
+                "use torch.stack",
+            )
         if key not in self._constants:
             self._kept.append(value)
             self._constants[key] = self._constant(value)
@@ -155,7 +168,9 @@ class Tracer(TorchDispatchMode):
 
     def _changes(self, value: Any) -> bool:
         """Is it different in every step?"""
-        return isinstance(value, Traced) or id(value) in self._overwritten
+        if isinstance(value, Traced):
+            return True
+        return bool(self._written) and isinstance(value, torch.Tensor) and _storage(value) in self._written
 
     # -- what does not depend on the inputs
 
@@ -172,8 +187,6 @@ class Tracer(TorchDispatchMode):
                     node.tensor, node.view_of = node.tensor.clone(), None  # as it was when it was used
                     del self._constants[key]
                     self._views.clear()
-        if self.device.type != "cpu" and any(argument.name == "device" for argument in func._schema.arguments):
-            kwargs = {**kwargs, "device": self.device}  # it was asked for on the device of a traced tensor
         result = func(*args, **kwargs)
         sources = {_storage(leaf) for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)}
         for tensor in leaves(result):
@@ -211,8 +224,9 @@ class Tracer(TorchDispatchMode):
             name in ("_to_copy", "_conj") and _same(args, kwargs)
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
-                return _share(self._traced(self.node(args[0]), args[0]), args[0])
-            return self._traced(self.node(args[0]), torch.empty(args[0].shape, device="meta"))
+                return _share(self._traced(self.node(args[0]), args[0], args[0].device), args[0])
+            like = torch.empty(args[0].shape, device="meta")
+            return self._traced(self.node(args[0]), like, device_of(func, name, args, kwargs, True))
         if name in ("max", "min") and func._overloadname == "dim":
             with self:
                 dims = list(in_order(func._schema, args, kwargs))
@@ -227,6 +241,15 @@ class Tracer(TorchDispatchMode):
             args = (args[0], without_masks(args[1], self._changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
             refuse_out_of_range(name, args, self._changes)
+        if name in ("scatter", "scatter_add"):
+            a, dim, index, values, *combines = in_order(func._schema, args, kwargs)
+            if any(way is not None for way in combines):
+                raise self._refusal(name, "it combines what meets at one place", "use scatter_add")
+            with self:
+                result = scattered(name, a, dim, index, values, not self._changes(index))
+            if result is not None:
+                return result
+        device = device_of(func, name, args, kwargs, name in self.elementwise)
         result = result_like(func, name, args, kwargs, name in self.elementwise)
         arguments = tuple(
             mapped(lambda a: self.node(a) if isinstance(a, torch.Tensor) else a, argument)
@@ -235,7 +258,7 @@ class Tracer(TorchDispatchMode):
         if not isinstance(result, torch.Tensor):
             raise self._refusal(name, "it returns several tensors", "use operations that return one")
         node = self._new_node(name, arguments, result)
-        traced = self._traced(node, result)
+        traced = self._traced(node, result, device)
         if any(r.alias_info is not None for r in func._schema.returns) and isinstance(args[0], Traced):
             _share(traced, args[0])
         return traced
@@ -269,7 +292,7 @@ class Tracer(TorchDispatchMode):
         if result is NotImplemented:
             raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
-            return self._traced(result.node, result)  # autograd wants a tensor that is not what it gave
+            return self._traced(result.node, result, result.device)  # autograd wants a tensor that is not what it gave
         return result
 
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
@@ -290,11 +313,12 @@ class Tracer(TorchDispatchMode):
             target.node = self.node(result)
         else:
             self._overwritten[id(target)] = self.node(result)
+            self._written.add(_storage(target))
             self._kept.append(target)
         return target
 
-    def _traced(self, node: Node, like: torch.Tensor) -> Traced:
-        traced = Traced(node, like)
+    def _traced(self, node: Node, like: torch.Tensor, device: torch.device) -> Traced:
+        traced = Traced(node, like, device)
         self.made.append(weakref.ref(traced))
         return traced
 
@@ -310,6 +334,15 @@ class Tracer(TorchDispatchMode):
         if line is not None:
             self._lines[torch._C._autograd._get_sequence_nr() - 1] = line
         return line
+
+    def refused_recurrence(self, name: str) -> UnsupportedOperationError:
+        """The refusal of one of torch's recurrent layers or cells."""
+        self._where, self._asked = self._line(), name
+        return self._refusal(
+            name,
+            "what torch makes of its recurrent layers writes to parts of tensors",
+            "write the cell with torch.sigmoid and torch.tanh",
+        )
 
     def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
         place = f" in {self._where} ({self._where.text})" if self._where else ""
@@ -333,10 +366,12 @@ def trace(
     Raises:
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
-    tracer = Tracer(elementwise, others, names, inputs[0].device)
+    tracer = Tracer(elementwise, others, names)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
-    with tracer, VectorTimesMatrix(), torch.no_grad():
+    # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
+    here = torch.autograd.set_multithreading_enabled(False)
+    with tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
         results = function(list(traced))
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently

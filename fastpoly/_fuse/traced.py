@@ -22,6 +22,7 @@ from .recursion import room_for
 from .schedule import Schedule
 from .survey import constants
 from .trace import trace
+from .whole_numbers import refuse_inexact_integers
 
 REMEMBERED = 256
 """Texts kept in memory; one is some kilobytes."""
@@ -84,6 +85,7 @@ def traced(
     graph = _graph(function, inputs, names)
     known = constants(graph)
     key = (_signature(graph, known), _one_dtype(graph), stop_at, write)
+    refuse_inexact_integers(graph, key[1])  # by the values of constants, too
     with _lock:
         written = _known.get(key)
         if written is not None:
@@ -170,8 +172,7 @@ def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
 def _one_dtype(graph: Graph) -> str:
     found = {node.dtype: node for node in (*graph.nodes[::-1], *graph.inputs) if node.dtype.is_floating_point}
     wrong = [node for dtype, node in found.items() if dtype not in (torch.float32, torch.float64)]
-    # whole numbers made of bools and of other whole numbers are computed with as floats
-    wrong += [node for node in graph.nodes if node.dtype.is_complex or _is_cast_to_integer(node)]
+    wrong += [node for node in graph.nodes if node.dtype.is_complex]
     if len(found) > 1:
         wrong += [node for dtype, node in found.items() if dtype != graph.inputs[0].dtype]
     if wrong:
@@ -187,9 +188,3 @@ def _one_dtype(graph: Graph) -> str:
 def _bytes(node: Node) -> bytes:
     assert node.tensor is not None
     return node.tensor.cpu().numpy().tobytes()
-
-
-def _is_cast_to_integer(node: Node) -> bool:
-    if node.dtype.is_floating_point or node.dtype == torch.bool or node.op.endswith("_like"):
-        return False
-    return any(isinstance(argument, Node) and argument.dtype.is_floating_point for argument in node.args)

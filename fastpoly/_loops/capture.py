@@ -8,6 +8,7 @@ to tensors from outside.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,15 +48,25 @@ class CudaCapture:
                 # thread_local: what other threads do on the GPU meanwhile is none of our business
                 with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
                     function()
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
+            except BaseException as error:
+                self._forget()
+                if isinstance(error, torch.cuda.OutOfMemoryError) or not isinstance(error, RuntimeError):
+                    raise
                 raise UnsupportedOperationError(
                     f"CUDA cannot capture this step: {_first_line(error)}. Way out: backend='eager'"
                 ) from error
             finally:
                 torch.cuda.set_stream(current)  # a capture that fails leaves its own
         return _Graph(graph, function)
+
+    def _forget(self) -> None:
+        """Tell torch's allocator that the capture is over.
+
+        Up to torch 2.12 it does not hear of one that failed, and would put into this pool whatever is allocated next.
+        """
+        with contextlib.suppress(AttributeError, RuntimeError):  # a torch that needs no telling raises, or has no such
+            torch._C._cuda_endAllocateToPool(self.stream.device.index, self.pool)
+            torch._C._cuda_releasePool(self.stream.device.index, self.pool)
 
 
 @dataclass(frozen=True)

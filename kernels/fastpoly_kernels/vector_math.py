@@ -9,7 +9,7 @@ once; a scalar float gives the same bits. What they meet:
 - the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
 - few instructions: no tables, no gathers, and at most one division.
 
-`sqrt` is the CPU's. `pow` and the functions in the table at the end call the C library for each lane: right, but slow.
+`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right, but slow.
 
 Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
 multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative
@@ -366,6 +366,12 @@ def sqrt(x: Number) -> Number:
 def pow(x: Number, y: Number) -> Number:  # noqa: A001 (the C library's name)
     """x**y, by the C library: slow."""
     return emitter.by_lane("pow", x, y)
+
+
+@elementary
+def fmod(x: Number, y: Number) -> Number:
+    """What is left of x when y has been taken as often as it goes, exactly, by the C library: slow."""
+    return emitter.by_lane("fmod", x, y)
 
 
 def from_c(name: str) -> Any:
