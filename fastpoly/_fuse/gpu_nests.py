@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from .expressions import Axis, Expr, Index, Memory
+from .expressions import CHEAP, Axis, Expr, Index, Memory
 from .gpu_page import GpuPage, block_of, warps_for
 from .graph import Node
 from .nests import combined, worth_a_name
@@ -192,6 +192,8 @@ class _Body:
     def _reduce(self, sums: list[tuple[Accumulate, str]]) -> None:
         """Add up over the lanes, several sums at a time."""
         page = self.page
+        order = {root: at for at, root in enumerate(_by_functions(page, [root for root, _ in sums]))}
+        sums = sorted(sums, key=lambda pair: order[pair[0]])
         for first in range(0, len(sums), TOGETHER):
             some = sums[first : first + TOGETHER]
             names = ", ".join(root.name for root, _ in some)
@@ -213,10 +215,27 @@ class _Body:
             for root, _ in some:
                 if root.memory is not None and root.offset is not None:
                     self._write(root.memory, root.offset, root.name, root.node)
+            page.summed(root.name for root, _ in some)
 
     def _write(self, memory: Memory, offset: Index, text: str, node: Node) -> None:
         place = self.page.place(offset + memory.start)
         self.page.line(f"tl.store({memory.region} + {place}, {text}{self.page.masked(*offset.axes)})", node)
+
+
+def _by_functions(page: GpuPage, roots: list[Accumulate]) -> list[Accumulate]:
+    """Sums in an order in which those are neighbours whose nearest elementary function is the same.
+
+    Its values, one for each of a thread's elements, have their registers until the last of them is taken.
+    """
+    found: dict[Expr | None, list[Accumulate]] = {}
+    for root in roots:
+        level, nearest = [root.value], None
+        while level and nearest is None:
+            level = [page.resolved(expr) for expr in level]
+            nearest = next((expr for expr in level if expr.op not in CHEAP and expr.axes), None)
+            level = list(dict.fromkeys(operand for expr in level for operand in expr.operands))
+        found.setdefault(nearest, []).append(root)
+    return [root for group in found.values() for root in group]
 
 
 def registers_of(size: int, samples: int, dtype: str) -> int:

@@ -7,10 +7,11 @@ neighbour, and elements beyond the end of the axis are masked where they are rea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from .expressions import Axis, Division, Expr, Index
+from .expressions import Axis, Division, Expr, Index, Memory
 from .page import STRENGTH, Page, imported
-from .schedule import Schedule
+from .schedule import Accumulate, Schedule
 
 OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
 """Functions of `fastpoly_kernels.triton_math`."""
@@ -24,6 +25,11 @@ LARGEST_BLOCK = 1024
 ELEMENTS = 4
 """For each thread, in registers: they hide each other's latencies, and leave room for some fifty values. Not measured:
 no GPU was at hand."""
+
+SMALL = frozenset({"add", "sub", "mul", "number", "local"})
+MOST_EARLY = 6
+"""Operations of a successor that is computed as soon as its sums are there: the whole text stands there, and what it
+shares with others is written again."""
 
 INFINITY = {math.inf: 'float("inf")', -math.inf: 'float("-inf")'}
 
@@ -46,6 +52,8 @@ class GpuPage(Page):
             there, None if all are.
         combines: the functions that combine two lots of sums (products, ...), by the kinds of those.
         held: how many registers of each thread hold data through all steps.
+        pending: the sums in variables that the step has yet to take.
+        early: variables whose successors have names, before the end of the step.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
@@ -54,6 +62,33 @@ class GpuPage(Page):
         self.indices: dict[Axis, tuple[str, str | None]] = {}
         self.combines: dict[tuple[str, ...], str] = {}
         self.held = 0
+        roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
+        self.pending = {root.name for root in roots if root.memory is None}
+        self.early: dict[str, str] = {}
+
+    def summed(self, names: Iterable[str]) -> None:
+        """Note that these sums are there, and name what only waited for them: small successors of variables.
+
+        Triton sums in pieces of code between which nothing is moved. A successor takes its variable's register; at the
+        end of the step it would need one beside that of its sum.
+        """
+        self.pending.difference_update(names)
+        if self.indent > 2:  # in a loop, which others come after
+            return
+        for node, value in zip(self.schedule.graph.inputs, self.schedule.successors, strict=False):
+            if isinstance(value, Memory):
+                continue
+            for name, expr in zip(self.schedule.variables[node].values(), value.values(), strict=True):
+                if expr.operands and expr.cost <= MOST_EARLY and expr not in self.names and self._is_known(expr):
+                    self.early[name] = then = self.schedule.new_name(f"next_{name}")
+                    self.line(f"{then} = {self.text(expr)}", expr)
+                    self.names[expr] = then
+
+    def _is_known(self, expr: Expr) -> bool:
+        """Is it made by arithmetic of variables, and of sums that are there?"""
+        if expr.op == "local":
+            return expr.args[0] not in self.pending
+        return expr.op in SMALL and all(map(self._is_known, expr.operands))
 
     def combine(self, kinds: tuple[str, ...]) -> str:
         """The name of the function that combines two lots of such sums."""

@@ -111,7 +111,8 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
     if changes and len(together) <= WIDE and not in_memory:
         page.line(together)
     else:  # none may change before all are known
-        following = computed(page, changes)
+        early = [(name, page.early[name]) for name, _, _ in changes if name in page.early]
+        following = [*early, *computed(page, [change for change in changes if change[0] not in page.early])]
         if in_memory:
             page.line("tl.debug_barrier()")
         for name, then in following:
