@@ -76,6 +76,7 @@ def descend(
     wait: int,
     trace: torch.Tensor,
     how: Plan | None = None,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Take steps of gradient descent for each problem of a batch, in one launch that is not waited for.
 
@@ -89,6 +90,7 @@ def descend(
         trace: (batch, rows), where to record; it may be some columns of a larger one. Its dtype is what weights and mse
             are stored as: the weights are rounded to it after every step.
         how: the plan, if not `plan(n, degree, itemsize)`.
+        out: where the results go, if not to tensors of their own. `weights` must lie elsewhere.
 
     Returns:
         The weights, (batch, degree + 1), and for each problem the number of steps before the first whose mse is not
@@ -98,7 +100,7 @@ def descend(
     batch, n = y.shape
     degree = weights.shape[1] - 1
     how = how or plan(n, degree, y.element_size())
-    end, taken = torch.empty_like(weights), torch.empty(batch, dtype=torch.int32, device=y.device)
+    end, taken = out or (torch.empty_like(weights), torch.empty(batch, dtype=torch.int32, device=y.device))
     own = isinstance(steps, torch.Tensor)
     _descend[(batch,)](
         x,
