@@ -84,12 +84,13 @@ class _Run:
         rates = _rates(np.array([problem.learn_rate]), n, problem.arithmetic)
         if on_gpu(problem.x) or on_gpu(problem.y):
             self._x, self._y = (samples.contiguous() for samples in problem.tensors(device))
-            start, self._rates = uploaded([problem.initial_weights, rates], device)
+            (self._rates,) = uploaded([rates], device)
         else:
-            self._x, self._y, start, self._rates = uploaded([*problem.arrays(), problem.initial_weights, rates], device)
-        self._start, self._dtype = start, start.dtype
+            self._x, self._y, self._rates = uploaded([*problem.arrays(), rates], device)
+        (self._start,) = uploaded([problem.initial_weights], device)
         self._ends: list[Returned] = []  # two in turn: one has what the next portion starts from
         self.step_seconds = step_seconds(self._how, n, problem.degree, itemsize)
+        self._dtype = self._start.dtype
         known = (device, self._how, problem.degree, self._y.dtype, self._dtype)
         if known not in _compiled:
             self._launch(self._returned(0), 0, 1, 0)  # compiling is no part of a portion
@@ -100,38 +101,27 @@ class _Run:
         rows = max(0, -(-(steps - wait) // every))
         end = self._returned(rows)
         self._launch(end, steps, every, wait)
-        weights, counts, recorded = end.bring(rows)
-        taken = int(counts[0])
+        weights, taken, recorded = end.bring(rows)
         if taken < steps:
             self._launch(end, taken, every, wait)
             rows = max(0, -(-(taken - wait) // every))
-            weights, _, recorded = end.bring(rows)
+            weights, taken, recorded = end.bring(rows)
         trace[:rows] = recorded
-        self._start = end.tensors[0]
+        self._start = end.weights
         self._ends.append(end)
         return weights.copy(), taken
 
     def _launch(self, end: Returned, steps: int, every: int, wait: int) -> None:
-        weights, taken, trace = end.tensors
-        descend(
-            self._x,
-            self._y[None],
-            self._start[None],
-            self._rates,
-            steps,
-            every,
-            wait,
-            trace[None],
-            self._how,
-            (weights[None], taken),
-        )
+        out = end.weights[None], end.taken
+        where = self._x, self._y[None], self._start[None], self._rates
+        descend(*where, steps, every, wait, end.trace[None], self._how, out)
 
     def _returned(self, rows: int) -> Returned:
         """Where a portion may write: not where it starts from."""
         spare = self._ends.pop(0) if len(self._ends) > 1 else None
-        if spare is not None and len(spare.tensors[2]) >= rows:
+        if spare is not None and len(spare.trace) >= rows:
             return spare
-        return Returned([(len(self._start), self._dtype), (1, torch.int32), (rows, self._dtype)], self._device)
+        return Returned(len(self._start), rows, self._dtype, self._device)
 
 
 _compiled: set[tuple[object, ...]] = set()

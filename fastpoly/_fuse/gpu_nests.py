@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 
 from .expressions import CHEAP, Axis, Expr, Index, Memory
-from .gpu_page import GpuPage, block_of, warps_for
+from .gpu_page import TOGETHER, GpuPage, block_of
 from .graph import Node
 from .nests import combined, worth_a_name
 from .page import STRENGTH, WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
 from .turns import jammed
-
-TOGETHER = 16
-"""Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
 
 HELD = 96
 """Registers of a thread that hold data through all steps, of 255; more is read in every step, from the cache."""
@@ -52,7 +49,7 @@ def _hold(page: GpuPage, values: list[Expr]) -> None:
     """Read data that are a block once, before all steps, as long as there are registers for them."""
     for expr in page.unnamed(values):
         if expr.op == "load" and expr.args[0].region == "data" and expr.axes and expr.axes <= set(page.indices):
-            registers = max(registers_of(axis.size, page.schedule.samples, page.dtype) for axis in expr.axes)
+            registers = max(registers_of(axis.size, page.warps, page.dtype) for axis in expr.axes)
             if page.held + registers <= HELD:
                 page.held += registers
                 page.name(expr, before=True)
@@ -194,8 +191,9 @@ class _Body:
         page = self.page
         order = {root: at for at, root in enumerate(_by_functions(page, [root for root, _ in sums]))}
         sums = sorted(sums, key=lambda pair: order[pair[0]])
-        for first in range(0, len(sums), TOGETHER):
-            some = sums[first : first + TOGETHER]
+        together = -(-len(sums) // -(-len(sums) // TOGETHER)) if sums else 1  # as many each time
+        for first in range(0, len(sums), together):
+            some = sums[first : first + together]
             names = ", ".join(root.name for root, _ in some)
             combine = page.combine(tuple(root.kind for root, _ in some))
             texts = [text for _, text in some]
@@ -238,9 +236,9 @@ def _by_functions(page: GpuPage, roots: list[Accumulate]) -> list[Accumulate]:
     return [root for group in found.values() for root in group]
 
 
-def registers_of(size: int, samples: int, dtype: str) -> int:
+def registers_of(size: int, warps: int, dtype: str) -> int:
     """Registers of a thread that a block for an axis of so many elements takes."""
-    return -(-block_of(size) // (32 * warps_for(samples))) * (2 if dtype == "float64" else 1)
+    return -(-block_of(size) // (32 * warps)) * (2 if dtype == "float64" else 1)
 
 
 class _Zeros:

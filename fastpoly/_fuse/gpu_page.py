@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from .expressions import Axis, Division, Expr, Index, Memory
+from .gpu_warps import warps_for
 from .page import STRENGTH, Page, imported
 from .schedule import Accumulate, Schedule
 
@@ -20,11 +21,10 @@ OTHERWISE = {"absolute": "tl.abs", "where": "tl.where", "nearest": "libdevice.ri
 """What Triton calls functions of its own or by another name. All others are libdevice's, by their names."""
 
 LARGEST_BLOCK = 1024
-"""Elements of an axis that are one value; a longer axis has a loop. With ELEMENTS to a thread, eight warps."""
+"""Elements of an axis that are one value; a longer axis has a loop. With four to a thread, eight warps."""
 
-ELEMENTS = 4
-"""For each thread, in registers: they hide each other's latencies, and leave room for some fifty values. Not measured:
-no GPU was at hand."""
+TOGETHER = 16
+"""Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
 
 SMALL = frozenset({"add", "sub", "mul", "number", "local"})
 MOST_EARLY = 6
@@ -39,11 +39,6 @@ def block_of(size: int) -> int:
     return min(1 << (size - 1).bit_length(), LARGEST_BLOCK)
 
 
-def warps_for(samples: int) -> int:
-    """How many warps of 32 threads a kernel for so many samples runs in."""
-    return max(1, block_of(samples) // (32 * ELEMENTS))
-
-
 class GpuPage(Page):
     """See `Page`. `vector` has no meaning here: an expression with the axis i is a block, whatever its strides.
 
@@ -51,6 +46,7 @@ class GpuPage(Page):
         indices: for an axis that is a block: the names of its elements' numbers and of the mask of those that are
             there, None if all are.
         combines: the functions that combine two lots of sums (products, ...), by the kinds of those.
+        warps: how many the program has.
         held: how many registers of each thread hold data through all steps.
         pending: the sums in variables that the step has yet to take.
         early: variables whose successors have names, before the end of the step.
@@ -61,6 +57,7 @@ class GpuPage(Page):
         self.type = f"tl.{dtype}"
         self.indices: dict[Axis, tuple[str, str | None]] = {}
         self.combines: dict[tuple[str, ...], str] = {}
+        self.warps = warps_for(schedule, dtype, block_of(schedule.samples), TOGETHER)
         self.held = 0
         roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
         self.pending = {root.name for root in roots if root.memory is None}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .expressions import Memory
 from .gpu_nests import write_nest
-from .gpu_page import GpuPage, block_of, warps_for
+from .gpu_page import GpuPage, block_of
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES, combined
 from .page import WIDE
@@ -71,7 +71,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     if stop_at is not None:
         page.line("tl.store(stopped, first)")
 
-    warps = warps_for(schedule.samples)
+    warps = page.warps
     layout = replace(layout, threads=32 * warps)
     combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
     lines = [
