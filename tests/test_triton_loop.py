@@ -304,7 +304,7 @@ def counted(monkeypatch, portion_seconds, diverges_at=None):
     with monkeypatch.context() as patch:
         patch.setattr(triton_loop, "descend", stub)
         patch.setattr(triton_loop, "PORTION_SECONDS", portion_seconds)
-patch.setattr("fastpoly._portions.next_portion", lambda steps, seconds: 10_000)
+        patch.setattr("fastpoly._portions.next_portion", lambda steps, seconds: 10_000)
         counting(patch, Returned, "bring", "waits")
         counting(patch, Returned, "__init__", "results")
         counting(patch, triton_loop, "uploaded", "uploads")

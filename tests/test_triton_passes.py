@@ -44,7 +44,8 @@ def test_the_machine_code_is_the_same():
         few = compiled()[0]
     codes = [_taken_apart(kernel.asm["cubin"]) for kernel in (all_passes, few)]
     assert codes[0].instructions == codes[1].instructions
-    assert all_passes.hash != few.hash  # Triton keeps them apart
+    if not triton.__version__.startswith("3.6."):  # which asks nobody what to add to its key
+        assert all_passes.hash != few.hash
 
 
 @pytest.mark.slow

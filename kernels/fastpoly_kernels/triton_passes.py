@@ -6,8 +6,9 @@ passes take a time that grows with the square of their number, to change nothing
 
 Triton knows a hook that may replace stages of its compiler, for all kernels of a process. So it is there only while one
 of these kernels is compiled, and does nothing in other threads; where somebody else has a hook, theirs stays and all
-passes run. The passes are part of the key by which Triton finds compiled kernels again. A Triton whose passes are not
-known to be these compiles as it always does.
+passes run. From Triton 3.7 on the passes are part of the key by which it finds compiled kernels again; before, the
+kernels' texts are, which nobody else compiles. A Triton whose passes are not known to be these compiles as it always
+does.
 """
 
 from __future__ import annotations
