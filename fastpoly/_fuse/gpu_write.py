@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .expressions import Memory
 from .gpu_nests import write_nest
-from .gpu_page import GpuPage, block_of
+from .gpu_page import LARGEST_BLOCK, GpuPage, block_of
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES, combined
 from .page import WIDE
@@ -72,7 +72,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
         page.line("tl.store(stopped, first)")
 
     warps = page.warps
-    layout = replace(layout, threads=32 * warps)
+    layout = replace(layout, lanes=LARGEST_BLOCK, threads=32 * warps)
     combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
     lines = [
         *page.imports(),
