@@ -33,7 +33,7 @@ torch.sin({a}); torch.cos({a}); torch.tanh({a}); torch.sigmoid({a}); torch.erf({
 F.gelu({a}); F.gelu({a}, approximate='tanh'); F.silu({a}); F.mish({a}); F.elu({a}, 0.7); F.selu({a}); F.celu({a}, 0.6)
 F.relu({a}); F.relu6(3 * {a}); F.leaky_relu({a}, 0.1); F.hardtanh({a}, -0.77, 0.81); torch.sigmoid({a}) * 2
 F.logsigmoid({a}); F.tanhshrink({a}); F.softsign({a}); F.softshrink({a}, 0.3); F.hardshrink({a}, 0.3)
-F.threshold({a}, 0.1, 0.05); F.hardswish({a}); F.hardsigmoid({a}); F.rrelu({a}, 0.1, 0.3, False)
+F.threshold({a}, 0.1, 0.05); F.hardswish({a}); F.hardsigmoid({a}); F.prelu({a}, torch.tensor([0.2], dtype=D))
 torch.exp(-{a} ** 2); torch.exp(0.3 * {a}); torch.expm1(0.3 * {a}); torch.log1p({a} ** 2); torch.log(1.5 + {a} ** 2)
 torch.log2(1.5 + {a} ** 2); torch.log10(1.5 + {a} ** 2); torch.exp2(0.3 * {a}); torch.sqrt(1 + {a} ** 2)
 torch.rsqrt(1 + {a} ** 2); torch.reciprocal(1.5 + {a} ** 2); 1 / (1 + {a}.abs()); 2 ** (0.5 * {a})
@@ -215,7 +215,7 @@ torch.tensor(True); torch.zeros({shape}, dtype=torch.bool); torch.ones({shape}, 
 """)  # noqa: E501
 
 WHOLE = alternatives("""
-({a} * 5).to(torch.int64); ({a} * 5).abs().to(torch.uint8); ({a} * 5).to(torch.int32); ({a} * 5).to(torch.int8); {m}.long(); {m}.to(torch.uint8)
+({a} * 5).to(torch.int64); ({a} * 5).abs().to(torch.uint8); ({a} * 5).to(torch.int32); ({a} * 5).to(torch.int8); {a}.detach().long(); {m}.long(); {m}.to(torch.uint8)
 {m}.sum({d}); {m}.sum(); {m}.cumsum({d}); {m} + 1; {m} * 3; {m}.int() + {n}; {m}.to(torch.int8) * 100; {m}.to(torch.uint8) + 255; {m}.to(torch.uint8) - 1
 {m}.to(torch.int16) * 300 * 200; {m}.to(torch.int32) * 2 ** 30 * 4; {m}.long() * 2 ** 62 * 2; {e} + {f}; {e} - {f}; {e} * {f}; {e} // 2; {e} % 3; {e} // ({f}.abs() + 1)
 {e} % ({f}.abs() + 1); {e} // -2; {e} % -3; -{e}; {e}.abs(); {e} & 3; {e} | 4; {e} ^ {f}; ~{e}; {e} << 2; {e} >> 1; {e} ** 2; {e}.sign(); {e}.square()
@@ -370,6 +370,7 @@ sort(; median; copysign; atan2; cummax; cdist; logcumsumexp; digamma; lgamma; so
 log_ndtr; .i0(; topk(; as_strided; erfinv; avg_pool; max_pool; conv1d; interpolate; replicate; func.jvp
 func.vmap; func.grad; masked_scatter; entr(; unfold(; index_fill; index_copy; _scatter(; gcd(; bucketize
 searchsorted; signbit; .half(; .float(; bincount; one_hot; {o}; hardswish; <<; >>; ~{e}; logaddexp2
-index_put; isclose
+index_put; isclose; argmax; argmin; * 5).to(; * 5).abs().to(; {e} / 3; true_divide({e}; masked_select; {a}[{m}]
+.indices; {e} & ; {e} | ; {e} ^ ; bitwise
 """)
 """What is refused wherever it is: kept, in one of ten, so that a new rule is tried as soon as it is there."""

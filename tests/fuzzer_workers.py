@@ -1,5 +1,6 @@
 """Losses in processes of their own: one that dies or hangs is a finding, and the next seed goes on in another."""
 
+import contextlib
 import json
 import os
 import select
@@ -30,7 +31,8 @@ class Worker:
             self.end()
             self._start()
         self.asked += 1
-        print(seed, file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has died; it is told below
+            print(seed, file=self.process.stdin, flush=True)
         end = time.monotonic() + self.limit
         while True:
             left = min(end, until) - time.monotonic()
@@ -59,7 +61,8 @@ class Worker:
     def end(self):
         """Let the process end."""
         if self.process is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
             self.process.wait()
             self.process.stdout.close()
         self.process = None

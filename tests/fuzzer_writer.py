@@ -460,6 +460,8 @@ class _Writer:
 
     def _ends(self):
         """All that is left over, as numbers: every element counts, in its own way."""
+        if not any(self.scope[name].requires_grad for name in self.unused):
+            yield f"({self.names[0]} + 0.1).square().sum() * 0.1"
         for k, name in enumerate(self.unused):
             value = self.scope[name]
             shape = tuple(value.shape)
