@@ -3,6 +3,7 @@
     python tests/fuzzer.py 0 5000                 # the seeds 0 to 4999; findings as they come, a summary at the end
     python tests/fuzzer.py --show 17              # the loss of a seed, as a script that runs by itself
     python tests/fuzzer.py --seconds 3600         # new seeds, from the date on, for an hour
+    python tests/fuzzer.py --backend interpreted  # the same kernels, as Python: ten times as many losses in a minute
     python tests/fuzzer.py 0 50 --backend triton  # the kernels of a GPU, interpreted
 
 One seed is one loss for as long as `fuzzer_lines` and `fuzzer_writer` stay as they are: keep the script of a finding.
@@ -55,7 +56,7 @@ def main():
     parser.add_argument("first", nargs="?", type=int)
     parser.add_argument("last", nargs="?", type=int)
     parser.add_argument("--show", type=int, metavar="SEED")
-    parser.add_argument("--backend", default="fused", choices=["fused", "triton", "compile"])
+    parser.add_argument("--backend", default="fused", choices=["fused", "interpreted", "triton", "compile"])
     parser.add_argument("--out", type=Path, help="a line of JSON for each seed is added to this file")
     parser.add_argument("--limit", type=float, default=180, help="seconds for a seed")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
