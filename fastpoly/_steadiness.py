@@ -7,6 +7,7 @@ itself. A change that comes in a later call, or is smaller than rounding, is not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def _called(step: Step, before: Sequence[torch.Tensor]) -> list[torch.Tensor] | 
 
 
 def _off(want: torch.Tensor, got: torch.Tensor, was: torch.Tensor | None) -> float:
-    """By how much the largest difference is beyond the tolerance; 0 if it is within, or nothing is finite.
+    """By how much the largest difference is beyond the tolerance; 0 if it is within, or not all is finite in both.
 
     `was`: what they follow on; then it is the change that counts, which may be small beside what changes.
     """
@@ -80,7 +81,9 @@ def _off(want: torch.Tensor, got: torch.Tensor, was: torch.Tensor | None) -> flo
         return 0.0
     if not want.dtype.is_floating_point:
         return float(bool((want != got).any()))
-    if not bool(want.isfinite().all() and got.isfinite().all()):
+    if not _finite_alike(want, got):
+        return math.inf
+    if not bool(want.isfinite().all()):
         return 0.0  # what is not finite ends a run by itself
     rounding = 0.0
     difference = float((want - got).abs().max())
@@ -92,10 +95,8 @@ def _off(want: torch.Tensor, got: torch.Tensor, was: torch.Tensor | None) -> flo
 
 
 def _steady(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor] | None) -> bool:
-    """Are two calls with the same inputs the same?"""
-    import torch
-
-    return other is not None and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    """Are two calls with the same inputs the same, NaN included?"""
+    return other is not None and all(bool(((a == b) | (a != a)).all()) for a, b in zip(one, other, strict=True))
 
 
 def _by_rounding(
@@ -106,10 +107,17 @@ def _by_rounding(
     for nudge in (NUDGE[_bytes(before[0])], -NUDGE[_bytes(before[0])]):
         nudged = [tensor * (1 + nudge) + nudge for tensor in before]
         there = _called(step, nudged)
-        if there is None or not bool(there[i].isfinite().all()):
+        if there is None or not _finite_alike(there[i], want[i]):
             return True
         moved = max(moved, float((there[i].double() - want[i].double()).abs().max()))
-    return float((got[i].double() - want[i].double()).abs().max()) <= MARGIN * moved
+    return float((got[i].double() - want[i].double()).abs().max()) <= MARGIN * moved  # False if that is NaN
+
+
+def _finite_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Are they finite at the same places?"""
+    import torch
+
+    return torch.equal(one.isfinite(), other.isfinite())
 
 
 def _bytes(like: torch.Tensor) -> int:

@@ -78,7 +78,7 @@ def _unsliced(grad: Any, sizes: Sequence[int], dim: int, start: int, _: int, ste
     dim, size = dim % len(sizes), sizes[dim % len(sizes)]
     start = max(start + size, 0) if start < 0 else min(start, size)
     if step > 1 and grad.shape[dim] > 0:  # each element, and zeros up to the next
-        apart = torch.stack([grad, *[grad * 0] * (step - 1)], dim + 1).flatten(dim, dim + 1)
+        apart = torch.stack([grad, *[torch.zeros_like(grad)] * (step - 1)], dim + 1).flatten(dim, dim + 1)
         grad = apart.narrow(dim, 0, (grad.shape[dim] - 1) * step + 1)
     edges = [(n, *sizes[dim + 1 :]) for n in (start, size - start - grad.shape[dim])]
     zeros = [grad.new_zeros((*sizes[:dim], *edge)) for edge in edges]

@@ -27,8 +27,8 @@ TABLE: dict[str, Callable[..., Expr]] = {
     "square": lambda a: a * a,
     "addcmul": lambda a, b, c, value=1: a + value * (b * c),
     "addcdiv": lambda a, b, c, value=1: a + value * (b / c),
-    "lerp": lambda a, b, weight: a + weight * (b - a),
-    "hypot": lambda a, b: call("sqrt", a * a + b * b),
+    "lerp": lambda a, b, weight: lerp(a, b, Expr.of(weight)),
+    "hypot": lambda a, b: hypot(call("absolute", a), call("absolute", b)),
     # elementary functions
     "exp": lambda a: call("exp", a),
     "exp2": lambda a: call("exp2", a),
@@ -121,6 +121,19 @@ def power(base: Expr, exponent: Expr) -> Expr:
     if n in (1.5, 2.5):
         return base.power(int(n)) * call("sqrt", base)
     return call("pow", base, exponent)
+
+
+def lerp(a: Expr, b: Expr, weight: Expr) -> Expr:
+    """Between `a` and `b`, from the nearer of them: exactly that where the weight is 0 or 1."""
+    return where(compare("lt", call("absolute", weight), 0.5), a + weight * (b - a), b - (b - a) * (1 - weight))
+
+
+def hypot(a: Expr, b: Expr) -> Expr:
+    """The root of a * a + b * b, without the squares of what is very large or very small; of no negative numbers."""
+    large, small = call("maximum", a, b), call("minimum", a, b)
+    has_ratio = logical("and", compare("gt", large, 0), compare("lt", large, math.inf))
+    ratio = where(has_ratio, small / large, 0.0)
+    return large * call("sqrt", 1 + ratio * ratio)
 
 
 def quotient(a: Expr, b: Expr, mode: str | None) -> Expr:

@@ -234,6 +234,7 @@ class Schedule:
         """Everything that lies in memory."""
         found = dict.fromkeys(self._memory.values())
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
+        found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
         return list(found)
 
     def carried(self, node: Node) -> Memory | None:

@@ -137,11 +137,12 @@ class Tracer(TorchDispatchMode):
         kept = value.detach()
         node = Node("constant", (), tuple(value.shape), value.dtype, tensor=kept, baked=baked, label=label)
         node.is_own = _storage(value) in self._own
-        dimensions = {
-            (n, k): d for d, (n, k) in enumerate(zip(value.shape, value.stride(), strict=True)) if n > 1 and k
-        }
+        moving = [d for d, (n, k) in enumerate(zip(value.shape, value.stride(), strict=True)) if n > 1 and k]
+        dimensions = {(value.shape[d], value.stride(d)): d for d in moving}
         memory = (value.data_ptr(), value.dtype, frozenset(dimensions))
-        if memory in self._views:
+        if len(dimensions) < len(moving):  # two that nothing tells apart, as unfold makes them
+            node.ones = _ones(kept)
+        elif memory in self._views:
             other = self._views[memory]
             assert other.tensor is not None
             axes = zip(other.shape, other.tensor.stride(), strict=True)
@@ -407,7 +408,7 @@ BAKED = 1024
 
 def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
     values = tensor.detach().cpu().numpy()
-    if values.size and (values == values.flat[0]).all():
+    if values.size and (values == values.flat[0]).all() and len(np.unique(np.signbit(values))) == 1:
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None
 

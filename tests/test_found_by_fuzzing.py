@@ -1,0 +1,71 @@
+"""Losses at which the fused loop once gave another number than torch, or none: most of them a fuzzer has found."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fastpoly import descend
+
+W = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
+X = torch.linspace(-1, 1, 5, dtype=torch.float64)
+NOTHING = torch.zeros(0, dtype=torch.float64)
+INF, NAN = math.inf, math.nan
+
+
+def of(*numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+LOSSES = {  # name: (loss, params, data)
+    "no samples": (lambda w, x: (w[0] * x).sum() + w.square().sum(), W, NOTHING),
+    "no samples, several features": (lambda w, x: (x @ w).sum() + w.square().sum(), W, torch.zeros(0, 3).double()),
+    "the mean of no elements": (lambda w, x: (w[0] * x).mean() + w.square().sum(), W, NOTHING),
+    "the mean along no elements": (lambda w: w.reshape(3, 1)[:, :0].mean(1).nan_to_num(2.0).sum() + w.sum(), W),
+    "a param of no elements": (lambda p: p[0].sum() + p[1].square().sum(), [W, torch.zeros(0, 4).double()]),
+    "an index of no dimension": (lambda w: w.reshape(3, 1).index_select(0, torch.tensor(2)).square().sum(), W),
+    "the same, along another axis": (lambda w: w.reshape(1, 3).index_select(1, torch.tensor(2)).square().sum(), W),
+    "index_add with a factor": (lambda w: w.index_add(0, torch.tensor([0, 2, 0]), w * w, alpha=0.3).sin().sum(), W),
+    "windows of data, and a part of it": (lambda w, x: (w * x[:3]).sum() + (w * x.unfold(0, 3, 1))[1:].sum(), W, X),
+    "a part of data, and windows of it": (lambda w, x: (w * x.unfold(0, 3, 1))[1:].sum() + (w * x[:3]).sum(), W, X),
+    "hypot of large numbers": (lambda w: torch.hypot(w * 1e200, w * 1e200).log().sum(), W),
+    "hypot of small numbers": (lambda w: torch.hypot(w * 1e-200, w * 1e-200).mul(1e200).sum(), W),
+    "hypot of nothing": (lambda w: torch.hypot(w - w, w.detach() * 0).sum() + w.sum(), W),
+    "lerp to the end": (lambda w: torch.lerp(w * 1e18, w, 1.0).sum(), W),
+    "lerp to ends": (lambda w: torch.lerp(w * 1e18, w, torch.ones_like(w)).sum(), W),
+    "the gradient of a step is nothing between": (lambda w: (w[::2] * of(NAN, 1)).nansum() + w.sum(), W),
+    "infinite at some of every other": (lambda w: (w[::2] * of(INF, 1)).sum().clamp(max=2) + w.sum(), W),
+    "zeros of either sign": (lambda w: 1 / (torch.cat([torch.zeros(2), -torch.zeros(1)]).double() * w.abs()) @ w, W),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.filterwarnings("ignore::fastpoly.DivergenceWarning")
+def test_the_numbers_are_those_of_torch(name):
+    loss, params, *data = LOSSES[name]
+    want, got = (
+        descend(loss, params, tuple(data), learn_rate=0.1, steps=3, backend=backend) for backend in ("eager", "fused")
+    )
+    assert got.diverged_at == want.diverged_at
+    torch.testing.assert_close(got.loss, want.loss, equal_nan=True)
+    torch.testing.assert_close(got.params, want.params, equal_nan=True)
+
+
+def test_nothing_is_fused_by_default():
+    run = descend(lambda w, x: (w[0] * x).sum() + w.sum(), W, NOTHING, learn_rate=0.1, steps=3)
+    assert run.backend == "fused"
+
+
+def test_no_number_where_torch_has_one_is_told(monkeypatch):
+    """And the other way round: a step of every loop is compared with the loss."""
+    from fastpoly import UnsupportedOperationError
+    from fastpoly._fuse import pointwise
+
+    monkeypatch.setitem(pointwise.TABLE, "sqrt", lambda a: a * NAN)
+
+    def loss(w):
+        return w.sum() + F.relu(torch.sqrt(w.detach() + 3)).nan_to_num(7.0).sum() * w.sum()
+
+    with pytest.raises(UnsupportedOperationError, match="a mistake of fastpoly's"):
+        descend(loss, W, (), learn_rate=0.1, steps=3, backend="fused")
