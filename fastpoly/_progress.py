@@ -29,7 +29,7 @@ def shown(progress: bool | Progress) -> Iterator[Progress | None]:
     elif progress is False:
         yield None
     else:
-        raise TypeError(f"progress: wants True, False or a function (done, of), got {progress!r}")
+        raise TypeError(f"progress: wants True, False or a function (done, of), got {progress!r}; True shows a bar")
 
 
 @contextmanager

@@ -73,13 +73,15 @@ def in_range(sums: Moments, rate: float, start: Array) -> bool:
     """Can a recurrence be computed? Else it stands still, diverges at once, or has numbers too small for its sums."""
     if not (rate > 1e-290 and rate * sums.largest < 1e290):
         return False
-    sizes = np.abs(start, dtype=np.float64)
-    if (sizes[np.diag(sums.matrix) < SMALLEST] != 0).any():
-        return False  # what this weight does is lost in its moments, and shows only if the weight is enormous
-    if not (sums.vector.any() or sizes.any()):
+    square = sums.square
+    if start.any():
+        sizes = np.abs(start, dtype=np.float64)
+        if (sizes[sums.matrix.diagonal() < SMALLEST] != 0).any():
+            return False  # what this weight does is lost in its moments, and shows only if the weight is enormous
+        square += min(1e300, float(sizes @ sums.matrix @ sizes))
+    elif not sums.vector.any():
         return True  # all is zero, and stays so
-    with np.errstate(over="ignore"):
-        return bool(sums.square + sizes @ sums.matrix @ sizes >= SMALLEST * max(1.0, 1 / rate))
+    return square >= SMALLEST * max(1.0, 1 / rate)
 
 
 def cancels(sums: Moments, weights: Array) -> bool:
@@ -94,14 +96,14 @@ def least_sum(sums: Moments, precision: str) -> float:
     """A sum of squares below which digits have cancelled, at any weights between 0 and those of least squares.
 
     It depends on the samples alone, so that a run that is cut has the same; sum_k |w_k| |column k of V| bounds the
-    terms. Directions in which V is small by 1e-4 beside its columns are left out: only millions of steps get far there.
+    terms. Where the solution is imprecise, it is too large, and the steps are slower.
     """
-    lengths = np.sqrt(np.diag(sums.matrix))
-    lengths[lengths == 0] = 1
-    scaled = sums.matrix / lengths[:, None] / lengths
-    solution = np.linalg.lstsq(scaled, sums.vector / lengths, rcond=1e-8)[0]
-    with np.errstate(over="ignore"):
-        return float(CANCELLED[precision] * (sums.square + np.abs(solution).sum() ** 2))
+    try:
+        solution = np.linalg.solve(sums.matrix, sums.vector)
+    except np.linalg.LinAlgError:
+        solution = np.linalg.lstsq(sums.matrix, sums.vector, rcond=None)[0]
+    largest = float(np.abs(solution) @ np.sqrt(sums.matrix.diagonal()))
+    return CANCELLED[precision] * (sums.square + min(1e150, largest) ** 2)  # of NaN this makes 1e150
 
 
 def closed_form(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -219,7 +221,7 @@ def _abreast(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) 
                 return Trajectory(state[:, 0].copy(), trace[: start + ROWS], done)
     monitor.report(problem.steps, problem.steps)
     weights = step.times(problem.steps)(problem.initial_weights)
-    return Trajectory(weights, trace[:rows], problem.steps)
+    return Trajectory(weights, trace[:rows], problem.steps, stable=True)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     weights, trace, rows = _abreast(
         products, start, x.new_tensor([rate]), len(x), problem.steps, problem.trace_every, monitor
     )
-    found = Trajectory(weights[0], trace[0], problem.steps)
+    found = Trajectory(weights[0], trace[0], problem.steps, stable=True)
     if rows < trace.shape[1]:
         done = rows * (problem.trace_every or 1)
         found = Trajectory(Change.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)

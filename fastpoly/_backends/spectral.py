@@ -59,7 +59,7 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
             return diverge(problem, monitor)
         trace = found.modes.mse(len(problem.x), problem.rows(found.steps), problem.trace_every or 1)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at)
+    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
 
 
 @dataclass(frozen=True)

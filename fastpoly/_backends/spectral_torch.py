@@ -51,7 +51,7 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         else:
             trace = x.new_empty(0)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at)
+    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
 
 
 def triangle(x: Tensor, y: Tensor, start: Tensor, monitor: Monitor) -> Tensor:

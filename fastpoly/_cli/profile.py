@@ -23,7 +23,7 @@ from ..profiling.results import Ladder, LossProfile, RungResult, Split
 from ..profiling.rounds import PARTS_ROUNDS, ROUNDS
 from . import profile_plots
 from .load import load_loss
-from .write import make_folder, write_json
+from .write import make_folder, replacing, write_json
 
 POST = "a step of the post's autograd loop on the CPU"
 
@@ -52,7 +52,7 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
         lambda: profile_plots.waterfall(out / "ladder.png", ladder),
         lambda: profile_plots.split_bar(out / "split.png", split, POST),
     ]
-    _write(out / "ladder.json", content, pictures, lambda: write_trace(out / "trace.json"), console)
+    _write(out / "ladder.json", content, pictures, write_trace, console)
     return ladder
 
 
@@ -77,9 +77,12 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
         lambda: profile_plots.ways(out / "ways.png", profile, name),
         lambda: profile_plots.split_bar(out / "split.png", profile.split, f"an eager step of {name}"),
     ]
-    trace = out / "trace.json"
     content = {"loss": name, "learn_rate": rate, **profile.as_json()}
-    _write(out / "profile.json", content, pictures, lambda: write_trace(trace, own.loss, own.params, own.data), console)
+
+    def trace(path: Path) -> Path:
+        return write_trace(path, own.loss, own.params, own.data)
+
+    _write(out / "profile.json", content, pictures, trace, console)
     return profile
 
 
@@ -195,10 +198,12 @@ def _write(
     path: Path,
     content: dict[str, Any],
     pictures: Sequence[Callable[[], Path]],
-    trace: Callable[[], Path],
+    trace: Callable[[Path], Path],
     console: Console,
 ) -> None:
-    written = [write_json(path, {**content, "versions": _versions()}), trace()]
+    written = [write_json(path, {**content, "versions": _versions()}), path.with_name("trace.json")]
+    with replacing(written[1]) as new:
+        trace(new)
     try:
         written += [draw() for draw in pictures]
     except ModuleNotFoundError as error:

@@ -62,7 +62,7 @@ def loss_profile(
         raise ValueError(f"learn_rate: {learn_rate:g} diverges at step {first.diverged_at}; choose a smaller one")
     start = [leaf.detach() for leaf in tree.tree_leaves(params)]
     if any(leaf.device.type != "cpu" for leaf in start):
-        raise ValueError("params: this profile runs on the CPU; want tensors there")
+        raise ValueError("params: this profile runs on the CPU; want tensors there, take .cpu()")
     expected = tree.tree_leaves(first.params)
 
     eager = own_step(loss, params, data, learn_rate)

@@ -42,10 +42,8 @@ def descend_moments(change, square, inverse_rate, inverse_n, least, weights, ste
         difference = affine_each(change, weights)
         squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
         mse = stored(squares * inverse_n)
-        if not math.isfinite(mse):
-            return weights, step, False
-        if squares < least:
-            return weights, step, True
+        if (squares < least) | (not math.isfinite(mse)):  # one branch for both: this runs once a step
+            return weights, step, squares < least
         if wait == 0:
             trace[row] = mse
             row += 1
