@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -104,6 +105,13 @@ def every_plan_is_in_order():
     with pytest.MonkeyPatch.context() as patch:
         plans.watch(patch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_warning_is_new():
+    """Those that come once in a process come once in a test."""
+    if "fastpoly._warn" in sys.modules:
+        sys.modules["fastpoly._warn"].forget()
 
 
 @pytest.fixture(scope="session")

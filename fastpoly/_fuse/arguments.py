@@ -56,6 +56,8 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         if not _fit(*shapes):
             raise RuntimeError(f"{name}: shapes {shapes[0]} and {shapes[1]} cannot be multiplied")
         return torch.empty(_PRODUCTS[name](*shapes), dtype=args[0].dtype, device="meta")
+    if name in _GRADIENTS_OF_VIEWS:
+        return torch.empty(args[1], dtype=args[0].dtype, device="meta")
     if is_elementwise:
         shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
         try:
@@ -140,6 +142,7 @@ def without_masks(indices: Any, is_traced: Callable[[Any], bool]) -> list[Any]:
 BY_LIST = ("index", "index_put", "_unsafe_index", "_unsafe_index_put")
 BY_DIMENSION = ("gather", "scatter", "scatter_add")
 _REDUCTIONS = ("sum", "mean", "amax", "amin")
+_GRADIENTS_OF_VIEWS = ("select_backward", "slice_backward")
 _PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {
     "mm": lambda a, b: (a[0], b[1]),
     "mv": lambda a, _: (a[0],),

@@ -64,6 +64,16 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     return kernel
 
 
+def is_compiled(text: str, dtype: str, lanes: int) -> str | None:
+    """Where `compiled` would find it, "memory" or "disk"; None if it would have to compile it."""
+    if (text, dtype, lanes) in _ready:
+        return "memory"
+    key, folder = _key(text, dtype, lanes), cache_folder()
+    if key in _linked_kernels:
+        return "memory"
+    return "disk" if folder is not None and (folder / f"{key}.kernel").exists() else None
+
+
 def _key(text: str, dtype: str, lanes: int) -> str:
     code = re.sub(r"[ ]*#.*", "", text)
     parts = (code, dtype, str(lanes), package_stamp(), version("numba"), version("llvmlite"), _processor())
@@ -131,14 +141,19 @@ def _to_disk(key: str, symbol: str, code: bytes) -> None:
     if folder is None:
         return
     rest = symbol.encode() + b"\n" + code
+    put_file(folder / f"{key}.kernel", MAGIC + hashlib.sha256(rest).digest() + rest)
+
+
+def put_file(path: Path, content: bytes) -> None:
+    """Write a file of the cache at one stroke, or not at all."""
     with contextlib.suppress(OSError):  # a full or read-only disk
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # written under another name first: another process may read at any moment
-        handle, temporary = tempfile.mkstemp(dir=folder)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(rest).digest() + rest)
-            Path(temporary).replace(folder / f"{key}.kernel")
+                file.write(content)
+            Path(temporary).replace(path)
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise

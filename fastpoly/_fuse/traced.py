@@ -44,6 +44,8 @@ class Written:
         inputs, results: the shapes of what a step takes and, beside the successors of that, gives.
         dtypes: of the results; in the kernel all are floats.
         cycles: about how many a step takes.
+        nests: for each loop nest how often its body is run for one element of the axis that registers run along, how
+            long that axis is (1 if the nest has none), and how many operations the body is.
     """
 
     text: str
@@ -54,10 +56,31 @@ class Written:
     results: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
     cycles: float
+    nests: tuple[tuple[int, int, int], ...]
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
 _lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A step as it was read once.
+
+    Attributes:
+        graph: what it does.
+        known: the constants of the graph, in the order of their use.
+        signature: equal for graphs that differ in nothing but the values of their constants.
+    """
+
+    graph: Graph
+    known: list[Node]
+    signature: tuple[Any, ...]
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """Those of `known` that have values, which `Written.data` counts."""
+        return [node.tensor for node in self.known if node.tensor is not None]
 
 
 def traced(
@@ -82,23 +105,45 @@ def traced(
     Raises:
         UnsupportedOperationError: it cannot be fused.
     """
+    reading = read(function, inputs, names)
+    written = found(reading, stop_at, write)
+    if written is None:
+        written = written_anew(reading, stop_at, write)
+    return written, reading.constants
+
+
+def read(
+    function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor],
+    names: dict[int, str],
+) -> Reading:
+    """Trace a step. Arguments and errors as for `traced`."""
     graph = _graph(function, inputs, names)
     known = constants(graph)
-    key = (_signature(graph, known), _one_dtype(graph), stop_at, write)
-    refuse_inexact_integers(graph, key[1])  # by the values of constants, too
+    return Reading(graph, known, _signature(graph, known))
+
+
+def found(reading: Reading, stop_at: int | None, write: Writer) -> Written | None:
+    """The kernel of a step, if this process has written it before."""
+    key = (reading.signature, _one_dtype(reading.graph), stop_at, write)
+    refuse_inexact_integers(reading.graph, key[1])  # by the values of constants, too
     with _lock:
         written = _known.get(key)
         if written is not None:
             _known.move_to_end(key)
-    if written is None:
-        _refuse_unsteady(graph, known, _graph(function, inputs, names))
-        with room_for(len(graph.nodes)):
-            written = _written(graph, known, key[1], stop_at, write)
-        with _lock:
-            _known[key] = written
-            while len(_known) > REMEMBERED:
-                _known.popitem(last=False)
-    return written, [node.tensor for node in known if node.tensor is not None]
+    return written
+
+
+def written_anew(reading: Reading, stop_at: int | None, write: Writer) -> Written:
+    """Write the kernel of a step, and remember it."""
+    key = (reading.signature, _one_dtype(reading.graph), stop_at, write)
+    with room_for(len(reading.graph.nodes)):
+        written = _written(reading.graph, reading.known, key[1], stop_at, write)
+    with _lock:
+        _known[key] = written
+        while len(_known) > REMEMBERED:
+            _known.popitem(last=False)
+    return written
 
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
@@ -113,6 +158,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
         tuple(node.shape for node in graph.outputs[len(graph.inputs) :]),
         tuple(node.dtype for node in graph.outputs[len(graph.inputs) :]),
         schedule.cycles,
+        tuple(schedule.measured(nest) for nest in schedule.nests),
     )
 
 
@@ -130,21 +176,6 @@ def _graph(
         raise UnsupportedOperationError(
             f"the step cannot be traced: {type(error).__name__}: {error}. Way out: backend='eager'"
         ) from error
-
-
-def _refuse_unsteady(graph: Graph, known: list[Node], again: Graph) -> None:
-    """Raise if the same step has another graph the second time: what Python changed meanwhile would be baked in.
-
-    Once is enough: what changes always is found the first time, and a graph that was seen before is not new.
-    """
-    others = constants(again)
-    if _signature(graph, known) != _signature(again, others) or any(
-        one.is_own and _bytes(one) != _bytes(other) for one, other in zip(known, others, strict=True)
-    ):
-        raise UnsupportedOperationError(
-            "the loss does something else when it is called again: it depends on what Python changes meanwhile (random "
-            "numbers, a counter). Way out: pass what changes as data or keep it in the params, or backend='eager'"
-        )
 
 
 def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
@@ -183,8 +214,3 @@ def _one_dtype(graph: Graph) -> str:
             f"{graph.inputs[0].dtype}. Way out: convert the data to that dtype beforehand, or backend='eager'"
         )
     return str(graph.inputs[0].dtype).removeprefix("torch.")
-
-
-def _bytes(node: Node) -> bytes:
-    assert node.tensor is not None
-    return node.tensor.cpu().numpy().tobytes()

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._errors import BackendUnavailableError
-from .._fuse.gpu_program import GpuProgram, program
+from .._fuse.gpu_program import GpuProgram, bound, program
 
 if TYPE_CHECKING:
     import torch
 
+    from .._fuse.traced import Written
     from . import Step
 
 STEP_SECONDS = 1e-6
@@ -54,3 +55,8 @@ def begin(function: Step, inputs: Sequence[torch.Tensor], names: dict[int, str],
             "with .cuda(), or use backend='fused' for the CPU"
         )
     return GpuLoop(program(function, inputs, names, stop_at), inputs)
+
+
+def begin_written(written: Written, constants: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> GpuLoop:
+    """The same for a step that is traced and written already, and tensors that are on one GPU."""
+    return GpuLoop(bound(written, constants, inputs[0].device), inputs)
