@@ -110,6 +110,11 @@ def _refuse_no_matrix(shape: tuple[int, ...], name: str) -> None:
     _refuse_empty(shape, name)
 
 
+def dimensions(value: object, name: str) -> int:
+    """How many dimensions `value` has as an array. Raises as `vector`, if numpy can make none of it."""
+    return int(value.ndim if is_tensor(value) else _from_sequence(value, name).ndim)  # type: ignore[attr-defined]
+
+
 def numbers(value: object, name: str) -> Any:
     """`value` as an array of real numbers of any shape; tensors stay what they are, with their gradients.
 

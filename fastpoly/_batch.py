@@ -13,6 +13,7 @@ from ._arrays import (
     computable,
     contiguous,
     device_of,
+    dimensions,
     matrix,
     on_gpu,
     refuse_nonfinite,
@@ -66,7 +67,7 @@ class BatchProblem:
         degree, steps, trace_every, arithmetic, storage = checked_options(degree, steps, precision, trace_every)
         device = device_of(x, y)
         y = sample_rows(y, "y")
-        x = sample_rows(x, "x") if np.ndim(x) == 2 and np.shape(x)[1] != 1 else samples(x, "x")
+        x = sample_rows(x, "x") if _in_rows(x) else samples(x, "x")
         if x.ndim == 2 and x.shape != y.shape:
             got = f"{tuple(x.shape)} and {tuple(y.shape)}"
             raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}; look at .T")
@@ -162,6 +163,11 @@ class BatchTrajectory:
     diverged_at: Any
 
 
+def _in_rows(x: Any) -> bool:
+    """Has x a row for each problem? One column is a vector."""
+    return dimensions(x, "x") == 2 and np.shape(x)[1] != 1
+
+
 def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any]:
     """Both contiguous and of that dtype: tensors if one lies on a GPU, else arrays."""
     device = next((values.device for values in (x, y) if on_gpu(values)), None)
@@ -175,7 +181,7 @@ def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any
 
 
 def _rates(learn_rate: Any, batch: int) -> Array:
-    if np.ndim(learn_rate) == 0:
+    if dimensions(learn_rate, "learn_rate") == 0:
         return np.full(batch, positive(learn_rate, "learn_rate"))
     rates = vector(learn_rate, "learn_rate")
     if rates.size != batch:
@@ -194,7 +200,11 @@ def _rates(learn_rate: Any, batch: int) -> Array:
 def _start(weights: Any, batch: int, degree: int, storage: type[np.floating[Any]]) -> Array:
     if weights is None:
         return np.zeros((batch, degree + 1), storage)
-    start = matrix(weights, "initial_weights") if np.ndim(weights) == 2 else vector(weights, "initial_weights")
+    start = (
+        matrix(weights, "initial_weights")
+        if dimensions(weights, "initial_weights") == 2
+        else vector(weights, "initial_weights")
+    )
     if start.shape not in ((degree + 1,), (batch, degree + 1)):
         wants = f"shape ({degree + 1},) or ({batch}, {degree + 1}) for degree {degree}"
         raise ValueError(f"initial_weights: wants {wants}, got {start.shape}; None starts at zeros")

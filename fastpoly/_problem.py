@@ -213,8 +213,12 @@ def positive(value: Any, name: str) -> float:
     return result
 
 
-def refuse_odd_columns(x: Any, y: Any, steps: Any, learn_rate: Any, degree: Any) -> None:
-    """Raise unless x and y are what the post's loop takes, (n, 1) arrays of one float dtype, and the rest are numbers."""
+def checked_rate(x: Any, y: Any, steps: Any, learn_rate: Any, degree: Any) -> float:
+    """The learn rate, if x and y are what the post's loop takes, (n, 1) arrays of floats, and the rest are numbers.
+
+    Raises:
+        TypeError, ValueError, MemoryError: they are not.
+    """
     for value, name in ((x, "x"), (y, "y")):
         if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
             way = f"np.asarray({name}, float).reshape(-1, 1)"
@@ -228,7 +232,7 @@ def refuse_odd_columns(x: Any, y: Any, steps: Any, learn_rate: Any, degree: Any)
         raise ValueError(f"x and y: want the same number of samples, got {len(x)} and {len(y)}; cut the longer one")
     integer(degree, "degree", 0, MAX_DEGREE)
     refuse_long_trace(integer(steps, "nSteps", 0, MAX_STEPS), 4, "nSteps")
-    positive(learn_rate, "learnRate")
+    return positive(learn_rate, "learnRate")
 
 
 def truth(value: Any, name: str) -> bool:

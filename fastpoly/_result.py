@@ -106,6 +106,8 @@ class FitResult:
         """
         weights: Any = self._numpy_weights()
         x = numbers(x, "x")
+        values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
+        refuse_beyond_memory(3 * values * 8, f"{values:,} predictions take", "fewer places at a time")
         if is_tensor(x):
             import torch
 
@@ -114,12 +116,13 @@ class FitResult:
             weights = torch.as_tensor(weights).to(x)
         else:
             x = x.astype(np.float64, copy=False)
-        values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
-        refuse_beyond_memory(3 * values * x.dtype.itemsize, f"{values:,} predictions take", "fewer places at a time")
         weights = weights.reshape(*weights.shape[:-1], *(1 for _ in range(x.ndim)), weights.shape[-1])
-        value = x * 0 + weights[..., -1]
-        for k in range(weights.shape[-1] - 2, -1, -1):
-            value = value * x + weights[..., k]
+        with np.errstate(over="ignore", invalid="ignore"):  # at infinity it is infinite, or NaN where terms cancel
+            if weights.shape[-1] == 1:
+                return x * 0 + weights[..., 0]
+            value = x * weights[..., -1] + weights[..., -2]
+            for k in range(weights.shape[-1] - 3, -1, -1):
+                value = value * x + weights[..., k]
         return value
 
     def _numpy_weights(self) -> Array:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from ._problem import shown, truth
 from ._tensors import refuse_changed
 
@@ -34,7 +36,15 @@ class Optimizer(Protocol):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # a span of time is numpy's idea of an integer
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.timedelta64))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond float64
+        return False
 
 
 def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
@@ -43,7 +53,7 @@ def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
     wants = "a finite number" if least == -math.inf else f"a finite number >= {least}"
     if not _is_number(value):
         raise TypeError(f"{name}: wants {wants}, got {shown(value)} ({type(value).__name__}); {_default(rule, name)}")
-    if not (math.isfinite(value) and value >= least):
+    if not (_is_finite(value) and value >= least):
         raise ValueError(f"{name}: wants {wants}, got {shown(value)}; {_default(rule, name)}")
 
 

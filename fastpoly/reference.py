@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._problem import refuse_odd_columns
+from ._problem import checked_rate
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def train(
         TypeError, ValueError: what the loop would fail on, or compute something else of: a vector makes a matrix of
             y - yModel. NaN and infinity are let through, as the post's loop does.
     """
-    refuse_odd_columns(x, y, nSteps, learnRate, degree)
+    learnRate = checked_rate(x, y, nSteps, learnRate, degree)
     startTime = time.time()
 
     # Make sure use_torch is true if either of use_autograd or use_gpu is true

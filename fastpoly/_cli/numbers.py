@@ -1,29 +1,35 @@
-"""Numbers on the command line: as everybody writes them. Python's int() and float() read 1_000 and other digits, too."""
+"""Numbers on the command line as everybody writes them: Python's int() and float() also read 1_000 and other digits."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import click
+import typer
 
 
-class _Number(click.ParamType):
-    """What `kind` makes of plain text; its name stands in the help."""
+def integer(text: int | str) -> int:
+    """A whole number; the name stands in the help.
 
-    def __init__(self, name: str, kind: type[int] | type[float], example: str) -> None:
-        self.name, self.kind, self.example = name, kind, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See `click.ParamType`."""
-        if not isinstance(value, str):
-            return value
-        try:
-            if "_" in value or not value.isascii():
-                raise ValueError
-            return self.kind(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a valid {self.name}; write it like {self.example}", param, ctx)
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if isinstance(text, int):  # a default
+        return text
+    try:
+        return int(_plain(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a valid integer; write it like 1000") from None
 
 
-WHOLE = _Number("integer", int, "1000")
-REAL = _Number("float", float, "1e-5")
+def real(text: float | str) -> float:
+    """Any number, as `integer`."""
+    if isinstance(text, float):
+        return text
+    try:
+        return float(_plain(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a valid float; write it like 1e-5") from None
+
+
+def _plain(text: str) -> str:
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return text

@@ -20,7 +20,7 @@ from .._problem import integer
 from .._progress import new_bar
 from .._tensors import need_torch
 from ..profiling.results import Ladder, LossProfile, RungResult, Split
-from ..profiling.rounds import PARTS_ROUNDS, ROUNDS
+from ..profiling.rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS
 from . import profile_plots
 from .load import load_loss
 from .write import make_folder, replacing, write_json
@@ -35,7 +35,7 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
     from ..profiling.ladder import checked_problem, checked_steps
 
     checked_steps(steps)  # so that every mistake is told before there is a folder
-    integer(rounds, "rounds", 1)
+    integer(rounds, "rounds", 1, MOST_ROUNDS)
     checked_problem(precision=precision, device=device)
     make_folder(out)
 
@@ -61,7 +61,7 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
     need_torch()
     from ..profiling import loss_profile, write_trace
 
-    integer(rounds, "rounds", 1)
+    integer(rounds, "rounds", 1, MOST_ROUNDS)
     own = load_loss(name)
     rate = learn_rate if learn_rate is not None else 1e-3 if own.learn_rate is None else own.learn_rate
     with warnings.catch_warnings():

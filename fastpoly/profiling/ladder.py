@@ -21,10 +21,10 @@ from .._backends import missing_cuda
 from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
-from .._problem import FitProblem, integer, shown
+from .._problem import MAX_STEPS, FitProblem, integer, shown
 from .._tensors import refuse_no_function
 from .results import CHECK_STEPS, Ladder, RungResult
-from .rounds import ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import MOST_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
 TOLERANCE = {"single": (2e-5, 1e-4), "double": (3e-9, 1e-10)}
@@ -91,7 +91,7 @@ def autograd_ladder(
         BackendUnavailableError: there is no such device here.
         ArithmeticError: a rung does not give the first one's weights; nothing is reported then.
     """
-    steps, rounds = checked_steps(steps), integer(rounds, "rounds", 1)
+    steps, rounds = checked_steps(steps), integer(rounds, "rounds", 1, MOST_ROUNDS)
     if progress is not None:
         refuse_no_function(progress, "progress")
     if rungs is not None and not (isinstance(rungs, Sequence) and rungs and all(isinstance(r, Rung) for r in rungs)):
@@ -174,7 +174,7 @@ def _timed(
 
 def checked_steps(steps: Any) -> int:
     """The number of steps, if compiled blocks and captured graphs can take so many."""
-    count = integer(steps, "steps", BLOCK)
+    count = integer(steps, "steps", BLOCK, MAX_STEPS)
     if count % BLOCK:
         wants = f"a multiple of {BLOCK}, the steps in a compiled block"
         raise ValueError(f"steps: wants {wants}; got {count}, and {count - count % BLOCK} is one")

@@ -20,7 +20,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -53,7 +53,7 @@ def loss_profile(
         TypeError, ValueError: an argument cannot be meant, or the descent diverges.
         ArithmeticError: a way does not come to the eager one's parameters; nothing is reported then.
     """
-    rounds, learn_rate = integer(rounds, "rounds", 1), positive(learn_rate, "learn_rate")
+    rounds, learn_rate = integer(rounds, "rounds", 1, MOST_ROUNDS), positive(learn_rate, "learn_rate")
     data = as_tuple(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)  # told below
