@@ -198,9 +198,14 @@ def contiguous(array: Array, dtype: type[np.floating[Any]]) -> Array:
     Raises:
         MemoryError: it must be copied, and there is no room for that.
     """
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        _refuse_copy(array, dtype)
+    refuse_large_copy(array, dtype)
     return np.ascontiguousarray(array, dtype)
+
+
+def refuse_large_copy(array: Any, dtype: type[np.floating[Any]]) -> None:
+    """Raise MemoryError if `contiguous` would have to copy and there is no room for that. Looks at no sample."""
+    if not is_tensor(array) and (array.dtype != dtype or not array.flags.c_contiguous):
+        _refuse_copy(array, dtype)
 
 
 def _refuse_copy(array: Array, dtype: type[np.floating[Any]]) -> None:

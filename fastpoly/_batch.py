@@ -16,6 +16,7 @@ from ._arrays import (
     dimensions,
     matrix,
     on_gpu,
+    refuse_large_copy,
     refuse_nonfinite,
     sample_rows,
     samples,
@@ -75,6 +76,7 @@ class BatchProblem:
             got = f"{len(x)} and {y.shape[1]}; the problems are the rows of y: is it y.T?"
             raise ValueError(f"x and y: want as many samples a row as x has, got {got}")
         for array, name in ((x, "x"), (y, "y")):
+            refuse_large_copy(array, arithmetic)
             refuse_nonfinite(array, name, np.dtype(arithmetic))
         batch = int(y.shape[0])
         problem = cls(

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, computable, device_of, is_tensor, on_gpu, refuse_nonfinite, samples, vector
+from ._arrays import (
+    Array,
+    computable,
+    device_of,
+    is_tensor,
+    on_gpu,
+    refuse_large_copy,
+    refuse_nonfinite,
+    samples,
+    vector,
+)
 from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
@@ -111,6 +121,11 @@ class FitProblem:
         """Raise ValueError for the first sample that is NaN, infinite, or beyond the range of the arithmetic."""
         for array, name in ((self.x, "x"), (self.y, "y")):
             refuse_nonfinite(array, name, np.dtype(self.arithmetic))
+
+    def refuse_large_copies(self) -> None:
+        """Raise MemoryError if there is no room for the samples as they are computed with."""
+        for array in (self.x, self.y):
+            refuse_large_copy(array, self.arithmetic)
 
     @property
     def on_gpu(self) -> bool:

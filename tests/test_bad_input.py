@@ -352,7 +352,11 @@ def test_the_same_numbers_in_another_layout_give_the_same(name, argument):
     kept = plain.copy()
     expected = np.asarray(NUMBERS_OUT[name](**{argument: plain}))
     for what, made in ALIKE.items():
-        assert np.array_equal(np.asarray(NUMBERS_OUT[name](**{argument: made(plain)})), expected), what
+        got = np.asarray(NUMBERS_OUT[name](**{argument: made(plain)}))
+        if name == "poly":  # numpy's matrix product sums in another order, or in the long double that it is given
+            assert got.astype(float) == pytest.approx(expected, rel=1e-14), what
+        else:
+            assert np.array_equal(got, expected), what
     assert np.array_equal(plain, kept), "an argument was written to"
 
 
@@ -395,6 +399,7 @@ def test_predictions_of_integers_are_not_cut():
         (lambda huge: fit(huge[:1], Y[:1], steps=10**13), 8 * 10**13),
         (lambda huge: fit_many(X, np.broadcast_to(Y, (10**12, N)), steps=1), 48 * 10**12),
         (lambda huge: fit_many(X, MANY, steps=10**13, trace_every=1), 16 * 10**13),
+        (lambda huge: fit(huge, huge, backend="numba", trace_every=None), 8 * 10**13),
         (lambda huge: poly(huge, [1.0, 2.0]), 8 * 10**13),
         (lambda huge: fit(X, Y, **FEW).predict(huge), 24 * 10**13),
         (lambda huge: reference.train(X[:, None], Y[:, None], nSteps=10**13), 4 * 10**13),

@@ -295,6 +295,7 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
     """
     entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
     if not entry.checks_samples:
+        problem.refuse_large_copies()
         problem.refuse_nonfinite()
     return entry.name, partial(_train, entry)
 

@@ -47,15 +47,15 @@ def write_trace(path: Path, loss: Callable[..., torch.Tensor] | None = None, par
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: wants the path of a file, got {type(path).__name__}; pass 'trace.json'")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"path: wants a file in a folder that exists, got {path}; make {path.parent} first")
     if loss is None:
         step = post_step(*post_samples(), DEGREE)
     else:
         refuse_no_function(loss, "loss")
         refuse_no_params(tree.tree_leaves(params))
         step = own_step(loss, params, as_tuple(data))
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"path: wants a file in a folder that exists, got {path}; make {path.parent} first")
     content = {"displayTimeUnit": "ns", "traceEvents": _events(step)}
     path.write_text(json.dumps(content) + "\n")
     return path
