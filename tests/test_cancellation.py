@@ -26,31 +26,38 @@ def noisy(n, offset=0.0, scale=1.0):
     return x, (np.sin(3 * x) + 0.1 * RNG.normal(size=n) + offset) * scale
 
 
-def truth(x, y, degree, steps, rate, at):
-    """Weights after `steps` steps, and the mse before those of `at`."""
-    with mpmath.workdps(50):
-        m, n = degree + 1, len(x)
-        xs, ys = [mpmath.mpf(float(v)) for v in x], [mpmath.mpf(float(v)) for v in y]
-        powers, rows, products = [], [mpmath.mpf(1)] * n, []
-        for k in range(2 * m - 1):
-            powers.append(mpmath.fsum(rows))
-            if k < m:
-                products.append(mpmath.fdot(rows, ys))
-            rows = [a * b for a, b in zip(rows, xs, strict=True)]
-        square, step = mpmath.fdot(ys, ys), 2 * mpmath.mpf(float(rate)) / n
-        affine = mpmath.eye(m + 1)
-        for i in range(m):
-            affine[i, m] = step * products[i]
-            for j in range(m):
-                affine[i, j] -= step * powers[i + j]
-        start = mpmath.matrix([0] * m + [1])
+class Truth:
+    """The recurrence on these samples in 50 digits."""
 
-        def mse(t):
-            w = affine**t * start
-            quadratic = mpmath.fsum(w[i] * (w[j] * powers[i + j]) for i in range(m) for j in range(m))
-            return float((square + quadratic - 2 * mpmath.fsum(w[i] * products[i] for i in range(m))) / n)
+    def __init__(self, x, y, degree):
+        self.n, self.m = len(x), degree + 1
+        with mpmath.workdps(50):
+            xs, ys = [mpmath.mpf(float(v)) for v in x], [mpmath.mpf(float(v)) for v in y]
+            self.powers, self.products, rows = [], [], [mpmath.mpf(1)] * len(xs)
+            for k in range(2 * degree + 1):
+                self.powers.append(mpmath.fsum(rows))
+                if k < self.m:
+                    self.products.append(mpmath.fdot(rows, ys))
+                rows = [a * b for a, b in zip(rows, xs, strict=True)]
+            self.square = mpmath.fdot(ys, ys)
 
-        return np.array([float(v) for v in (affine**steps * start)[:m]]), np.array([mse(t) for t in at])
+    def after(self, steps, rate, at):
+        """Weights after `steps` steps, and the mse before those of `at`."""
+        m = self.m
+        with mpmath.workdps(50):
+            affine, step = mpmath.eye(m + 1), 2 * mpmath.mpf(float(rate)) / self.n
+            for i in range(m):
+                affine[i, m] = step * self.products[i]
+                for j in range(m):
+                    affine[i, j] -= step * self.powers[i + j]
+            start = mpmath.matrix([0] * m + [1])
+            weights = [list((affine**t * start)[:m]) for t in [*at, steps]]
+            mse = [self._mse(w) for w in weights[:-1]]
+        return np.array([float(v) for v in weights[-1]]), np.array(mse)
+
+    def _mse(self, w):
+        quadratic = mpmath.fsum(a * b * self.powers[i + j] for i, a in enumerate(w) for j, b in enumerate(w))
+        return float((self.square + quadratic - 2 * mpmath.fdot(w, self.products)) / self.n)
 
 
 def promised(mse, x, y, weights):
@@ -61,14 +68,15 @@ def promised(mse, x, y, weights):
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-@pytest.mark.parametrize("degree", [0, 1, 4, 6])
-@pytest.mark.parametrize("n", [100, 4100])
+@pytest.mark.parametrize(("n", "degree"), [(100, 0), (100, 1), (100, 4), (100, 6), (4100, 0), (4100, 3)])
 def test_offsets(n, degree, offset):
+    """On both sides of what `auto` takes `spectral` for; converging slowly, fast and not at all."""
     x, y = noisy(n, offset)
+    exact = Truth(x, y, degree)
     limit = stability_limit(x, degree)
     for factor, steps in ((0.02, 2000), (0.9, 2000), (1.2, 40)):
         at = [0, 1, 7, steps // 3, steps - 1]
-        weights, mse = truth(x, y, degree, steps, factor * limit, at)
+        weights, mse = exact.after(steps, factor * limit, at)
         for backend in ("gram", "spectral", "numba"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DivergenceWarning)
@@ -77,14 +85,17 @@ def test_offsets(n, degree, offset):
             assert result.weights == pytest.approx(weights, abs=1e-10 * np.abs(weights).max(), rel=0)
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e-30, 1e30, 1e150])
-@pytest.mark.parametrize("n", [100, 4100])
+@pytest.mark.parametrize(
+    ("n", "scale"),
+    [(100, 1e-150), (100, 1e-100), (100, 1e-30), (100, 1e30), (100, 1e150), (4100, 1e-150), (4100, 1e150)],
+)
 def test_scales(n, scale):
     x, y = noisy(n, 3.0, scale)
+    exact = Truth(x, y, 3)
     limit = stability_limit(x, 3)
     for factor, steps in ((0.9, 500), (1.2, 60), (1.5, 300)):
         at = [0, 1, steps - 1]
-        weights, mse = truth(x, y, 3, steps, factor * limit, at)
+        weights, mse = exact.after(steps, factor * limit, at)
         for backend in ("gram", "spectral", "numba"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DivergenceWarning)
@@ -103,7 +114,7 @@ def test_four_numbers_beyond_a_hundred_million(n):
     assert result.mse[-1] == pytest.approx(np.mean((y - result.predict(x)) ** 2), rel=1e-7)
 
 
-@pytest.mark.parametrize(("base", "noise"), [(0, 1), (101325, 1), (1e6, 0.1), (1e12, 1e3)])
+@pytest.mark.parametrize(("base", "noise"), [(0, 1), (101325, 1), (1e6, 0.1), (1e8, 10)])
 def test_train_has_the_posts_trace_to_every_digit(base, noise):
     x = np.linspace(-1, 1, 100).reshape(-1, 1)
     y = base + 3 * x - 2 * x * x + noise * np.random.default_rng(0).normal(size=(100, 1))
@@ -158,7 +169,7 @@ def staying(monkeypatch):
 def test_on_a_device(staying, backend, factor, offset):
     x, y = noisy(600, offset)
     steps, rate = (1500, 40)[factor > 1], factor * stability_limit(x, 3)
-    weights, mse = truth(x, y, 3, steps, rate, [0, 9, steps - 1])
+    weights, mse = Truth(x, y, 3).after(steps, rate, [0, 9, steps - 1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)
         one = fit(torch.tensor(x), torch.tensor(y), 3, steps, rate, backend=backend)
