@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench bench-quick bench-against auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -26,6 +26,10 @@ check: $(VENV)/.check
 format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# random losses, fused and eager, new ones each time; SECONDS= for how long, 600 if not told
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzer.py --seconds $(or $(SECONDS),600)
 
 # every figure, into bench/results/<machine>.json; a quarter of an hour on 2 cores
 bench: $(VENV)/.bench

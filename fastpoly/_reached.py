@@ -89,6 +89,6 @@ class _StandIns(TorchFunctionMode):
                 self._known[id(leaf)] = leaf
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         if error[0] is None:
             self.of._ended(self)

@@ -34,13 +34,17 @@ import types
 import unittest
 import warnings
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
+import interpreted_cpu
 import numpy as np
+import pytest
 import torch
 from torch.utils import _pytree as tree
 
 import fastpoly
+from fastpoly._fuse import schedule
 
 STEPS = 3
 STEP = 1e-3
@@ -81,6 +85,31 @@ def name_of(op):
 # ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Form:
+    """How operators are asked for.
+
+    Attributes:
+        linear: the loss is the sum of u * out alone: then what enters a gradient is the same in every step.
+        in_place: the operator's form that writes to its first argument, a copy of which it is given.
+    """
+
+    linear: bool = False
+    in_place: bool = False
+
+
+FUNCTIONS = Form()
+
+
+def _in_form(op, form):
+    if not form.in_place:
+        return op.get_op()
+    operation = op.get_inplace()
+    if operation is None:
+        raise Unusable("has no form in place")
+    return lambda first, *args, **kwargs: operation(first.clone(), *args, **kwargs)
+
+
 class Unusable(Exception):
     """Eager torch gives nothing to compare with."""
 
@@ -92,8 +121,8 @@ class Case:
         Unusable: there is nothing to compare with.
     """
 
-    def __init__(self, op, sample, dtype, largest):
-        self.function = op.get_op()
+    def __init__(self, op, sample, dtype, largest, form):
+        self.function, self.form = _in_form(op, form), form
         self.process = sample.output_process_fn_grad or (lambda out: out)
         given, self.structure = tree.tree_flatten((sample.input, tuple(sample.args), dict(sample.kwargs)))
         tensors = [leaf for leaf in given if isinstance(leaf, torch.Tensor)]
@@ -140,7 +169,7 @@ class Case:
             raise Unusable("output not dense")
         generator = torch.Generator().manual_seed(1)
         pairs = [[torch.rand(out.shape, generator=generator, dtype=out.dtype) + 0.5 for _ in "uv"] for out in outs]
-        self.weights = [(u, v * 0.3) for u, v in pairs]
+        self.weights = [(u, v * (0.0 if self.form.linear else 0.3)) for u, v in pairs]
         self.rate = 1.0
         after = self.eager(1, check=False)[1]
         most = max(float((a - b).abs().max()) for a, b in zip(after, self.params, strict=True))
@@ -222,7 +251,7 @@ def described(value):
     return repr(value)[:60]
 
 
-def cases(op, dtype, samples):
+def cases(op, dtype, samples, form):
     """Up to so many usable samples, spread over those that torch has: (cases, why others are not used)."""
     for seed in (torch.manual_seed, random.seed, np.random.seed):
         seed(0)
@@ -236,7 +265,7 @@ def cases(op, dtype, samples):
             if len(found) >= most:
                 break
             try:
-                found.append(Case(op, given[number], dtype, largest))
+                found.append(Case(op, given[number], dtype, largest, form))
             except Unusable as reason:
                 why[str(reason)] = why.get(str(reason), 0) + 1
             except Exception as error:  # eager torch itself does not differentiate it
@@ -248,7 +277,7 @@ def cases(op, dtype, samples):
 # ----------------------------------------------------------------------------------------
 
 
-def run(ops, backend, dtype="float64", samples=2, seconds=30.0):
+def run(ops, backend, dtype="float64", samples=2, seconds=30.0, form=FUNCTIONS):
     """Yield a row for each operator: {"op", "class", "samples": [{"class", "inputs", "seconds", ...}], "unusable"}.
 
     Args:
@@ -257,12 +286,13 @@ def run(ops, backend, dtype="float64", samples=2, seconds=30.0):
         dtype: of the params.
         samples: how many of an operator's, at most.
         seconds: for one sample, with compiling; where there are alarms, that is not on Windows, in the main thread.
+        form: of operators and losses.
     """
     for op in ops:
         name, started = name_of(op), time.perf_counter()
         try:
             with alarm(seconds), quiet():
-                found, why = cases(op, getattr(torch, dtype), samples)
+                found, why = cases(op, getattr(torch, dtype), samples, form)
         except (Exception, OutOfTime) as error:
             found, why = [], {f"samples: {type(error).__name__}: {error}"[:200]: 1}
         rows = [{"inputs": case.text, **tried(case, name, backend, dtype, seconds)} for case in found]
@@ -283,7 +313,8 @@ def tried(case, name, backend, dtype, seconds):
                 got = run.loss.tolist(), [param.cpu() for param in run.params]
             outcome = compared(case, name, *got, TOLERANCE[dtype])
         except fastpoly.UnsupportedOperationError as error:
-            outcome = {"class": "refused", "message": str(error)[:400]}
+            noticed = "please report" in str(error) and not case.is_random  # it ran, and was found to be wrong
+            outcome = {"class": "wrong" if noticed else "refused", "message": str(error)[:400]}
         except OutOfTime:
             outcome = {"class": "slow", "message": f"more than {seconds} s"}
         except Exception as error:
@@ -370,8 +401,17 @@ def main():
     parser.add_argument("--seconds", type=float, default=30, help="for one sample")
     parser.add_argument("--shard", default="0/1", help="K/N: every Nth operator from the Kth on")
     parser.add_argument("--out", type=Path, required=True, help="a row of JSON for each operator; those there are kept")
+    parser.add_argument("--linear", action="store_true", help="losses that are sums of outputs")
+    parser.add_argument("--in-place", action="store_true", help="operators that write to their first argument")
+    parser.add_argument("--loops", action="store_true", help="a loop for every axis, as large tensors have")
+    parser.add_argument("--interpreted", action="store_true", help="fused kernels as Python: quick, for small tensors")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.loops:
+        schedule.unrolled_up_to = lambda graph, samples, most_sums: 1 if samples > 4 else samples
+    if options.interpreted:
+        interpreted_cpu.install(pytest.MonkeyPatch())
+    form = Form(options.linear, options.in_place)
     first, of = map(int, options.shard.split("/"))
     device = device_for(options.backend)
     known = options.out.read_text().splitlines() if options.out.exists() else []
@@ -390,7 +430,7 @@ def main():
             write({"op": name_of(ops.pop(0)), "class": "crash", "samples": [died], "unusable": {}})
         for op in ops:
             begun.write_text(name_of(op))
-            (row,) = run([op], options.backend, options.dtype, options.samples, options.seconds)
+            (row,) = run([op], options.backend, options.dtype, options.samples, options.seconds, form)
             write(row)
             if "CUDA error" in json.dumps(row):  # the process has lost its device: the rest in another one
                 os.execv(sys.executable, [sys.executable, *sys.argv])

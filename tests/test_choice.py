@@ -397,3 +397,26 @@ def test_the_zoo_is_fused_for_many_steps():
         }
         assert choose(on, 200_000).backend == "fused"
         assert choose(on, 100).backend == "eager"
+
+
+@pytest.mark.parametrize(
+    ("name", "measured"), [("exponential-decay", 0.31e-6), ("damped-sine", 0.68e-6), ("tanh-network", 5.3e-6)]
+)
+def test_what_a_written_kernel_of_a_card_costs(name, measured):
+    """A kernel for a card takes blocks of samples: within a factor of what an H200 took a step, in single."""
+    from fastpoly._fuse.gpu_program import write_for_gpu
+    from fastpoly._fuse.traced import traced
+
+    model = zoo.model(name, torch.float32)
+    leaves, structure = torch.utils._pytree.tree_flatten(model.params)
+
+    def step(carried):
+        own = [leaf.detach().requires_grad_() for leaf in carried]
+        with torch.enable_grad():
+            loss = model.loss(torch.utils._pytree.tree_unflatten(own, structure), *model.data)
+            gradients = torch.autograd.grad(loss, own)
+        return [*(leaf - 0.1 * gradient for leaf, gradient in zip(carried, gradients, strict=True)), loss.detach()]
+
+    written, _ = traced(step, leaves, {}, 0, write_for_gpu)
+    cost = costs.fused(work.of_kernel(written), work.UNKNOWN, machines.H200, State())
+    assert measured / 3 < cost.step < 3 * measured

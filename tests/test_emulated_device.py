@@ -222,6 +222,27 @@ def test_it_gives_eagers_losses_or_is_refused_as_on_the_cpu(interpreted, name):
         assert on_device == pytest.approx(want, rel=1e-12)
 
 
+def moved_away(p):
+    """A copy of the params on the CPU, and what was made like them there, are on the CPU, and go with each other."""
+    on_the_cpu = p.to("cpu")
+    made = torch.full_like(p, 2.0, device="cpu")
+    assert (on_the_cpu.device.type, made.device.type) == ("cpu", "cpu")
+    return (on_the_cpu * made).square().sum()
+
+
+def of_moved():
+    """The losses of eager torch and of the fused loop."""
+    return [
+        descend(moved_away, BY.cuda(), learn_rate=1e-3, steps=3, backend=backend).loss.tolist()
+        for backend in ("eager", "triton")
+    ]
+
+
+def test_what_is_asked_for_on_the_cpu_is_there(interpreted):
+    eager, fused = interpreted(emulated, of_moved)
+    assert fused == pytest.approx(eager, rel=1e-12)
+
+
 def of_two_devices():
     """Of a loss that adds what lies on the CPU: what eager torch says, and what the fused loop says."""
     said = []

@@ -14,18 +14,14 @@ if TYPE_CHECKING:
     from .._fuse.traced import Written
     from . import Step
 
-STEP_SECONDS = 1e-6
-"""A guess of what a step takes; it sets the first portion only."""
-
 
 class GpuLoop:
     """See `fastpoly._loops.Loop`."""
 
-    step_seconds = STEP_SECONDS
-
     def __init__(self, of: GpuProgram, inputs: Sequence[torch.Tensor]) -> None:
         self.run = of.start(inputs)
-        self.run.advance(0, 1, 0)  # compiles: that is no part of what a step takes
+        self.run.compile()  # that is no part of what a step takes
+        self.step_seconds = of.step_seconds
         self.source: str | None = of.written.text
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
