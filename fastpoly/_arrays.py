@@ -1,7 +1,8 @@
 """Samples in, numpy inside, the caller's kind of array out.
 
 Requirements: lists, numpy arrays, pandas Series and torch tensors are welcome, as a vector or a column; torch is never
-imported for callers who do not use it; whatever cannot be meant is refused here, in words that name the argument.
+imported for callers who do not use it; whatever cannot be meant is refused here, in words that name the argument and a
+way out.
 Tensors on a GPU stay there (`samples`), for backends that compute there.
 """
 
@@ -11,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +44,8 @@ def device_of(*values: object) -> torch.device | None:
     """
     devices = {value.device for value in values if is_tensor(value)}  # type: ignore[attr-defined]
     if len(devices) > 1:
-        raise ValueError(f"x and y: want tensors on one device, got {' and '.join(sorted(map(str, devices)))}")
+        got = " and ".join(sorted(map(str, devices)))
+        raise ValueError(f"x and y: want tensors on one device, got {got}; move one with .to(x.device)")
     return devices.pop() if devices else None
 
 
@@ -80,11 +84,16 @@ def sample_rows(value: object, name: str) -> Any:
 
 def _refuse_no_vector(shape: tuple[int, ...], name: str) -> None:
     if len(shape) == 0:
-        raise ValueError(f"{name}: wants a vector or a column, got a single number")
+        raise ValueError(f"{name}: wants a vector or a column, got a single number; put it into a list, [{name}]")
     if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
-        raise ValueError(f"{name}: wants a vector or one column, got shape {shape}")
+        way = f"choose one column, {name}[:, 0], or flatten it, {name}.reshape(-1)"
+        raise ValueError(f"{name}: wants a vector or one column, got shape {shape}; {way}")
+    _refuse_empty(shape, name)
+
+
+def _refuse_empty(shape: tuple[int, ...], name: str) -> None:
     if 0 in shape:
-        raise ValueError(f"{name}: is empty, wants at least one number")
+        raise ValueError(f"{name}: is empty, wants at least one number; look at what selected it, got shape {shape}")
 
 
 def matrix(value: object, name: str) -> Array:
@@ -96,18 +105,52 @@ def matrix(value: object, name: str) -> Array:
 
 def _refuse_no_matrix(shape: tuple[int, ...], name: str) -> None:
     if len(shape) != 2:
-        raise ValueError(f"{name}: wants a matrix, a row for each problem, got shape {shape}")
-    if 0 in shape:
-        raise ValueError(f"{name}: is empty, wants at least one number")
+        way = f"one problem is {name}.reshape(1, -1)"
+        raise ValueError(f"{name}: wants a matrix, a row for each problem, got shape {shape}; {way}")
+    _refuse_empty(shape, name)
+
+
+def dimensions(value: object, name: str) -> int:
+    """How many dimensions `value` has as an array. Raises as `vector`, if numpy can make none of it."""
+    return int(value.ndim if is_tensor(value) else _from_sequence(value, name).ndim)  # type: ignore[attr-defined]
+
+
+def numbers(value: object, name: str) -> Any:
+    """`value` as an array of real numbers of any shape; tensors stay what they are, with their gradients.
+
+    Raises as `vector`.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{name}: has masked entries; NaN stands for nothing here: {name}.astype(float).filled(np.nan)"
+        )
+    if not is_tensor(value):
+        return _real(value, name)
+    _refuse_odd_tensor(value, name)
+    return value
 
 
 def _real(value: object, name: str) -> Array:
     """`value` as an array of real numbers."""
     array = _from_tensor(value, name) if is_tensor(value) else _from_sequence(value, name)
     if array.dtype.kind not in "fiub":
-        hint = "; convert it with .astype(float)" if array.dtype.kind == "O" and array.ndim else ""
-        raise TypeError(f"{name}: wants real numbers, got dtype {array.dtype}{hint}")
+        got = f"dtype {array.dtype}"
+        if array.dtype.kind == "O" and array.ndim == 0:
+            got += f" ({type(value).__name__})"
+        raise TypeError(f"{name}: wants real numbers, got {got}; {_way_out(array.dtype.kind, name, array.ndim)}")
     return array
+
+
+def _way_out(kind: str, name: str, ndim: int) -> str:
+    """What makes real numbers of another kind of dtype."""
+    if kind == "O" and ndim == 0:
+        return f"make a list of what can be counted through, list({name})"
+    return {
+        "c": f"choose {name}.real, or abs({name})",
+        "M": f"count from a first date, ({name} - {name}[0]) / np.timedelta64(1, 'D')",
+        "m": f"choose a unit, {name} / np.timedelta64(1, 's')",
+        "V": f"choose one of its fields, {name}['field']",
+    }.get(kind, "convert it with .astype(float)")
 
 
 def refuse_nonfinite(array: Any, name: str, dtype: np.dtype[Any]) -> None:
@@ -133,13 +176,41 @@ def refuse_nonfinite(array: Any, name: str, dtype: np.dtype[Any]) -> None:
         first, *rest = np.unravel_index(int(np.argmin(finite)), finite.shape)
         index = (start + int(first), *map(int, rest))
         wants = "finite numbers" if not np.isfinite(array[index]) else f"numbers that {dtype} can hold"
-        raise ValueError(f"{name}: wants {wants}, got {name}[{', '.join(map(str, index))}] = {array[index]}")
+        got = f"{name}[{', '.join(map(str, index))}] = {array[index]}"
+        way = "leave such samples out" if name in ("x", "y") else "choose others"
+        if np.isfinite(array[index]):
+            way = "scale them down, or ask for precision='double'"
+        raise ValueError(f"{name}: wants {wants}, got {got}; {way}")
 
 
 def computable(array: Array, dtype: type[np.floating[Any]]) -> Array:
     """`array` contiguous, of `dtype` and writable: kernels are compiled for that one kind. Copies only what is not."""
-    result = np.ascontiguousarray(array, dtype)
-    return result if result.flags.writeable else result.copy()
+    result = contiguous(array, dtype)
+    if result.flags.writeable:
+        return result
+    _refuse_copy(array, dtype)
+    return result.copy()
+
+
+def contiguous(array: Array, dtype: type[np.floating[Any]]) -> Array:
+    """`array` contiguous and of `dtype`, in the machine's own byte order. Copies only what is not.
+
+    Raises:
+        MemoryError: it must be copied, and there is no room for that.
+    """
+    refuse_large_copy(array, dtype)
+    return np.ascontiguousarray(array, dtype)
+
+
+def refuse_large_copy(array: Any, dtype: type[np.floating[Any]]) -> None:
+    """Raise MemoryError if `contiguous` would have to copy and there is no room for that. Looks at no sample."""
+    if not is_tensor(array) and (array.dtype != dtype or not array.flags.c_contiguous):
+        _refuse_copy(array, dtype)
+
+
+def _refuse_copy(array: Array, dtype: type[np.floating[Any]]) -> None:
+    what = f"{array.size:,} samples as {np.dtype(dtype)} take"
+    refuse_beyond_memory(array.size * np.dtype(dtype).itemsize, what, "fewer, or pass them as that, contiguous")
 
 
 def to_device(array: Any, device: torch.device | None) -> Any:
@@ -153,11 +224,19 @@ def to_device(array: Any, device: torch.device | None) -> Any:
 
 def _from_sequence(value: object, name: str) -> Array:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name}: has masked entries; pass {name}.compressed() or fill them")
+        both = "keep = ~(np.ma.getmaskarray(x) | np.ma.getmaskarray(y)), then x[keep] and y[keep]"
+        way = f"keep the samples that have both: {both}" if name in ("x", "y") else f"fill them, {name}.filled(0)"
+        raise ValueError(f"{name}: has masked entries; {way}")
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name}: wants a vector or a column of numbers, got a ragged sequence") from error
+        got = "got a ragged sequence; make its rows equally long, or pass them one by one"
+        raise ValueError(f"{name}: wants a vector or a column of numbers, {got}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # what another library raises: of tensors in a list that require a gradient, for one
+        got = f"a {type(value).__name__} that numpy cannot read ({error})"
+        raise TypeError(f"{name}: wants real numbers, got {got}; make a list or an array of it") from None
 
 
 def _refuse_odd_tensor(value: Any, name: str) -> Any:
@@ -165,11 +244,12 @@ def _refuse_odd_tensor(value: Any, name: str) -> Any:
     import torch
 
     if value.is_meta:
-        raise TypeError(f"{name}: wants values, got a tensor on the meta device")
+        raise TypeError(f"{name}: wants values, got a tensor on the meta device; make it on another")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: wants a dense tensor, got layout {value.layout}; pass {name}.to_dense()")
     if value.is_complex():
-        raise TypeError(f"{name}: wants real numbers, got dtype {str(value.dtype).removeprefix('torch.')}")
+        dtype = str(value.dtype).removeprefix("torch.")
+        raise TypeError(f"{name}: wants real numbers, got dtype {dtype}; {_way_out('c', name, 1)}")
     return value.detach()
 
 
@@ -182,5 +262,7 @@ def _from_tensor(value: Any, name: str) -> Array:
     try:
         result: Array = value.resolve_conj().resolve_neg().numpy()
     except (RuntimeError, TypeError) as error:
-        raise TypeError(f"{name}: wants a tensor whose values can be read, got {value.dtype}: {error}") from None
+        raise TypeError(
+            f"{name}: wants a tensor whose values can be read, got {value.dtype}: {error}; pass {name}.double()"
+        ) from None
     return result

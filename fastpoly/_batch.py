@@ -11,9 +11,12 @@ import numpy as np
 from ._arrays import (
     Array,
     computable,
+    contiguous,
     device_of,
+    dimensions,
     matrix,
     on_gpu,
+    refuse_large_copy,
     refuse_nonfinite,
     sample_rows,
     samples,
@@ -65,13 +68,15 @@ class BatchProblem:
         degree, steps, trace_every, arithmetic, storage = checked_options(degree, steps, precision, trace_every)
         device = device_of(x, y)
         y = sample_rows(y, "y")
-        x = sample_rows(x, "x") if np.ndim(x) == 2 and np.shape(x)[1] != 1 else samples(x, "x")
+        x = sample_rows(x, "x") if _in_rows(x) else samples(x, "x")
         if x.ndim == 2 and x.shape != y.shape:
             got = f"{tuple(x.shape)} and {tuple(y.shape)}"
-            raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}")
+            raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}; look at .T")
         if x.ndim == 1 and len(x) != y.shape[1]:
-            raise ValueError(f"x and y: want as many samples a row as x has, got {len(x)} and {y.shape[1]}")
+            got = f"{len(x)} and {y.shape[1]}; the problems are the rows of y: is it y.T?"
+            raise ValueError(f"x and y: want as many samples a row as x has, got {got}")
         for array, name in ((x, "x"), (y, "y")):
+            refuse_large_copy(array, arithmetic)
             refuse_nonfinite(array, name, np.dtype(arithmetic))
         batch = int(y.shape[0])
         problem = cls(
@@ -160,11 +165,16 @@ class BatchTrajectory:
     diverged_at: Any
 
 
+def _in_rows(x: Any) -> bool:
+    """Has x a row for each problem? One column is a vector."""
+    return dimensions(x, "x") == 2 and np.shape(x)[1] != 1
+
+
 def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any]:
     """Both contiguous and of that dtype: tensors if one lies on a GPU, else arrays."""
     device = next((values.device for values in (x, y) if on_gpu(values)), None)
     if device is None:
-        return np.ascontiguousarray(x, arithmetic), np.ascontiguousarray(y, arithmetic)
+        return contiguous(x, arithmetic), contiguous(y, arithmetic)
     import torch
 
     dtype = getattr(torch, np.dtype(arithmetic).name)
@@ -173,25 +183,32 @@ def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any
 
 
 def _rates(learn_rate: Any, batch: int) -> Array:
-    if np.ndim(learn_rate) == 0:
+    if dimensions(learn_rate, "learn_rate") == 0:
         return np.full(batch, positive(learn_rate, "learn_rate"))
     rates = vector(learn_rate, "learn_rate")
     if rates.size != batch:
-        raise ValueError(f"learn_rate: wants a number or one for each of {batch} problems, got {rates.size}")
+        raise ValueError(
+            f"learn_rate: wants a number or one for each of {batch} problems, got {rates.size}; choose a number"
+        )
     rates = rates.astype(np.float64)
     good = np.isfinite(rates) & (rates > 0)
     if not good.all():
         i = int(np.argmin(good))
-        raise ValueError(f"learn_rate: wants positive finite numbers, got learn_rate[{i}] = {rates[i]}")
+        way = "the largest that converges is stability_limit(x, degree)"
+        raise ValueError(f"learn_rate: wants positive finite numbers, got learn_rate[{i}] = {rates[i]}; {way}")
     return rates
 
 
 def _start(weights: Any, batch: int, degree: int, storage: type[np.floating[Any]]) -> Array:
     if weights is None:
         return np.zeros((batch, degree + 1), storage)
-    start = matrix(weights, "initial_weights") if np.ndim(weights) == 2 else vector(weights, "initial_weights")
+    start = (
+        matrix(weights, "initial_weights")
+        if dimensions(weights, "initial_weights") == 2
+        else vector(weights, "initial_weights")
+    )
     if start.shape not in ((degree + 1,), (batch, degree + 1)):
         wants = f"shape ({degree + 1},) or ({batch}, {degree + 1}) for degree {degree}"
-        raise ValueError(f"initial_weights: wants {wants}, got {start.shape}")
+        raise ValueError(f"initial_weights: wants {wants}, got {start.shape}; None starts at zeros")
     refuse_nonfinite(start, "initial_weights", np.dtype(storage))
     return np.array(np.broadcast_to(start, (batch, degree + 1)), storage)  # a copy: the caller's stays the caller's

@@ -14,7 +14,14 @@ from ._monitor import Monitor, Progress
 from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._progress import shown
 from ._repeat import checked_backend, repeat
-from ._tensors import named, need_torch, refuse_no_float_tensor, refuse_no_function, refuse_no_tensor
+from ._tensors import (
+    named,
+    need_torch,
+    refuse_no_float_tensor,
+    refuse_no_function,
+    refuse_no_params,
+    refuse_no_tensor,
+)
 from ._warn import warn_once
 from .optimizers import OfFunction
 from .optimizers import named as named_optimizer
@@ -137,7 +144,7 @@ def descend(
         trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
     data = data if isinstance(data, tuple) else (data,)
     start, structure = tree.tree_flatten(params)
-    _refuse_no_params(start)
+    refuse_no_params(start)
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     labels = _labels(params, loss)
@@ -238,10 +245,13 @@ def descend_module(
     import torch
 
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"module: wants a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(
+            f"module: wants a torch.nn.Module, got {type(module).__name__}; descend takes params by themselves"
+        )
+    refuse_no_function(loss, "loss")
     params = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if not params:
-        raise ValueError("module: has no parameters that require a gradient")
+        raise ValueError("module: has no parameters that require a gradient; set .requires_grad_() on those to train")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
         with torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True):
@@ -265,18 +275,6 @@ def _assign(params: dict[str, Any], values: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, parameter in params.items():
             parameter.copy_(values[name])
-
-
-def _refuse_no_params(leaves: list[Any]) -> None:
-    if not leaves:
-        raise ValueError("params: has no tensors")
-    for leaf in leaves:
-        refuse_no_float_tensor(leaf, "params")
-    dtypes = {leaf.dtype for leaf in leaves}
-    if len(dtypes) > 1:
-        raise ValueError(f"params: want one dtype, got {' and '.join(sorted(map(str, dtypes)))}")
-    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
-        raise ValueError("params: want finite numbers, got NaN or infinity")
 
 
 def _like(state: list[Any], wanted: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from ._arrays import to_device
 from ._backends import missing_cuda, missing_torch, missing_triton
 from ._errors import BackendUnavailableError
 from ._fit import solve
-from ._problem import FitProblem
+from ._problem import FitProblem, truth
 from ._result import FitResult
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def train(
         DivergenceWarning: as `fit`.
     """
     started = time.perf_counter()
-    use_torch = bool(use_torch or use_autograd or use_gpu)
+    use_autograd, use_gpu = truth(use_autograd, "use_autograd"), truth(use_gpu, "use_gpu")
+    use_torch = truth(use_torch, "use_torch") or use_autograd or use_gpu
     device = _device(use_torch, use_gpu)
     problem = FitProblem.checked(
         x,

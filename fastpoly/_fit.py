@@ -10,6 +10,7 @@ import numpy as np
 
 from ._backends import choose
 from ._errors import DivergenceWarning, Interrupted
+from ._growth import grown
 from ._model import stability_limit
 from ._monitor import Monitor, Progress
 from ._problem import FitProblem
@@ -69,8 +70,8 @@ def fit(
         Interrupted: Ctrl-C; `.partial` holds the result so far.
 
     Warns:
-        DivergenceWarning: the mse left the range of its dtype, and the result ends there; or it grew from the first
-            kept step to the last with a learn_rate above the stability limit.
+        DivergenceWarning: the mse left the range of its dtype, and the result ends there; or it has grown, with a
+            learn_rate above the stability limit, whether there is a trace or not.
     """
     problem = FitProblem.checked(
         x,
@@ -107,13 +108,14 @@ def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None 
 
 def _went_wrong(problem: FitProblem, trajectory: Trajectory) -> str | None:
     """What to warn of: the mse overflowed, or is on its way there, which no run below the stability limit is."""
-    step, mse = trajectory.diverged_at, trajectory.mse
+    step = trajectory.diverged_at
     if step is not None:
         what = f"diverged at step {step:,}: the mse left the range of {np.dtype(problem.storage)}"
-    elif len(mse) > 1 and mse[-1] > mse[0]:
-        what = f"diverging: the mse grew from {mse[0]:.4g} to {mse[-1]:.4g}"
     else:
-        return None
+        growth = grown(problem, trajectory)
+        if growth is None:
+            return None
+        what = f"diverging: {growth}"
     limit = stability_limit(problem.x, problem.degree)
     if step is None and problem.learn_rate <= limit:
         return None  # a rounding error at the end of a run that started there

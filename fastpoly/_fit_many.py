@@ -12,6 +12,7 @@ from ._arrays import to_device
 from ._backends import choose_many
 from ._batch import BatchProblem
 from ._errors import DivergenceWarning, Interrupted
+from ._growth import grown_many
 from ._model import stability_limit
 from ._monitor import Monitor, Progress
 from ._progress import shown
@@ -56,7 +57,8 @@ def fit_many(
         Interrupted: Ctrl-C; `.partial` holds the first problems, those that were finished.
 
     Warns:
-        DivergenceWarning: some problems diverged; the message names the first.
+        DivergenceWarning: some problems diverged, or grow with a learn rate above the stability limit; the message says
+            which, and from which step to which the mse of the first grew.
     """
     problem = BatchProblem.checked(
         x,
@@ -89,16 +91,38 @@ def fit_many(
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{len(trajectory.weights):,} of {problem.batch:,} problems")
-    if diverged.any():
-        warnings.warn(_divergence(problem, diverged, diverged_at), DivergenceWarning, stacklevel=2)
+    said = _divergence(problem, diverged, diverged_at, grown_many(problem, trajectory))
+    if said is not None:
+        warnings.warn(said, DivergenceWarning, stacklevel=2)
     return result
 
 
-def _divergence(problem: BatchProblem, diverged: Any, steps: Any) -> str:
-    i = int(np.argmax(diverged))
-    limit = stability_limit(problem.x if problem.shared_x else problem.x[i], problem.degree)
-    return (
-        f"{int(diverged.sum()):,} of {problem.batch:,} problems diverged, first problem {i} at step {steps[i]:,}: "
-        f"the mse left the range of {np.dtype(problem.storage)}; its learn_rate is {problem.learn_rates[i]:.4g}, "
-        f"its stability limit {limit:.4g}"
-    )
+NAMED = 10
+"""Problems that a warning lists; all are in `diverged_at`, or found by their mse."""
+
+
+def _divergence(problem: BatchProblem, diverged: Any, steps: Any, growing: list[tuple[int, str, float]]) -> str | None:
+    """What to warn of: problems that left the range, and problems that are on their way there."""
+    said = []
+    if diverged.any():
+        which = np.flatnonzero(diverged).tolist()
+        i = which[0]
+        limit = stability_limit(problem.x if problem.shared_x else problem.x[i], problem.degree)
+        said.append(
+            f"{len(which):,} of {problem.batch:,} problems diverged, first problem {i} at step {steps[i]:,}: "
+            f"the mse left the range of {np.dtype(problem.storage)}; its learn_rate is {problem.learn_rates[i]:.4g}, "
+            f"its stability limit {limit:.4g}; {_listed(which)}"
+        )
+    if growing:
+        which = [i for i, _, _ in growing]
+        i, growth, limit = growing[0]
+        said.append(
+            f"{len(which):,} of {problem.batch:,} problems are diverging, first problem {i}: {growth}; "
+            f"its learn_rate is {problem.learn_rates[i]:.4g}, its stability limit {limit:.4g}; {_listed(which)}"
+        )
+    return "; ".join([*said, "choose learn rates below the limits"]) if said else None
+
+
+def _listed(which: list[int]) -> str:
+    rest = len(which) - NAMED
+    return f"they are {', '.join(map(str, which[:NAMED]))}" + (f" and {rest:,} more" if rest > 0 else "")

@@ -14,7 +14,8 @@ def refuse_beyond_memory(needed: int, what: str, advice: str) -> None:
         return
     free = available_bytes()
     if free is not None and needed > free:
-        raise MemoryError(f"{what} {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free; choose {advice}")
+        size = f"{needed / 1e9:,.1f} GB ({needed:,} bytes)"
+        raise MemoryError(f"{what} {size} and {free / 1e9:,.1f} GB are free; choose {advice}")
 
 
 def available_bytes() -> int | None:

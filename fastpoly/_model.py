@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ._arrays import is_tensor, refuse_nonfinite, vector
-from ._problem import integer
+from ._arrays import is_tensor, numbers, refuse_nonfinite, vector
+from ._memory import refuse_beyond_memory
+from ._problem import MAX_DEGREE, integer
 
 
 def dpoly_dw(x: Any, w: Any) -> Any:
@@ -20,17 +22,32 @@ def dpoly_dw(x: Any, w: Any) -> Any:
 
     Returns:
         (n, degree + 1) of x's kind and dtype, differentiable in torch.
+
+    Raises:
+        TypeError, ValueError: x or w cannot be meant. MemoryError: the matrix does not fit.
     """
+    x, w = numbers(x, "x"), numbers(w, "w")
+    if x.ndim > 2 or (x.ndim == 2 and x.shape[1] != 1):
+        raise ValueError(f"x: wants a vector or one column, got shape {tuple(x.shape)}; choose one, x[:, 0]")
+    if w.ndim == 0:
+        raise ValueError("w: wants a weight for each power, got a single number; put it into a list, [w]")
     if is_tensor(x):
         import torch
 
         if not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
+        _refuse_large(x, w)
         return x.reshape(-1, 1) ** torch.arange(w.shape[0], dtype=x.dtype, device=x.device)
-    x = np.asarray(x)
     if x.dtype.kind != "f":  # powers of integers soon overflow
         x = x.astype(np.float64)
+    _refuse_large(x, w)
     return x.reshape(-1, 1) ** np.arange(len(w), dtype=x.dtype)
+
+
+def _refuse_large(x: Any, w: Any) -> None:
+    rows, columns = math.prod(x.shape), int(w.shape[0])
+    what = f"a matrix of {rows:,} samples and {columns:,} powers takes"
+    refuse_beyond_memory(rows * columns * x.dtype.itemsize, what, "fewer samples at a time")
 
 
 def poly(x: Any, w: Any) -> Any:
@@ -42,9 +59,29 @@ def poly(x: Any, w: Any) -> Any:
 
     Returns:
         (n,) or (n, m), differentiable in torch by x and by w.
+
+    Raises:
+        As `dpoly_dw`.
     """
-    powers = dpoly_dw(x, w)
-    return powers @ (w.to(powers.dtype) if is_tensor(w) and not w.is_floating_point() else w)
+    powers, w = dpoly_dw(x, w), numbers(w, "w")
+    if w.ndim > 2:
+        raise ValueError(
+            f"w: wants (degree + 1,) or (degree + 1, m) weights, got shape {tuple(w.shape)}; take w[..., 0]"
+        )
+    if not is_tensor(powers):
+        return powers @ (w.detach().cpu().numpy() if is_tensor(w) else w)
+    import torch
+
+    if not is_tensor(w):
+        w = torch.from_numpy(np.array(w, np.float64)).to(powers)
+    if w.device != powers.device:
+        raise ValueError(
+            f"x and w: want tensors on one device, got {powers.device} and {w.device}; take w.to(x.device)"
+        )
+    if w.is_floating_point() and w.dtype != powers.dtype:
+        got = f"got {powers.dtype} and {w.dtype}; take w.to(x.dtype)".replace("torch.", "")
+        raise TypeError(f"x and w: want tensors of one dtype, {got}")
+    return powers @ w.to(powers.dtype)
 
 
 def stability_limit(x: Any, degree: int) -> float:
@@ -59,15 +96,17 @@ def stability_limit(x: Any, degree: int) -> float:
 
     Returns:
         2 / max(lambda), to about 1e-12 relative; 0.0 when G overflows float64.
+
+    Raises:
+        TypeError, ValueError: x or the degree cannot be meant, as for `fit`.
     """
     x = vector(x, "x")
     refuse_nonfinite(x, "x", np.dtype(np.float64))
-    x = x.astype(np.float64, copy=False)
-    size = integer(degree, "degree", 0) + 1
+    size = integer(degree, "degree", 0, MAX_DEGREE) + 1
     gram = np.zeros((size, size))
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, x.size, 65_536):  # bounds the memory for V
-            powers = np.vander(x[start : start + 65_536], size, increasing=True)
+            powers = np.vander(x[start : start + 65_536].astype(np.float64, copy=False), size, increasing=True)
             gram += powers.T @ powers
         if not np.isfinite(gram).all():
             return 0.0

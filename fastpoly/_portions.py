@@ -56,7 +56,7 @@ def run_in_portions(
         weights, taken = advance(weights, steps, every, wait, trace[problem.rows(done) :])
         seconds = time.perf_counter() - started
         done += taken
-        diverged = taken < steps
+        diverged = taken < steps and not monitor.interrupted  # which may end a portion, too
         portion = next_portion(steps, seconds)
         monitor.report(done, problem.steps)
     if done == problem.steps and not np.isfinite(weights).all():

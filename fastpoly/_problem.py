@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, computable, device_of, on_gpu, refuse_nonfinite, samples, vector
+from ._arrays import (
+    Array,
+    computable,
+    device_of,
+    is_tensor,
+    on_gpu,
+    refuse_large_copy,
+    refuse_nonfinite,
+    samples,
+    vector,
+)
 from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
@@ -89,7 +99,8 @@ class FitProblem:
         device = device_of(x, y)
         x, y = samples(x, "x"), samples(y, "y")
         if len(x) != len(y):
-            raise ValueError(f"x and y: want the same number of samples, got {len(x)} and {len(y)}")
+            got = f"{len(x)} and {len(y)}; cut the longer one, or look at what selected them"
+            raise ValueError(f"x and y: want the same number of samples, got {got}")
         learn_rate = positive(learn_rate, named["learn_rate"])
         if initial_weights is None:
             weights = np.zeros(degree + 1, storage)
@@ -99,7 +110,7 @@ class FitProblem:
             weights = weights.astype(storage)
             if weights.size != degree + 1:
                 wanted = f"{degree + 1} weights for degree {degree}"
-                raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}")
+                raise ValueError(f"initial_weights: wants {wanted}, got {weights.size}; None starts at zeros")
         problem = cls(x, y, degree, steps, learn_rate, precision, weights, trace_every, device)
         refuse_long_trace(problem.rows(steps), np.dtype(storage).itemsize, named["steps"])
         if every_sample:
@@ -110,6 +121,11 @@ class FitProblem:
         """Raise ValueError for the first sample that is NaN, infinite, or beyond the range of the arithmetic."""
         for array, name in ((self.x, "x"), (self.y, "y")):
             refuse_nonfinite(array, name, np.dtype(self.arithmetic))
+
+    def refuse_large_copies(self) -> None:
+        """Raise MemoryError if there is no room for the samples as they are computed with."""
+        for array in (self.x, self.y):
+            refuse_large_copy(array, self.arithmetic)
 
     @property
     def on_gpu(self) -> bool:
@@ -156,7 +172,8 @@ def checked_options(
 ) -> tuple[int, int, int | None, type[np.floating[Any]], type[np.floating[Any]]]:
     """degree, steps and trace_every as they should be, and what the precision means: (arithmetic, storage)."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, got {precision!r}")
+        got = f"got {shown(precision)}; 'double' is right to all digits"
+        raise ValueError(f"precision: wants one of {', '.join(PRECISIONS)}, {got}")
     degree = integer(degree, "degree", 0, MAX_DEGREE)
     steps = integer(steps, steps_name, 0, MAX_STEPS)
     if trace_every is not None:
@@ -173,30 +190,81 @@ def refuse_long_trace(values: int, itemsize: int, steps_name: str) -> None:
 def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
     """`value` as an int from `least` to `most`; a float is refused even when it is whole."""
     wants = f"an integer >= {least}"
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: wants {wants}, got {value}")
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: wants {wants}, got {value}; write {int(value)} if that is meant")
     try:
         result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: wants {wants}, got {value!r} ({type(value).__name__})") from None
+    except Exception:  # TypeError, or what a tensor of several elements raises
+        way = (
+            "convert it with int()" if isinstance(value, (float, str, np.floating)) else f"choose one, {max(least, 1)}"
+        )
+        raise TypeError(f"{name}: wants {wants}, got {shown(value)} ({type(value).__name__}); {way}") from None
     if result < least:
-        raise ValueError(f"{name}: wants {wants}, got {result}")
+        raise ValueError(f"{name}: wants {wants}, got {result}; the least is {least}")
     if most is not None and result > most:
-        raise ValueError(f"{name}: wants at most {most}, got {result}")
+        raise ValueError(f"{name}: wants at most {most}, got {shown(result)}; choose a smaller one")
     return result
 
 
 def positive(value: Any, name: str) -> float:
     """`value` as a positive finite float."""
     wants = "a positive finite number"
-    if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{name}: wants {wants}, got {value!r} ({type(value).__name__})")
+    way = "choose one, 1e-3 for a start"
+    if isinstance(value, (bool, np.bool_, str, bytes, bytearray)):
+        raise TypeError(f"{name}: wants {wants}, got {shown(value)} ({type(value).__name__}); {way}")
+    if np.ndim(value) > 0 if isinstance(value, np.ndarray) else is_tensor(value) and value.ndim > 0:
+        raise TypeError(f"{name}: wants {wants}, got {type(value).__name__} of shape {tuple(value.shape)}; {way}")
     try:
-        result = float(value)
+        with np.errstate(all="ignore"):
+            result = float(value) if not _is_complex(value) else None
     except OverflowError:
-        raise ValueError(f"{name}: wants {wants}, got one beyond float64") from None
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of more than one element
-        raise TypeError(f"{name}: wants {wants}, got {type(value).__name__}") from None
+        raise ValueError(f"{name}: wants {wants}, got one beyond float64; {way}") from None
+    except Exception:  # whatever a stranger's __float__ raises, or a tensor without a value
+        result = None
+    if result is None:
+        raise TypeError(f"{name}: wants {wants}, got {type(value).__name__}; {way}")
     if not 0 < result < float("inf"):
-        raise ValueError(f"{name}: wants {wants}, got {result}")
+        raise ValueError(f"{name}: wants {wants}, got {result}; {way}")
     return result
+
+
+def checked_rate(x: Any, y: Any, steps: Any, learn_rate: Any, degree: Any) -> float:
+    """The learn rate, if x and y are what the post's loop takes, (n, 1) arrays of floats, and the rest are numbers.
+
+    Raises:
+        TypeError, ValueError, MemoryError: they are not.
+    """
+    for value, name in ((x, "x"), (y, "y")):
+        if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+            way = f"np.asarray({name}, float).reshape(-1, 1)"
+            raise TypeError(f"{name}: wants a numpy array of shape (n, 1), got {type(value).__name__}; pass {way}")
+        if value.dtype.kind != "f":
+            raise TypeError(f"{name}: wants floats, got dtype {value.dtype}; convert it with .astype(float)")
+        if value.ndim != 2 or value.shape[1] != 1 or not value.size:
+            got = f"got shape {value.shape}; pass {name}.reshape(-1, 1)"
+            raise ValueError(f"{name}: wants a numpy array of shape (n, 1), {got}")
+    if len(x) != len(y):
+        raise ValueError(f"x and y: want the same number of samples, got {len(x)} and {len(y)}; cut the longer one")
+    integer(degree, "degree", 0, MAX_DEGREE)
+    refuse_long_trace(integer(steps, "nSteps", 0, MAX_STEPS), 4, "nSteps")
+    return positive(learn_rate, "learnRate")
+
+
+def truth(value: Any, name: str) -> bool:
+    """`value` as a bool: True, False, or the numbers 1 and 0 for them."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{name}: wants True or False, got {shown(value)} ({type(value).__name__}); write bool({name})")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: what it says of itself, in a line of bounded length."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a stranger's __repr__
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, (complex, np.complexfloating)) or getattr(getattr(value, "dtype", None), "kind", "") == "c"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._monitor import Progress
+from ._problem import shown as text_of
 
 if TYPE_CHECKING:
     import rich.progress
@@ -29,7 +30,9 @@ def shown(progress: bool | Progress) -> Iterator[Progress | None]:
     elif progress is False:
         yield None
     else:
-        raise TypeError(f"progress: wants True, False or a function (done, of), got {progress!r}")
+        raise TypeError(
+            f"progress: wants True, False or a function (done, of), got {text_of(progress)}; True shows a bar"
+        )
 
 
 @contextmanager

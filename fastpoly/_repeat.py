@@ -13,6 +13,7 @@ from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
+from ._problem import shown
 from ._steadiness import refuse_unsteady
 from ._warn import warn_once
 
@@ -56,7 +57,8 @@ def checked_backend(backend: object) -> str:
         ValueError: there is none of that name.
     """
     if not isinstance(backend, str) or backend not in ("auto", *MODULES):
-        raise ValueError(f"backend: wants auto or one of {', '.join(MODULES)}, got {backend!r}")
+        got = f"got {shown(backend)}; auto is the fastest that can run it"
+        raise ValueError(f"backend: wants auto or one of {', '.join(MODULES)}, {got}")
     return backend
 
 

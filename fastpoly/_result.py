@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, is_tensor, to_device
+from ._arrays import Array, is_tensor, numbers, to_device
+from ._memory import refuse_beyond_memory
 
 if TYPE_CHECKING:
     from numpy.polynomial import Polynomial
@@ -25,12 +27,14 @@ class Trajectory:
         steps: how many steps were taken; fewer than asked for when the run diverged or was interrupted.
         diverged_at: the first step whose mse is not finite in the storage dtype, or None. Then `weights` are those that
             have this mse, and steps == diverged_at.
+        stable: True if the backend has found the learn rate within the stability limit, so that no mse has grown.
     """
 
     weights: Any
     mse: Any
     steps: int
     diverged_at: int | None = None
+    stable: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,20 +97,32 @@ class FitResult:
     def predict(self, x: Any) -> Any:
         """The polynomial at `x`: a number, list, array or tensor of any shape, in that shape.
 
-        Evaluated by Horner's rule in float64, or in the tensor's own float dtype on its own device. Of a batch, every
-        polynomial is evaluated: (batch, ...).
+        Evaluated by Horner's rule in float64, or in the tensor's own dtype if that is float16, bfloat16, float32 or
+        float64, on its own device. Of a batch, every polynomial is evaluated: (batch, ...). NaN in x is NaN in y.
+
+        Raises:
+            TypeError, ValueError: x is no real number, or masked: as for `fit`.
+            MemoryError: the values do not fit.
         """
         weights: Any = self._numpy_weights()
+        x = numbers(x, "x")
+        values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
+        refuse_beyond_memory(3 * values * 8, f"{values:,} predictions take", "fewer places at a time")
         if is_tensor(x):
             import torch
 
+            if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+                x = x.to(torch.float64)
             weights = torch.as_tensor(weights).to(x)
         else:
-            x = np.asarray(x, np.float64)
+            x = x.astype(np.float64, copy=False)
         weights = weights.reshape(*weights.shape[:-1], *(1 for _ in range(x.ndim)), weights.shape[-1])
-        value = x * 0 + weights[..., -1]
-        for k in range(weights.shape[-1] - 2, -1, -1):
-            value = value * x + weights[..., k]
+        with np.errstate(over="ignore", invalid="ignore"):  # at infinity it is infinite, or NaN where terms cancel
+            if weights.shape[-1] == 1:
+                return x * 0 + weights[..., 0]
+            value = x * weights[..., -1] + weights[..., -2]
+            for k in range(weights.shape[-1] - 3, -1, -1):
+                value = value * x + weights[..., k]
         return value
 
     def _numpy_weights(self) -> Array:

@@ -61,7 +61,7 @@ def scan(
     data = data if isinstance(data, tuple) else (data,)
     start, structure = tree.tree_flatten(carry)
     if not start:
-        raise ValueError("carry: has no tensors")
+        raise ValueError("carry: has no tensors; pass a tensor, or a list, tuple or dict of them")
     for leaf in start:
         refuse_no_float_tensor(leaf, "carry")
         if torch.is_grad_enabled() and leaf.requires_grad:

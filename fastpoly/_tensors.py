@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._backends import missing_torch
 from ._errors import BackendUnavailableError
+from ._problem import shown
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,8 @@ def refuse_no_tensor(value: Any, name: str) -> None:
     import torch
 
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: wants tensors, got {value!r} ({type(value).__name__})")
+        got = f"got {shown(value)} ({type(value).__name__})"
+        raise TypeError(f"{name}: wants tensors, {got}; make one with torch.tensor or torch.from_numpy")
 
 
 def refuse_no_float_tensor(value: Any, name: str) -> None:
@@ -33,15 +35,30 @@ def refuse_no_float_tensor(value: Any, name: str) -> None:
 
     refuse_no_tensor(value, name)
     if not value.is_floating_point():
-        raise TypeError(f"{name}: wants tensors of floats, got {value.dtype}")
+        raise TypeError(f"{name}: wants tensors of floats, got {value.dtype}; convert it with .double()")
     if value.layout != torch.strided or value.is_meta:
-        raise TypeError(f"{name}: wants dense tensors with values, got layout {value.layout} on {value.device}")
+        got = f"got layout {value.layout} on {value.device}"
+        raise TypeError(f"{name}: wants dense tensors with values, {got}; convert it with .to_dense(), or make it anew")
 
 
 def refuse_no_function(value: Any, name: str) -> None:
     """Raise TypeError unless `value` can be called."""
     if not callable(value):
-        raise TypeError(f"{name}: wants a function, got {value!r}")
+        raise TypeError(f"{name}: wants a function, got {shown(value)} ({type(value).__name__}); pass it uncalled")
+
+
+def refuse_no_params(leaves: list[Any]) -> None:
+    """Raise unless these are what can be trained: tensors of one float dtype, with finite values."""
+    if not leaves:
+        raise ValueError("params: has no tensors; pass a tensor, or a list, tuple or dict of them")
+    for leaf in leaves:
+        refuse_no_float_tensor(leaf, "params")
+    dtypes = {leaf.dtype for leaf in leaves}
+    if len(dtypes) > 1:
+        got = " and ".join(sorted(map(str, dtypes)))
+        raise ValueError(f"params: want one dtype, got {got}; convert them with .double()")
+    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
+        raise ValueError("params: want finite numbers, got NaN or infinity; start elsewhere")
 
 
 def refuse_changed(after: Sequence[Any], before: Sequence[torch.Tensor], whose: str, of: str) -> None:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
+from ._problem import shown, truth
 from ._tensors import refuse_changed
 
 if TYPE_CHECKING:
@@ -33,7 +36,15 @@ class Optimizer(Protocol):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # a span of time is numpy's idea of an integer
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.timedelta64))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond float64
+        return False
 
 
 def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
@@ -41,9 +52,14 @@ def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
     value: Any = getattr(rule, name)
     wants = "a finite number" if least == -math.inf else f"a finite number >= {least}"
     if not _is_number(value):
-        raise TypeError(f"{name}: wants {wants}, got {value!r}")
-    if not (math.isfinite(value) and value >= least):
-        raise ValueError(f"{name}: wants {wants}, got {value}")
+        raise TypeError(f"{name}: wants {wants}, got {shown(value)} ({type(value).__name__}); {_default(rule, name)}")
+    if not (_is_finite(value) and value >= least):
+        raise ValueError(f"{name}: wants {wants}, got {shown(value)}; {_default(rule, name)}")
+
+
+def _default(rule: Any, name: str) -> str:
+    """A way out of a bad setting."""
+    return f"the default is {getattr(type(rule), name)}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +82,11 @@ class SGD:
         _refuse_unless(self, "momentum", 0)
         _refuse_unless(self, "dampening")
         _refuse_unless(self, "weight_decay", 0)
+        truth(self.nesterov, "nesterov")
         if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
-            raise ValueError("nesterov: wants a momentum and no dampening")
+            raise ValueError(
+                "nesterov: wants a momentum > 0 and no dampening; SGD(momentum=0.9, nesterov=True) has them"
+            )
 
     def start(self, params: Tensors) -> list[torch.Tensor]:
         """Zero velocities, and a 1 that says that this is the first step."""
@@ -115,7 +134,8 @@ class Adam:
         given: Any = self.betas
         is_pair = isinstance(given, Sequence) and len(given) == 2
         if not is_pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in given):
-            raise ValueError(f"betas: want two numbers from 0 up to 1, got {given!r}")
+            got = f"got {shown(given)}; {_default(self, 'betas')}"
+            raise ValueError(f"betas: want two numbers from 0 up to 1, {got}")
         _refuse_unless(self, "eps", 0)
         _refuse_unless(self, "weight_decay", 0)
 
@@ -232,7 +252,8 @@ def named(optimizer: Any, structure: Any) -> Optimizer | OfFunction:
     """
     if isinstance(optimizer, str):
         if optimizer not in NAMES:
-            raise ValueError(f"optimizer: wants one of {', '.join(NAMES)}, got {optimizer!r}")
+            got = f"got {shown(optimizer)}; others are objects of fastpoly.optimizers, or functions"
+            raise ValueError(f"optimizer: wants one of {', '.join(NAMES)}, {got}")
         return NAMES[optimizer]
     if isinstance(optimizer, type):
         raise TypeError(f"optimizer: wants an object, got the class; write {optimizer.__name__}()")
@@ -241,4 +262,5 @@ def named(optimizer: Any, structure: Any) -> Optimizer | OfFunction:
         return rule
     if callable(optimizer):
         return OfFunction(optimizer, structure)
-    raise TypeError(f"optimizer: wants a name, an object or a function, got {optimizer!r}")
+    got = f"got {shown(optimizer)} ({type(optimizer).__name__}); 'sgd' is plain gradient descent"
+    raise TypeError(f"optimizer: wants a name, an object or a function, {got}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._problem import checked_rate
+
 if TYPE_CHECKING:
     import torch
 
@@ -91,7 +93,12 @@ def train(
     Returns:
         mseTrace (nSteps,) and w (degree + 1, 1), both float32: numpy, or torch where the flags say so (w.requires_grad
         with use_autograd); learnRate, seconds and the three flags.
+
+    Raises:
+        TypeError, ValueError: what the loop would fail on, or compute something else of: a vector makes a matrix of
+            y - yModel. NaN and infinity are let through, as the post's loop does.
     """
+    learnRate = checked_rate(x, y, nSteps, learnRate, degree)
     startTime = time.time()
 
     # Make sure use_torch is true if either of use_autograd or use_gpu is true

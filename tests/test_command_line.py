@@ -490,3 +490,53 @@ def test_without_matplotlib_the_numbers_still_come(tmp_path, csv):
     assert run.returncode == 0, run.stderr
     assert "no picture: pictures need matplotlib; pip install 'fastpoly[plot]'" in " ".join(run.stdout.split())
     assert (tmp_path / "fastpoly-fit" / "weights.json").exists()
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_fit_never_overwrites_its_own_samples(here, link):
+    file, out = here / "mse.npy", here if link is None else here / "out"
+    samples = np.random.default_rng(0).normal(size=(20, 2))
+    np.save(file, samples)
+    out.mkdir(exist_ok=True)
+    if link is not None:
+        getattr(out / "mse.npy", link)(file)
+    assert told_in_a_line(
+        invoke("fit", file, "--steps", 10, "--out", out), "--out", "would overwrite", "choose another"
+    )
+    assert np.array_equal(np.load(file), samples)
+    assert not (out / "weights.json").exists()
+
+
+def test_links_in_the_folder_are_replaced_and_not_followed(here, csv):
+    (here / "elsewhere").write_text("dear")
+    (here / "out").mkdir()
+    for name in ("weights.json", "mse.npy", "fit.png"):
+        (here / "out" / name).symlink_to(here / "elsewhere")
+    assert invoke("fit", csv, "--steps", 10, "--out", here / "out").exit_code == 0
+    assert (here / "elsewhere").read_text() == "dear"
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["fit.png", "mse.npy", "weights.json"]
+    assert not any(path.is_symlink() for path in (here / "out").iterdir())
+
+
+def test_a_report_never_overwrites_what_it_reads(here):
+    (here / "results.json").write_text("{}")
+    told = invoke("report", here / "results.json", "--out", here / "results.json")
+    assert told_in_a_line(told, "would overwrite")
+    assert (here / "results.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--steps", "1_000"), ("--steps", "\u0661\u0662"), ("--learn-rate", "1_0e-3"), ("--degree", "1_0")],
+)
+def test_numbers_are_written_as_everybody_writes_them(here, csv, option, value):
+    run = invoke("fit", csv, option, value)
+    assert run.exit_code == 2
+    assert "is not a valid" in run.stderr
+    assert not (here / "fastpoly-fit").exists()
+
+
+@pytest.mark.parametrize("cell", ["1_000", "\u0661"])
+def test_cells_are_written_as_everybody_writes_them(here, cell):
+    (here / "a.csv").write_text(f"x,y\n1,2\n{cell},3\n", encoding="utf-8")
+    assert told_in_a_line(invoke("fit", "a.csv", "--steps", 10), "line 3, column x:", "is not a number")

@@ -25,7 +25,7 @@ def test_the_signature_is_the_posts():
 def test_the_posts_printed_digits(post):
     result = train(*post)
     printed = POST["train_numpy_float32_weights"]
-    assert result["w"].ravel() == pytest.approx(printed["w"], abs=2e-7)  # DESIGN 3
+    assert result["w"].ravel() == pytest.approx(printed["w"], abs=2e-7)  # every digit that the post prints
     assert [f"{mse:.8f}" for mse in result["mseTrace"][-3:]] == ["0.00790985", "0.00790982", "0.00790979"]
     assert result["mseTrace"][:3] == pytest.approx(printed["mseTrace_first"], abs=5e-8)
 

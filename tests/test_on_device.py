@@ -24,7 +24,7 @@ X = np.linspace(-1, 1, 25)
 Y = 1 - 2 * X + 0.5 * X**3
 NAN, INF = float("nan"), float("inf")
 WEIGHTS, MSE = 1e-10, 1e-11
-"""As in DESIGN 3, for gram and spectral: relative to max(1, value)."""
+"""What gram and spectral promise: relative to max(1, value)."""
 
 
 @pytest.fixture(autouse=True)

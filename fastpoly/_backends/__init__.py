@@ -23,7 +23,7 @@ from typing import Any
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
-from .._problem import PRECISIONS, FitProblem
+from .._problem import PRECISIONS, FitProblem, shown
 from .._result import Trajectory
 
 Train = Callable[[FitProblem, Monitor], Trajectory]
@@ -295,6 +295,7 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
     """
     entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
     if not entry.checks_samples:
+        problem.refuse_large_copies()
         problem.refuse_nonfinite()
     return entry.name, partial(_train, entry)
 
@@ -329,9 +330,10 @@ def _train_many(entry: _Entry, problem: BatchProblem, monitor: Monitor) -> Batch
 def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry:
     entry = among.get(name) if isinstance(name, str) else None
     if entry is None:
-        raise ValueError(f"backend: wants auto, {', '.join(among)}; got {name!r}")
+        raise ValueError(f'backend: wants auto, {", ".join(among)}; got {shown(name)}; "auto" is the fastest of them')
     if precision not in entry.precisions:
-        raise ValueError(f"precision: backend {name} runs in {' or '.join(entry.precisions)}, got {precision!r}")
+        wants = f"backend {name} runs in {' or '.join(entry.precisions)}"
+        raise ValueError(f"precision: {wants}, got {precision!r}; choose one of these, or backend='auto'")
     reason = entry.needs()
     if reason is not None:
         raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")

@@ -5,29 +5,43 @@ that converges is linear all the way: s steps are one matrix, made in log2(s) sq
 computed `lanes` abreast. Such a run costs what its trace costs; 10**12 steps with 100 recorded take no time.
 
 Accuracy: with H and h each right to a few eps, the weights after t steps are off by at most a few t eps times the
-largest weight: 1e-10 for the 200,000 steps of the post (measured: 1e-12), and an mse by a few eps times mean(y**2).
+largest weight: 1e-10 for the 200,000 steps of the post (measured: 1e-12). A sum of squares y.y + w.(H w - 2 h) is off
+by a few eps of the terms in it, y.y + 2 |w|.|h| + |w|.|H| |w|, which are far larger than the sum where y has an offset
+or is fitted well. Where less than CANCELLED of them is left, what cannot cancel takes over: in `double` `spectral`, for
+steps taken one by one the triangle of a QR decomposition (`fastpoly_kernels.gram.descend_triangle`). So every mse is,
+to 1e-9 of itself (1e-7 in `mixed`, the rounding to float32), one of residuals that are each off by a few eps of the
+largest |y| + sum_k |w_k x**k|, which is what the loop over the samples can promise. And where a sum is beyond float64,
+or so small that its digits leave it at the other end, the loop over the samples takes the steps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastpoly_kernels.gram import descend_abreast, descend_moments
+from fastpoly_kernels.gram import descend_abreast, descend_moments, descend_triangle
 from fastpoly_kernels.simd import register_bits
 
-from .._arrays import Array
+from .._arrays import Array, on_gpu, to_device
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._pages import uninitialised
 from .._portions import run_in_portions
 from .._problem import FitProblem
 from .._result import Trajectory
-from . import numba_loop
+from . import numba_loop, spectral
 from .each import train_each
 from .moments import CHUNK, Moments, moments
+
+CANCELLED = {"double": 2.0**-17, "mixed": 2.0**-20}
+"""What must be left of the terms of a sum of squares: then it is right to some 1e-10, or 1e-9, of itself. The post's
+run ends at 2**-16."""
+
+SMALLEST = 1e-280
+"""A sum of squares, or of powers of x, below this is about to lose digits to the end of float64."""
 
 ROWS = 2**23
 """Recorded steps to a portion of `descend_abreast`: some 20 ms, after which Ctrl-C is heard."""
@@ -45,16 +59,85 @@ def train_by(problem: FitProblem, monitor: Monitor, sums: Moments | None) -> Tra
     if problem.degree == 0 or not np.isfinite(sums.largest):  # sums of degree 0 do not hold x
         problem.refuse_nonfinite()
     rate = problem.learn_rate * 2 / sums.n
-    if not in_range(sums, rate):
-        return numba_loop.train(problem, monitor)  # out of range for a recurrence; such a run stands still or diverges
+    if not in_range(sums, rate, problem.initial_weights):
+        return numba_loop.train(problem.on_cpu(), monitor)
     if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
-        return _abreast(problem, monitor, sums, rate)
+        trajectory = _abreast(problem, monitor, sums, rate)
+        if trajectory.mse.size and cancels(sums, trajectory.weights):
+            return closed_form(dataclasses.replace(problem, steps=trajectory.steps), monitor)
+        return trajectory
     return one_by_one(problem, monitor, sums, rate)
 
 
-def in_range(sums: Moments, rate: float) -> bool:
-    """Can a recurrence be computed? One that cannot stands still or diverges at once."""
-    return rate > 1e-290 and rate * sums.largest < 1e290
+def in_range(sums: Moments, rate: float, start: Array) -> bool:
+    """Can a recurrence be computed? Else it stands still, diverges at once, or has numbers too small for its sums."""
+    if not (rate > 1e-290 and rate * sums.largest < 1e290):
+        return False
+    square = sums.square
+    if start.any():
+        sizes = np.abs(start, dtype=np.float64)
+        if (sizes[sums.matrix.diagonal() < SMALLEST] != 0).any():
+            return False  # what this weight does is lost in its moments, and shows only if the weight is enormous
+        square += min(1e300, float(sizes @ sums.matrix @ sizes))
+    elif not sums.vector.any():
+        return True  # all is zero, and stays so
+    return square >= SMALLEST * max(1.0, 1 / rate)
+
+
+def cancels(sums: Moments, weights: Array) -> bool:
+    """Has the sum of squares at these weights lost digits? Along a run that converges it is smallest at the end."""
+    sizes = np.abs(weights)
+    terms = sums.square + sizes @ (2 * np.abs(sums.vector) + np.abs(sums.matrix) @ sizes)
+    squares = sums.square + weights @ (sums.matrix @ weights - 2 * sums.vector)
+    return bool(squares < CANCELLED["double"] * terms)
+
+
+def least_sum(sums: Moments, precision: str) -> float:
+    """A sum of squares below which digits have cancelled, at any weights between 0 and those of least squares.
+
+    It depends on the samples alone, so that a run that is cut has the same; sum_k |w_k| |column k of V| bounds the
+    terms. Where the solution is imprecise, it is too large, and the steps are slower.
+    """
+    try:
+        solution = np.linalg.solve(sums.matrix, sums.vector)
+    except np.linalg.LinAlgError:
+        solution = np.linalg.lstsq(sums.matrix, sums.vector, rcond=None)[0]
+    largest = float(np.abs(solution) @ np.sqrt(sums.matrix.diagonal()))
+    return CANCELLED[precision] * (sums.square + min(1e150, largest) ** 2)  # of NaN this makes 1e150
+
+
+def closed_form(problem: FitProblem, monitor: Monitor) -> Trajectory:
+    """By `spectral`, where the samples lie; the trajectory in numpy. After Ctrl-C, too: of what was done."""
+    if monitor.interrupted:
+        monitor = Monitor()
+    if not problem.on_gpu:
+        return spectral.train(problem, monitor)
+    from . import spectral_torch
+
+    found = spectral_torch.train(dataclasses.replace(problem, device=_where(problem)), monitor)
+    return dataclasses.replace(found, weights=to_device(found.weights, None), mse=to_device(found.mse, None))
+
+
+def triangle_of(problem: FitProblem, monitor: Monitor) -> Array | None:
+    """R, z and rho of the QR decomposition of [V | y], as (degree + 2, degree + 2); None after Ctrl-C."""
+    start = np.zeros(problem.degree + 1)
+    if problem.on_gpu:
+        from . import spectral_torch
+
+        x, y = problem.tensors(_where(problem))
+        found = spectral_torch.triangle(x, y, x.new_zeros(len(start)), monitor).cpu().numpy()
+    else:
+        found = spectral.triangle(problem.x, problem.y, start, monitor)
+    if monitor.interrupted:
+        return None
+    square = np.zeros((len(start) + 1, len(start) + 1))  # there may be fewer samples than that
+    square[: len(found)] = found
+    return square
+
+
+def _where(problem: FitProblem) -> Any:
+    """The GPU that samples are on; another problem's results may be wanted elsewhere."""
+    return next(samples.device for samples in (problem.x, problem.y) if on_gpu(samples))
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
@@ -91,12 +174,25 @@ def _together(problem: BatchProblem, monitor: Monitor, change: Change) -> BatchT
 
 def one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
     change = Change.of_a_step(sums, rate).table()
-    scales = (rate * sums.square, 1 / rate, 1 / sums.n)
+    least = max(least_sum(sums, problem.precision), SMALLEST / rate)
+    scales = (rate * sums.square, 1 / rate, 1 / sums.n, least)
+    tables: list[tuple[Array, Array, float]] = []  # of the triangle, once it is needed
 
     def advance(weights: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
-        start = tuple(float(weight) for weight in weights)
-        end, taken = descend_moments(change, *scales, start, steps, every, wait, trace)
-        return np.array(end, problem.storage), taken
+        start, taken, cancelled = tuple(float(weight) for weight in weights), 0, bool(tables)
+        if not tables:
+            start, taken, cancelled = descend_moments(change, *scales, start, steps, every, wait, trace)
+        if cancelled and not tables:
+            triangle = triangle_of(problem, monitor)
+            if triangle is None:
+                return np.array(start, problem.storage), taken
+            tables.append(_triangle_tables(triangle, rate))
+        if cancelled:
+            rows = max(0, -(-(taken - wait) // every))
+            wait += rows * every - taken
+            start, more = descend_triangle(change, *scales, *tables[0], start, steps - taken, every, wait, trace[rows:])
+            taken += more
+        return np.array(start, problem.storage), taken
 
     advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion
     return run_in_portions(problem, monitor, advance, 0.3e-9 * (problem.degree + 2) ** 2)
@@ -125,7 +221,7 @@ def _abreast(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) 
                 return Trajectory(state[:, 0].copy(), trace[: start + ROWS], done)
     monitor.report(problem.steps, problem.steps)
     weights = step.times(problem.steps)(problem.initial_weights)
-    return Trajectory(weights, trace[:rows], problem.steps)
+    return Trajectory(weights, trace[:rows], problem.steps, stable=True)
 
 
 @dataclass(frozen=True)
@@ -168,6 +264,15 @@ class Change:
     def table(self) -> Array:
         """For `affine_each`."""
         return np.column_stack([self.constant, -self.matrix])
+
+
+def _triangle_tables(triangle: Array, rate: float) -> tuple[Array, Array, float]:
+    """What `descend_triangle` takes: the tables of z - R w and of rate R^T, and rho**2."""
+    r, z = triangle[:-1, :-1], triangle[:-1, -1]
+    residual, back = np.empty((2, len(z), len(z) + 1))
+    residual[:, 0], residual[:, 1:] = z, -r
+    back[:, 0], back[:, 1:] = 0, rate * r.T
+    return residual, back, float(triangle[-1, -1] ** 2)
 
 
 def _error_table(sums: Moments) -> Array:

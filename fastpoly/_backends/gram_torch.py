@@ -4,7 +4,8 @@ See `gram` for the method. As there, s steps are one matrix, and the state of th
 that of step t; but L is thousands here, not the lanes of a register. The first L states are made by doubling: from the
 states of steps 0 to k - 1, one product makes those of k to 2 k - 1. So a trace of T values is log2(L) + T / L products,
 as accurate as `gram`'s own; an eigendecomposition of H would do with one product, but where H is nearly singular its
-small eigenvalues are wrong by eps times its largest, and `spectral` is there for that.
+small eigenvalues are wrong by eps times its largest, and `spectral` is there for that. It is, too, where sums of
+squares cancel (`gram.CANCELLED`).
 
 A run that does not converge, or is rounded to float32 after every step (`mixed`), has its steps taken one after the
 other, which a CPU does faster: the moments go there, and not the samples.
@@ -12,11 +13,13 @@ other, which a CPU does faster: the moments go there, and not the samples.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import torch
 
+from .._arrays import to_device
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._problem import FitProblem
@@ -24,7 +27,7 @@ from .._result import Trajectory
 from . import gram, numba_loop
 from .gram import Change
 from .moments import Moments
-from .spectral_torch import fill_singly, powers_of
+from .spectral_torch import fill_part, fill_singly, powers_of
 
 CHUNK = 2**20
 """Samples whose powers lie in memory at a time: 48 MiB at degree 4."""
@@ -50,7 +53,7 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     if problem.degree == 0 or not np.isfinite(sums.largest):  # sums of degree 0 do not hold x
         problem.refuse_nonfinite()
     rate = problem.learn_rate * 2 / len(x)
-    if not gram.in_range(sums, rate):
+    if not gram.in_range(sums, rate, problem.initial_weights):
         return numba_loop.train(problem.on_cpu(), monitor)
     if problem.precision != "double" or rate * np.linalg.eigvalsh(sums.matrix)[-1] > 2:
         return gram.one_by_one(problem, monitor, sums, rate)
@@ -58,10 +61,13 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     weights, trace, rows = _abreast(
         products, start, x.new_tensor([rate]), len(x), problem.steps, problem.trace_every, monitor
     )
+    found = Trajectory(weights[0], trace[0], problem.steps, stable=True)
     if rows < trace.shape[1]:
         done = rows * (problem.trace_every or 1)
-        return Trajectory(Change.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)
-    return Trajectory(weights[0], trace[0], problem.steps)
+        found = Trajectory(Change.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)
+    if rows and gram.cancels(sums, to_device(found.weights, None)):
+        return gram.closed_form(dataclasses.replace(problem, steps=found.steps), monitor)
+    return found
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
@@ -87,17 +93,48 @@ def _fill_part(problem: BatchProblem, weights: Tensor, mse: Tensor, diverged_at:
     n = problem.y.shape[1]
     products = _products(problem.x.expand_as(problem.y), problem.y, problem.degree, monitor)
     rates = torch.from_numpy(problem.learn_rates * 2 / n).to(products)
-    largest = products.abs().amax((1, 2))
-    fine = products.isfinite().all(2).all(1) & (rates > 1e-290) & (rates * largest < 1e290)
+    start = torch.from_numpy(problem.initial_weights).to(products)
+    fine = products.isfinite().all(2).all(1) & _in_range(products, rates, start)
     matrices = torch.where(fine[:, None, None], products[:, :-1, :-1], 0.0)
     fine &= rates * torch.linalg.eigvalsh(matrices)[:, -1] <= 2
     products = torch.where(fine[:, None, None], products, 0.0)
-    start = torch.from_numpy(problem.initial_weights).to(products)
     found, trace, rows = _abreast(products, start, rates, n, problem.steps, problem.trace_every, monitor)
     weights.copy_(found)
     mse.copy_(trace)
+    if 0 < rows == mse.shape[1]:
+        _mend(fine & _cancels(products, found), problem, weights, mse, monitor)
     fill_singly(~fine, problem, gram.train, weights, mse, diverged_at, monitor)
     return not monitor.interrupted and rows == mse.shape[1]
+
+
+def _in_range(products: Tensor, rates: Tensor, start: Tensor) -> Tensor:
+    """As `gram.in_range`."""
+    largest = products.abs().amax((1, 2))
+    matrices, sizes = products[:, :-1, :-1], start.abs()
+    lost = ((matrices.diagonal(0, 1, 2) < gram.SMALLEST) & (sizes != 0)).any(1)
+    square = products[:, -1, -1] + ((matrices @ sizes[:, :, None])[:, :, 0] * sizes).sum(1)
+    nothing = (products[:, :-1, -1] == 0).all(1) & (sizes == 0).all(1)
+    large = square >= gram.SMALLEST * (1 / rates).clamp_min(1.0)
+    return (rates > 1e-290) & (rates * largest < 1e290) & ~lost & (nothing | large)
+
+
+def _cancels(products: Tensor, weights: Tensor) -> Tensor:
+    """As `gram.cancels`."""
+    matrices, vectors, w = products[:, :-1, :-1], products[:, :-1, -1], weights[:, :, None]
+    sizes = w.abs()
+    terms = (matrices.abs() @ sizes)[:, :, 0] + 2 * vectors.abs()
+    left = (matrices @ w)[:, :, 0] - 2 * vectors
+    square = products[:, -1, -1]
+    return square + (left * weights).sum(1) < gram.CANCELLED["double"] * (square + (terms * sizes[:, :, 0]).sum(1))
+
+
+def _mend(which: Tensor, problem: BatchProblem, weights: Tensor, mse: Tensor, monitor: Monitor) -> None:
+    """The problems that `which` says by singular values, since their sums of squares have lost digits."""
+    if not bool(which.any()):
+        return
+    others = torch.empty_like(weights), torch.empty_like(mse), torch.full_like(which, -1, dtype=torch.int64)
+    fill_part(problem, *others, monitor)
+    weights[which], mse[which] = others[0][which], others[1][which]
 
 
 def _products(x: Tensor, y: Tensor, degree: int, monitor: Monitor) -> Tensor:

@@ -10,8 +10,13 @@ and since q**(B i + j) = q**(B i) q**j, a trace of T values is the product of tw
 
 s, v and z come from the triangle of a QR decomposition of [V | y - V w_0], taken in blocks of rows for tall data, so
 that the condition number is not squared and V never lies in memory whole. Householder QR of blocks is backward stable:
-s and z are those of a matrix that differs from V by a few (degree + 2) eps of its norm per level, of which there are n
-/ BLOCK.
+s and z are those of a matrix that differs from V by a few (degree + 2) eps of its norm per level, of which there are
+two up to 10**6 samples.
+
+A component that grows (a learn rate beyond the stability limit) may leave float64 as a factor and not in the product,
+however small z**2 is: there exponents are added before exp. So every mse is, to 1e-10 of itself, one of residuals that
+are each off by a few eps of the largest |y| + sum_k |w_k x**k|; a sum of squares below 1e-290 has fewer digits, as in
+the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._arrays import Array
+from .._arrays import Array, computable
 from .._monitor import Monitor
 from .._pages import uninitialised
 from .._problem import FitProblem
@@ -43,18 +48,18 @@ FADED = -75.0
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
-    x, y = problem.arrays()
     start = problem.initial_weights
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        rows = _rows(x, y, start) if x.size <= BLOCK else _triangle(x, y, start, monitor)
+        few = len(problem.x) <= BLOCK
+        rows = _rows(*problem.arrays(), start) if few else triangle(problem.x, problem.y, start, monitor)
         if monitor.interrupted:
             return Trajectory(start, np.empty(0), 0)
         found = solved(problem, rows)
         if found is None:
             return diverge(problem, monitor)
-        trace = found.modes.mse(x.size, problem.rows(found.steps), problem.trace_every or 1)
+        trace = found.modes.mse(len(problem.x), problem.rows(found.steps), problem.trace_every or 1)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at)
+    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,27 @@ def _rows(x: Array, y: Array, start: Array) -> Array:
     return rows
 
 
-def _triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
-    """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition."""
-    triangle: Array = np.empty((0, start.size + 1))
+def triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
+    """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition.
+
+    In blocks, each converted by itself: samples in a file, or of another dtype, are never in memory whole. If a row is
+    not finite, the block that has it.
+    """
+    found: list[Array] = []  # triangles, which are decomposed together when there are rows enough
+
+    def joined() -> Array:
+        return np.asarray(np.linalg.qr(np.concatenate(found), mode="r"))
+
     with monitor.listening():
         for first in range(0, x.size, BLOCK):
-            rows = _rows(x[first : first + BLOCK], y[first : first + BLOCK], start)
+            part = slice(first, first + BLOCK)
+            rows = _rows(computable(x[part], np.float64), computable(y[part], np.float64), start)
             if monitor.interrupted or not np.isfinite(rows).all():
                 return rows
-            triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
-    return triangle
+            found.append(np.asarray(np.linalg.qr(rows, mode="r")))
+            if len(found) * (start.size + 1) > BLOCK:
+                found = [joined()]
+    return joined()
 
 
 class Modes:
@@ -148,6 +164,8 @@ class Modes:
         """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them."""
         if count == 0:
             return np.empty(0)
+        if self.grows:
+            return self.mse_by_exponents(n, count, every)
         coarse, fine, fades = self.factors(n, count, every)
         height, width = coarse.shape[1], fine.shape[1]
         trace = uninitialised((height, width))
@@ -159,6 +177,23 @@ class Modes:
             np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
             i = rows.stop
         return trace.reshape(-1)[:count]
+
+    @property
+    def grows(self) -> bool:
+        """Does a component grow? Its factors may leave float64 where the products don't."""
+        return bool(self.log.max() > 0)
+
+    def mse_by_exponents(self, n: int, count: int, every: int) -> Array:
+        """As `mse`, an exponential for each component at each step."""
+        trace = uninitialised(count)
+        start = 2 * np.log(np.abs(self.z)) - math.log(n)
+        for first in range(0, count, SMALL_PRODUCT):
+            at = 2.0 * every * np.arange(first, min(first + SMALL_PRODUCT, count))
+            total = np.full(len(at), self.rho**2 / n)
+            for log, begin in zip(self.log.tolist(), start.tolist(), strict=True):
+                total += np.exp(log * at + begin)
+            trace[first : first + len(at)] = total
+        return trace
 
     def factors(self, n: int, count: int, every: int) -> tuple[Array, Array, list[float]]:
         """coarse (m, height) and fine (m, width), of which mse is coarse.T @ fine, row after row.
@@ -190,6 +225,8 @@ class Modes:
         def overflows(step: int) -> bool:
             return not np.isfinite(np.exp(2.0 * step * self.log + start).sum() + self.rho**2)
 
+        if overflows(0):
+            return 0
         if not overflows(steps - 1):
             return None
         below, above = -1, steps - 1  # once a component overflows, it does so for good: bisection finds where
@@ -200,7 +237,13 @@ class Modes:
 
     def progress(self, steps: int) -> Array:
         """z (1 - (1 - a)**steps) / s: what the weights have gained along each right singular vector."""
-        return self.z * gain(self.log, self.odd, self.s, steps)
+        gained = self.z * gain(self.log, self.odd, self.s, steps)
+        large = steps * self.log > -NOTHING  # beyond it the 1 is nothing, and z may be as small as the power is large
+        if large.any():
+            power = np.copysign(np.exp(steps * self.log + np.log(np.abs(self.z))), self.z)
+            sign = np.where(self.odd & (steps % 2 == 1), 1.0, -1.0)
+            gained = np.where(large, sign * power / self.s, gained)
+        return gained
 
 
 def log_factor(a: Array) -> tuple[Array, Array]:

@@ -14,6 +14,13 @@ from .spectral import gain, log_factor
 VALUES = 2**20
 """Numbers in the largest temporary array: 8 MiB."""
 
+GROWN = 600.0
+"""An exponent whose exponential, times any squared component within float64, is still far from its end: e**600 is
+4e260. Zero times it is zero."""
+
+SMALL = 1e-140
+"""The square of a component below this is about to leave float64 at the other end."""
+
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     """See `spectral`; in portions, so that memory is bounded and Ctrl-C is heard."""
@@ -60,7 +67,7 @@ def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Ar
     squares = np.einsum("bn,bn->b", residual, residual)
     if steps:
         squares = squares + np.exp(2.0 * (steps - 1) * log + 2 * np.log(np.abs(z))).sum(axis=1)
-    unusual: Array = ~(np.isfinite(squares) & np.isfinite(weights).all(axis=1))
+    unusual: Array = ~(np.isfinite(squares) & np.isfinite(weights).all(axis=1)) | far_grown(z, log, steps)
 
     rows = mse.shape[1]
     if rows:
@@ -77,6 +84,13 @@ def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Ar
                 modes = spectral.Modes(singular[i], z[i], float(np.sqrt(rho[i])), float(rates[i]))
                 mse[i] = modes.mse(n, rows, every)
     return unusual
+
+
+def far_grown(z: Array, log: Array, steps: int) -> Array:
+    """Which problems have a factor of their trace beyond float64 where the product is not: see `spectral.Modes`."""
+    growth = log.max(axis=-1)
+    small = ((np.abs(z) < SMALL) & (z != 0)).any(axis=1)
+    return np.asarray((growth > 0) & ((2 * steps * growth > GROWN) | small))
 
 
 def _powers(x: Array, count: int) -> Array:

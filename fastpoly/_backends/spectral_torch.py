@@ -20,6 +20,7 @@ from .._problem import FitProblem
 from .._result import Trajectory
 from . import spectral
 from .spectral import NOTHING
+from .spectral_many import GROWN, SMALL
 
 BLOCK = 2**20
 """Samples to a QR decomposition: 48 MiB of rows at degree 4."""
@@ -34,37 +35,39 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
     assert problem.device is not None
     x, y = problem.tensors(problem.device)
-    triangle = _triangle(x, y, torch.from_numpy(problem.initial_weights).to(x), monitor)
+    rows = triangle(x, y, torch.from_numpy(problem.initial_weights).to(x), monitor)
     if monitor.interrupted:
         return Trajectory(problem.initial_weights, np.empty(0), 0)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = spectral.solved(problem, triangle.cpu().numpy())
+        found = spectral.solved(problem, rows.cpu().numpy())
         if found is None:
             return spectral.diverge(problem.on_cpu(), monitor)
         count = problem.rows(found.steps)
-        if count:
+        if count and found.modes.grows:
+            trace = torch.from_numpy(found.modes.mse(len(x), count, problem.trace_every or 1)).to(x)
+        elif count:
             coarse, fine, _ = found.modes.factors(len(x), count, problem.trace_every or 1)
             trace = (torch.from_numpy(coarse).to(x).T @ torch.from_numpy(fine).to(x)).reshape(-1)[:count]
         else:
             trace = x.new_empty(0)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at)
+    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
 
 
-def _triangle(x: Tensor, y: Tensor, start: Tensor, monitor: Monitor) -> Tensor:
+def triangle(x: Tensor, y: Tensor, start: Tensor, monitor: Monitor) -> Tensor:
     """R of the QR decomposition of [V | y - V start]; NaN if a row is not finite."""
-    triangle = x.new_empty((0, len(start) + 1))
+    found = x.new_empty((0, len(start) + 1))
     with monitor.listening():
         for first in range(0, len(x), BLOCK):
             part = slice(first, first + BLOCK)
             powers = powers_of(x[part], len(start))
             rows = torch.cat([powers, (y[part] - powers @ start)[:, None]], 1)
-            triangle = torch.linalg.qr(torch.cat([triangle, rows]), mode="r")[1]
+            found = torch.linalg.qr(torch.cat([found, rows]), mode="r")[1]
             # a decomposition makes NaN of NaN, but of infinity it may make anything
-            triangle = triangle + torch.where(rows.isfinite().all(), 0.0, math.nan)
+            found = found + torch.where(rows.isfinite().all(), 0.0, math.nan)
             if monitor.interrupted:
                 break
-    return triangle
+    return found
 
 
 def powers_of(x: Tensor, count: int) -> Tensor:
@@ -84,13 +87,13 @@ def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     done = 0
     while done < problem.batch and not monitor.interrupted:
         part = slice(done, min(done + portion, problem.batch))
-        _fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], monitor)
+        fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], monitor)
         done = part.stop
         monitor.report(done, problem.batch)
     return BatchTrajectory(weights[:done], mse[:done], diverged_at[:done])
 
 
-def _fill_part(problem: BatchProblem, weights: Tensor, mse: Tensor, diverged_at: Tensor, monitor: Monitor) -> None:
+def fill_part(problem: BatchProblem, weights: Tensor, mse: Tensor, diverged_at: Tensor, monitor: Monitor) -> None:
     """Fill the rows of a BatchTrajectory: those that stay finite together, the others one by one."""
     unusual = torch.ones(problem.batch, dtype=torch.bool)
     powers = powers_of(problem.x, problem.degree + 1)
@@ -138,7 +141,14 @@ def _fill_together(problem: BatchProblem, powers: Tensor, weights: Tensor, mse: 
         squares = squares + torch.exp(2.0 * (steps - 1) * log + 2 * z.abs().log()).sum(1)
     if mse.shape[1]:
         _fill_trace(mse, z * z / n, log, rho / n, every)
-    return ~(squares.isfinite() & weights.isfinite().all(1))
+    return ~(squares.isfinite() & weights.isfinite().all(1)) | far_grown(z, log, steps)
+
+
+def far_grown(z: Tensor, log: Tensor, steps: int) -> Tensor:
+    """As `spectral_many.far_grown`."""
+    growth = log.amax(-1)
+    small = ((z.abs() < SMALL) & (z != 0)).any(1)
+    return (growth > 0) & ((2 * steps * growth > GROWN) | small)
 
 
 def _fill_trace(mse: Tensor, squares: Tensor, log: Tensor, rest: Tensor, every: int) -> None:

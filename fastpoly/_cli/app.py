@@ -16,6 +16,7 @@ from .._errors import BackendUnavailableError, DivergenceWarning
 from .._post import STEPS
 from ..profiling.results import CHECK_STEPS
 from ..profiling.rounds import ROUNDS
+from .numbers import integer, real
 
 app = typer.Typer(
     name="fastpoly",
@@ -60,7 +61,7 @@ def _divergence_in_a_line() -> Iterator[None]:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the table as JSON.")] = Path("fastpoly-demo"),
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = STEPS,
+    steps: Annotated[int, typer.Option(parser=integer, help="Steps of gradient descent.")] = STEPS,
     only: Annotated[list[str] | None, typer.Option(help="Run this backend only; may be repeated.")] = None,
     slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Run the post's own loops too.")] = True,
 ) -> None:
@@ -79,10 +80,10 @@ def fit(
         str | None, typer.Option(help="Column of x: a name, or a number in .npy. [default: the first]")
     ] = None,
     y: Annotated[str | None, typer.Option(help="Column of y. [default: the one after]")] = None,
-    degree: Annotated[int, typer.Option(help="Degree of the polynomial.")] = 4,
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = STEPS,
-    learn_rate: Annotated[float, typer.Option(help="Factor on the gradient.")] = 1e-5,
-    trace_every: Annotated[int, typer.Option(help="Keep the mse of one step in so many.")] = 1,
+    degree: Annotated[int, typer.Option(parser=integer, help="Degree of the polynomial.")] = 4,
+    steps: Annotated[int, typer.Option(parser=integer, help="Steps of gradient descent.")] = STEPS,
+    learn_rate: Annotated[float, typer.Option(parser=real, help="Factor on the gradient.")] = 1e-5,
+    trace_every: Annotated[int, typer.Option(parser=integer, help="Keep the mse of one step in so many.")] = 1,
     backend: Annotated[str, typer.Option(help="A name that `fastpoly backends` lists, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="double, mixed or single.")] = "double",
     out: Annotated[Path, typer.Option(help="Folder for weights.json, mse.npy and fit.png.")] = Path("fastpoly-fit"),
@@ -107,13 +108,14 @@ def profile(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Steps after which the rungs' weights are compared: a multiple of 8.")
+        int, typer.Option(parser=integer, help="Steps after which the rungs' weights are compared: a multiple of 8.")
     ] = CHECK_STEPS,
-    rounds: Annotated[int, typer.Option(help="How often each is timed, all in turn.")] = ROUNDS,
+    rounds: Annotated[int, typer.Option(parser=integer, help="How often each is timed, all in turn.")] = ROUNDS,
     precision: Annotated[str, typer.Option(help="single or double.")] = "single",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     learn_rate: Annotated[
-        float | None, typer.Option(help="Factor on the gradient, with --loss; the module's if left out, or 0.001.")
+        float | None,
+        typer.Option(parser=real, help="Factor on the gradient, with --loss; the module's if left out, or 0.001."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures, numbers and the trace.")] = Path("fastpoly-profile"),
 ) -> None:

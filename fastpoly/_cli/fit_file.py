@@ -15,7 +15,7 @@ from .._progress import bar
 from .._result import FitResult
 from . import plots
 from .read import read_samples
-from .write import make_folder, write_json
+from .write import make_folder, refuse_overwriting, replacing, write_json
 
 
 def fit_file(
@@ -39,6 +39,7 @@ def fit_file(
     x, y = read_samples(file, x_name, y_name)
     problem = FitProblem.checked(x, y, degree, steps, learn_rate, precision=precision, trace_every=trace_every)
     choose(backend, problem)  # so that every mistake is told before there is a folder
+    refuse_overwriting([file], [out / name for name in ("weights.json", "mse.npy", "fit.png")])
     make_folder(out)
     try:
         with bar() as progress:
@@ -67,7 +68,8 @@ def _write(out: Path, problem: FitProblem, result: FitResult, console: Console) 
         "samples": int(problem.x.size),
     }
     written = [write_json(out / "weights.json", content), out / "mse.npy"]
-    np.save(written[1], result.mse)
+    with replacing(written[1]) as new:
+        np.save(new, result.mse)
     try:
         written.append(plots.fitted_curve(out / "fit.png", problem.x, problem.y, result))
     except ModuleNotFoundError as error:

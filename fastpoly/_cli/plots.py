@@ -11,6 +11,7 @@ import numpy as np
 from .._arrays import Array
 from .._post import PUBLISHED_SECONDS
 from .._result import FitResult
+from .write import replacing
 
 INK, ACCENT, MUTED = "#22303c", "#d1495b", "#9fb3c8"
 
@@ -54,7 +55,8 @@ def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:
     axes.plot(smooth, fitted, color=ACCENT, linewidth=2, label=label)
     axes.set(xlabel="x", ylabel="y")
     axes.legend(frameon=False)
-    figure.savefig(path)
+    with replacing(path) as new:
+        figure.savefig(new)
     return path
 
 
@@ -67,7 +69,8 @@ def mse_by_step(path: Path, traces: Mapping[str, Array]) -> Path:
         axes.loglog(steps, mse[steps - 1], styles[i % 3], color=(INK, ACCENT, MUTED)[i % 3], linewidth=2, label=name)
     axes.set(xlabel="step", ylabel="mean squared error")
     axes.legend(frameon=False)
-    figure.savefig(path)
+    with replacing(path) as new:
+        figure.savefig(new)
     return path
 
 
@@ -92,5 +95,6 @@ def seconds_by_backend(path: Path, rows: Sequence[tuple[str, str, float]], steps
         " (pale: as published in 2017)" if any(backend in PUBLISHED_SECONDS for _, backend, _ in rows) else ""
     )
     axes.set_xlabel(f"seconds for {steps:,} steps{published_note}")
-    figure.savefig(path)
+    with replacing(path) as new:
+        figure.savefig(new)
     return path

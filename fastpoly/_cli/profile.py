@@ -20,10 +20,10 @@ from .._problem import integer
 from .._progress import new_bar
 from .._tensors import need_torch
 from ..profiling.results import Ladder, LossProfile, RungResult, Split
-from ..profiling.rounds import PARTS_ROUNDS, ROUNDS
+from ..profiling.rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS
 from . import profile_plots
 from .load import load_loss
-from .write import make_folder, write_json
+from .write import make_folder, replacing, write_json
 
 POST = "a step of the post's autograd loop on the CPU"
 
@@ -35,7 +35,7 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
     from ..profiling.ladder import checked_problem, checked_steps
 
     checked_steps(steps)  # so that every mistake is told before there is a folder
-    integer(rounds, "rounds", 1)
+    integer(rounds, "rounds", 1, MOST_ROUNDS)
     checked_problem(precision=precision, device=device)
     make_folder(out)
 
@@ -52,7 +52,7 @@ def profile_post(out: Path, steps: int, rounds: int, precision: str, device: str
         lambda: profile_plots.waterfall(out / "ladder.png", ladder),
         lambda: profile_plots.split_bar(out / "split.png", split, POST),
     ]
-    _write(out / "ladder.json", content, pictures, lambda: write_trace(out / "trace.json"), console)
+    _write(out / "ladder.json", content, pictures, write_trace, console)
     return ladder
 
 
@@ -61,7 +61,7 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
     need_torch()
     from ..profiling import loss_profile, write_trace
 
-    integer(rounds, "rounds", 1)
+    integer(rounds, "rounds", 1, MOST_ROUNDS)
     own = load_loss(name)
     rate = learn_rate if learn_rate is not None else 1e-3 if own.learn_rate is None else own.learn_rate
     with warnings.catch_warnings():
@@ -77,9 +77,12 @@ def profile_loss(name: str, out: Path, rounds: int, learn_rate: float | None, co
         lambda: profile_plots.ways(out / "ways.png", profile, name),
         lambda: profile_plots.split_bar(out / "split.png", profile.split, f"an eager step of {name}"),
     ]
-    trace = out / "trace.json"
     content = {"loss": name, "learn_rate": rate, **profile.as_json()}
-    _write(out / "profile.json", content, pictures, lambda: write_trace(trace, own.loss, own.params, own.data), console)
+
+    def trace(path: Path) -> Path:
+        return write_trace(path, own.loss, own.params, own.data)
+
+    _write(out / "profile.json", content, pictures, trace, console)
     return profile
 
 
@@ -195,10 +198,12 @@ def _write(
     path: Path,
     content: dict[str, Any],
     pictures: Sequence[Callable[[], Path]],
-    trace: Callable[[], Path],
+    trace: Callable[[Path], Path],
     console: Console,
 ) -> None:
-    written = [write_json(path, {**content, "versions": _versions()}), trace()]
+    written = [write_json(path, {**content, "versions": _versions()}), path.with_name("trace.json")]
+    with replacing(written[1]) as new:
+        trace(new)
     try:
         written += [draw() for draw in pictures]
     except ModuleNotFoundError as error:

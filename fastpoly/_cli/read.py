@@ -99,17 +99,24 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True
+
+
+def _number(cell: str) -> float:
+    """A number as files hold them. Python also reads its own 1_000, and digits of every script."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError
+    return float(cell)
 
 
 def _numbers(name: str, cells: Sequence[str], lines: Sequence[int]) -> Array:
     numbers = np.empty(len(cells))
     for i, cell in enumerate(cells):
         try:
-            numbers[i] = float(cell)
+            numbers[i] = _number(cell)
         except ValueError:
             what = f"{cell!r} is not a number" if cell.strip() else "is empty"
             raise ValueError(f"line {lines[i]}, column {name}: {what}") from None

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .._report.page import page
 from .._report.results import FOLDER, newest, read
-from .write import make_folder
+from .write import make_folder, refuse_overwriting, replacing
 
 
 def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
@@ -19,6 +19,7 @@ def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
         ValueError: one of them is no result file.
         FileNotFoundError: there is no result file.
     """
+    refuse_overwriting(paths, [out])
     results = read(paths) if paths else newest()
     if not results.runs:
         where = "in these files" if paths else f"in {FOLDER}"
@@ -31,5 +32,6 @@ def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
         console.print(f"no pictures: {error}", soft_wrap=True, markup=False, highlight=False)
         made = page(results, pictures=False)
     make_folder(out.parent)
-    out.write_text(made, encoding="utf-8")
+    with replacing(out) as new:
+        new.write_text(made, encoding="utf-8")
     console.print(f"wrote {out}", soft_wrap=True, markup=False, highlight=False)

@@ -1,11 +1,16 @@
-"""Results into a folder."""
+"""Results into a folder: whole files, in place of what has their names, and never where the samples lie.
+
+A file is written beside its place and moved there when it is whole. So a link in the folder is replaced, not followed,
+and a reader sees the old file or the new one.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +28,29 @@ def make_folder(folder: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write `content`, with null for NaN and infinity: JSON has neither, and most readers refuse them."""
-    path.write_text(json.dumps(_with_nulls(content), indent=2, allow_nan=False) + "\n")
+    with replacing(path) as new:
+        new.write_text(json.dumps(_with_nulls(content), indent=2, allow_nan=False) + "\n")
     return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in the block, of the same suffix, which then takes the place of `path`; none if it fails."""
+    new = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def refuse_overwriting(sources: Iterable[Path], results: Iterable[Path]) -> None:
+    """Raise ValueError if writing one of `results` would overwrite one of `sources`, by whatever name or link."""
+    sources = list(sources)
+    for result in results:
+        for source in sources:
+            if result.exists() and source.exists() and result.samefile(source):
+                raise ValueError(f"--out: {result} would overwrite {source}, which is read; choose another place")
 
 
 def _with_nulls(value: Any) -> Any:

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils import _pytree as tree
 
 from .._post import DEGREE
+from .._tensors import refuse_no_function, refuse_no_params
 from .eager_step import EagerStep, as_tuple, own_step, post_samples, post_step
 
 STEPS = 10
@@ -39,8 +41,21 @@ def write_trace(path: Path, loss: Callable[..., torch.Tensor] | None = None, par
 
     Returns:
         The path.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be meant, or the path's folder does not exist.
     """
-    step = post_step(*post_samples(), DEGREE) if loss is None else own_step(loss, params, as_tuple(data))
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: wants the path of a file, got {type(path).__name__}; pass 'trace.json'")
+    if loss is None:
+        step = post_step(*post_samples(), DEGREE)
+    else:
+        refuse_no_function(loss, "loss")
+        refuse_no_params(tree.tree_leaves(params))
+        step = own_step(loss, params, as_tuple(data))
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"path: wants a file in a folder that exists, got {path}; make {path.parent} first")
     content = {"displayTimeUnit": "ns", "traceEvents": _events(step)}
     path.write_text(json.dumps(content) + "\n")
     return path

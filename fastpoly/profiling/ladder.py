@@ -21,9 +21,10 @@ from .._backends import missing_cuda
 from .._errors import BackendUnavailableError
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, samples
-from .._problem import FitProblem, integer
+from .._problem import MAX_STEPS, FitProblem, integer, shown
+from .._tensors import refuse_no_function
 from .results import CHECK_STEPS, Ladder, RungResult
-from .rounds import ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import MOST_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .rungs import BLOCK, RUNGS, Loop, Problem, Rung
 
 TOLERANCE = {"single": (2e-5, 1e-4), "double": (3e-9, 1e-10)}
@@ -90,7 +91,11 @@ def autograd_ladder(
         BackendUnavailableError: there is no such device here.
         ArithmeticError: a rung does not give the first one's weights; nothing is reported then.
     """
-    steps, rounds = checked_steps(steps), integer(rounds, "rounds", 1)
+    steps, rounds = checked_steps(steps), integer(rounds, "rounds", 1, MOST_ROUNDS)
+    if progress is not None:
+        refuse_no_function(progress, "progress")
+    if rungs is not None and not (isinstance(rungs, Sequence) and rungs and all(isinstance(r, Rung) for r in rungs)):
+        raise TypeError(f"rungs: wants a sequence of Rung objects, got {shown(rungs)}; None climbs all")
     problem = checked_problem(x, y, degree, learn_rate, precision, device)
     rungs = RUNGS if rungs is None else rungs
     results: list[RungResult] = []
@@ -169,9 +174,10 @@ def _timed(
 
 def checked_steps(steps: Any) -> int:
     """The number of steps, if compiled blocks and captured graphs can take so many."""
-    count = integer(steps, "steps", BLOCK)
+    count = integer(steps, "steps", BLOCK, MAX_STEPS)
     if count % BLOCK:
-        raise ValueError(f"steps: wants a multiple of {BLOCK}, the steps in a compiled block; got {count}")
+        wants = f"a multiple of {BLOCK}, the steps in a compiled block"
+        raise ValueError(f"steps: wants {wants}; got {count}, and {count - count % BLOCK} is one")
     return count
 
 
@@ -186,10 +192,10 @@ def checked_problem(
     """The arguments of `autograd_ladder` as tensors; raises what it says."""
     if x is None and y is None:
         x, y = samples()
-    if precision not in TOLERANCE:
-        raise ValueError(f"precision: wants {' or '.join(TOLERANCE)}, got {precision!r}")
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device: wants cpu or cuda, got {device!r}")
+    if not isinstance(precision, str) or precision not in TOLERANCE:
+        raise ValueError(f"precision: wants {' or '.join(TOLERANCE)}, got {shown(precision)}; choose one of them")
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"device: wants cpu or cuda, got {shown(device)}; choose one of them")
     reason = missing_cuda() if device == "cuda" else None
     if reason is not None:
         raise BackendUnavailableError(f"device cuda cannot be used: {reason}")

@@ -20,7 +20,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -53,7 +53,7 @@ def loss_profile(
         TypeError, ValueError: an argument cannot be meant, or the descent diverges.
         ArithmeticError: a way does not come to the eager one's parameters; nothing is reported then.
     """
-    rounds, learn_rate = integer(rounds, "rounds", 1), positive(learn_rate, "learn_rate")
+    rounds, learn_rate = integer(rounds, "rounds", 1, MOST_ROUNDS), positive(learn_rate, "learn_rate")
     data = as_tuple(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)  # told below
@@ -62,7 +62,7 @@ def loss_profile(
         raise ValueError(f"learn_rate: {learn_rate:g} diverges at step {first.diverged_at}; choose a smaller one")
     start = [leaf.detach() for leaf in tree.tree_leaves(params)]
     if any(leaf.device.type != "cpu" for leaf in start):
-        raise ValueError("params: this profile runs on the CPU; want tensors there")
+        raise ValueError("params: this profile runs on the CPU; want tensors there, take .cpu()")
     expected = tree.tree_leaves(first.params)
 
     eager = own_step(loss, params, data, learn_rate)

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+MOST_ROUNDS = 10**6
+"""Hours of them."""
+
 ROUNDS = 25
 """How often a loop is timed: half a second a round, with all rungs of the ladder and all pairs of them."""
 

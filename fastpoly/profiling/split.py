@@ -38,7 +38,7 @@ from .chrome_trace import allocations_a_step
 from .eager_step import EagerStep, own_step, post_samples, post_step
 from .replay import Operation, recorded, replay
 from .results import Part, Split
-from .rounds import PARTS_ROUNDS, Call, ns_a_call
+from .rounds import MOST_ROUNDS, PARTS_ROUNDS, Call, ns_a_call
 
 MANY = 100
 """How many operations go into one call from C++; the call itself is then lost among them."""
@@ -54,7 +54,9 @@ def step_split(*, rounds: int = PARTS_ROUNDS) -> Split:
         A Split of the step of `fastpoly.reference`, on the post's samples in float32.
     """
     x, y = post_samples()
-    return split_of(post_step(x, y, DEGREE), post_step(x[50:51], y[50:51], DEGREE), integer(rounds, "rounds", 1))
+    return split_of(
+        post_step(x, y, DEGREE), post_step(x[50:51], y[50:51], DEGREE), integer(rounds, "rounds", 1, MOST_ROUNDS)
+    )
 
 
 def split_own(loss: Callable[..., torch.Tensor], params: Any, data: Sequence[Any], rounds: int) -> Split:

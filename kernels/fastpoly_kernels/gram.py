@@ -3,6 +3,11 @@
 With H = V^T V and h = V^T y, V the matrix of powers, the sum of squared residuals is y.y + w.(H w - 2 h) and a step is
 w += rate (h - H w): (degree + 1)**2 multiplications, and none of them knows how many samples there were.
 
+Where the residuals are small beside y (an offset, a good fit), y.y and w.(H w - 2 h) cancel, and with them their
+digits. With R and z from the triangle of a QR decomposition of [V | y], and rho in its corner, the sum of squares is
+rho**2 + |z - R w|**2 and a step w += rate R^T (z - R w): each entry of z - R w is off by roundings of its own terms, as
+a residual is in the loop over the samples, and nothing cancels after it.
+
 Tables are (degree + 1, degree + 2) float64: a constant, then a row of the matrix. See `affine_each` and `quadratic`.
 """
 
@@ -14,7 +19,7 @@ from .tuples import add_each, affine_each, constants, dot, load_each, quadratic,
 
 
 @kernel
-def descend_moments(change, square, inverse_rate, inverse_n, weights, steps, every, wait, trace):
+def descend_moments(change, square, inverse_rate, inverse_n, least, weights, steps, every, wait, trace):
     """Take `steps` steps from `weights`, one after the other.
 
     Args:
@@ -23,8 +28,43 @@ def descend_moments(change, square, inverse_rate, inverse_n, weights, steps, eve
             multiplications where the quadratic form takes their square.
         inverse_rate, inverse_n: 1 / rate and 1 / n. One after the other, so that the mse overflows where the loop's
             does, when the sum of squares leaves float64.
+        least: a sum of squares below which too many of its digits have cancelled.
         weights: a tuple of degree + 1 floats.
         steps, every, wait, trace: as in `descent.descend`.
+
+    Returns:
+        As `descent.descend`, and whether it stopped at a sum of squares below `least`: `descend_triangle` goes on.
+    """
+    stored = trace.dtype.type
+    offsets = constants(change, weights)
+    row = 0
+    for step in range(steps):
+        difference = affine_each(change, weights)
+        squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
+        mse = stored(squares * inverse_n)
+        if (squares < least) | (not math.isfinite(mse)):  # one branch for both: this runs once a step
+            return weights, step, squares < least
+        if wait == 0:
+            trace[row] = mse
+            row += 1
+            wait = every
+        wait -= 1
+        weights = round_each(add_each(weights, difference), trace)
+    return weights, steps, False
+
+
+@kernel
+def descend_triangle(
+    change, square, inverse_rate, inverse_n, least, residual, back, rest, weights, steps, every, wait, trace
+):
+    """As `descend_moments`, but for steps whose sum of squares is below `least`: these are taken by the triangle.
+
+    Which of both takes a step depends on the weights before it alone, so that a run may be cut anywhere.
+
+    Args:
+        residual, back: the tables of z - R w, and of rate R^T as what it is applied to.
+        rest: rho**2.
+        others: as for `descend_moments`.
 
     Returns:
         As `descent.descend`.
@@ -35,6 +75,10 @@ def descend_moments(change, square, inverse_rate, inverse_n, weights, steps, eve
     for step in range(steps):
         difference = affine_each(change, weights)
         squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
+        if squares < least:
+            outside = affine_each(residual, weights)
+            squares = rest + dot(outside, outside)
+            difference = affine_each(back, outside)
         mse = stored(squares * inverse_n)
         if not math.isfinite(mse):
             return weights, step
