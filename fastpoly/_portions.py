@@ -36,19 +36,19 @@ def run_in_portions(
     monitor: Monitor,
     advance: Advance,
     step_seconds: float,
-    first_seconds: float = FIRST_SECONDS,
+    is_sure: bool = False,
 ) -> Trajectory:
     """The whole run.
 
     Args:
         advance: takes the steps.
         step_seconds: a guess of what one step costs; it sets the first portion only.
-        first_seconds: how long that should take: longer if the guess is a good one.
+        is_sure: is the guess a good one? Then that portion is as long as the others.
     """
     every = problem.trace_every or 1
     trace = uninitialised(problem.rows(problem.steps), problem.storage)
     weights, done, diverged = problem.initial_weights, 0, False
-    portion = max(1, int(first_seconds / step_seconds))
+    portion = max(1, int((PORTION_SECONDS if is_sure else FIRST_SECONDS) / step_seconds))
     while done < problem.steps and not diverged and not monitor.interrupted:
         steps = min(portion, problem.steps - done)
         wait = steps if problem.trace_every is None else -done % every

@@ -303,7 +303,7 @@ def counted(monkeypatch, portion_seconds, diverges_at=None):
 
     with monkeypatch.context() as patch:
         patch.setattr(triton_loop, "descend", stub)
-        patch.setattr(triton_loop, "PORTION_SECONDS", portion_seconds)
+        patch.setattr("fastpoly._portions.PORTION_SECONDS", portion_seconds)
         patch.setattr("fastpoly._portions.next_portion", lambda steps, seconds: 10_000)
         counting(patch, Returned, "bring", "waits")
         counting(patch, Returned, "__init__", "results")
@@ -422,7 +422,6 @@ def test_the_same_bits_again_alone_in_a_batch_and_in_portions(post, precision, m
     one, again = (fit(x, y, steps=50_000, **options) for _ in range(2))
     batch = fit_many(x, np.stack([y, 2 * y, y]), steps=50_000, **options)
     monkeypatch.setattr("fastpoly._portions.PORTION_SECONDS", 2e-4)
-    monkeypatch.setattr(triton_loop, "PORTION_SECONDS", 2e-4)  # the first one's
     portions = fit(x, y, steps=50_000, **options)
     for weights, mse in (
         (again.weights, again.mse),

@@ -19,7 +19,7 @@ from fastpoly_kernels.triton_descent import Plan, descend, plan
 from .._arrays import Array, computable, on_gpu
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
-from .._portions import PORTION_SECONDS, next_portion, run_in_portions
+from .._portions import next_portion, run_in_portions
 from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 from .._transfers import Returned, uploaded
@@ -67,7 +67,7 @@ def train_on(device: torch.device, problem: FitProblem, monitor: Monitor) -> Tra
     if _by_moments(problem.precision, len(problem.x)):
         return gram.train_by(problem, monitor, moments(device, problem.x, problem.y, problem.degree, monitor))
     run = _Run(problem, device)
-    return run_in_portions(problem, monitor, run.advance, run.step_seconds, PORTION_SECONDS)
+    return run_in_portions(problem, monitor, run.advance, run.step_seconds, is_sure=True)
 
 
 class _Run:
