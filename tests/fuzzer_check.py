@@ -158,7 +158,9 @@ def _moved(case, i, nudge):
     for seed in range(4):
         torch.manual_seed(seed)
         moved = tree.tree_map(
-            lambda p: p * (1 + nudge * torch.randn(p.shape, dtype=p.dtype)) + nudge * torch.randn(p.shape, dtype=p.dtype),
+            lambda p: (
+                p * (1 + nudge * torch.randn(p.shape, dtype=p.dtype)) + nudge * torch.randn(p.shape, dtype=p.dtype)
+            ),
             case.params,
         )
         there = _numbers(case.descend("eager", params=moved))[i]

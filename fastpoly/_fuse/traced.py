@@ -15,6 +15,7 @@ import torch
 
 from .._errors import UnsupportedOperationError
 from . import pointwise, rules
+from .arguments import array_of
 from .expressions import Memory
 from .graph import Graph, Node
 from .layout import Layout
@@ -187,4 +188,4 @@ def _one_dtype(graph: Graph) -> str:
 
 def _bytes(node: Node) -> bytes:
     assert node.tensor is not None
-    return node.tensor.cpu().numpy().tobytes()
+    return bytes(array_of(node.tensor).tobytes())
