@@ -36,6 +36,11 @@ LOSSES = {  # name: (loss, params, data)
     "lerp to ends": (lambda w: torch.lerp(w * 1e18, w, torch.ones_like(w)).sum(), W),
     "the gradient of a step is nothing between": (lambda w: (w[::2] * of(NAN, 1)).nansum() + w.sum(), W),
     "infinite at some of every other": (lambda w: (w[::2] * of(INF, 1)).sum().clamp(max=2) + w.sum(), W),
+    "the diagonal by an index, and its gradient": (
+        lambda w: (w.reshape(1, 3) * w[:, None])[(torch.arange(3),) * 2].sum(),
+        W,
+    ),
+    "data of half the bytes": (lambda w, x: (w * x[:3]).sum() + (w * x[2:]).square().sum(), W, X.bfloat16()),
     "zeros of either sign": (lambda w: 1 / (torch.cat([torch.zeros(2), -torch.zeros(1)]).double() * w.abs()) @ w, W),
 }
 

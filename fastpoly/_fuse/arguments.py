@@ -44,6 +44,12 @@ def in_order(schema: Any, args: Any, kwargs: Any) -> Iterator[Any]:
             yield argument.default_value
 
 
+def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A tensor's numbers for numpy, which has no bfloat16: all of those are float32, too."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> Any:
     """A tensor without memory, of the shape, strides and dtype of the result."""
     # torch's own answers for most of these load its compiler and sympy: a second

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .._arrays import Array
+from .arguments import array_of
 from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
@@ -124,7 +125,7 @@ def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     """The program with these constants, in the order in which `traced` returned them."""
     data = _aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
-        put(data, memory.start, memory, constants[position].detach().numpy())
+        put(data, memory.start, memory, array_of(constants[position]))
     return Program(written, compiled(written.text, written.dtype, written.layout.lanes, written.layout.threads), data)
 
 

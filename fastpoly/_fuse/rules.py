@@ -381,6 +381,8 @@ def _index_put(reader: Reader, node: Node, places: Places) -> Expr:
     given, shape, start = _indexed(node)
     indices = dict(given)
     others = [d for d in range(len(node.shape)) if d not in indices]
+    whole = (d for d, index in given if _counts(index, shape) and shape[0] == node.shape[d])
+    moving = next(whole, None)  # along it each value has one place, which needs no search
 
     def body(at: Places, over: Places) -> Expr:
         own = [at[d] for d in others]
@@ -389,15 +391,14 @@ def _index_put(reader: Reader, node: Node, places: Places) -> Expr:
             values, tuple(Index() if n == 1 else i for i, n in zip(there, values.shape, strict=True))
         )
         for d, index in given:
-            if not (_counts(index, shape) and shape[0] == node.shape[d]):
+            if d != moving:
                 named = _wrapped(broadcast(reader, index, over), node.shape[d])
                 value = where(compare("eq", named, _number(at[d])), value, 0.0)
         return value
 
     before = reader.element(source, places)
-    for d, index in given:
-        if _counts(index, shape) and shape[0] == node.shape[d]:
-            return before + body(places, (places[d],))
+    if moving is not None:
+        return before + body(places, (places[moving],))
     return before + reader.reduce(node, Sum("add", node.shape, shape, body), places)
 
 

@@ -27,6 +27,7 @@ from .apart import OURS, BeforeAutograd, decompositions, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
+    array_of,
     device_of,
     in_order,
     leaves,
@@ -407,7 +408,7 @@ BAKED = 1024
 
 
 def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    values = tensor.detach().cpu().numpy()
+    values = array_of(tensor)
     if values.size and (values == values.flat[0]).all() and len(np.unique(np.signbit(values))) == 1:
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None

@@ -91,7 +91,9 @@ class _Made(TorchDispatchMode):
 def _described(step: torch.fx.GraphModule) -> tuple[str, list[tuple[torch.dtype, bytes]]]:
     """Equal for the same operations on the same constants."""
     constants = [getattr(step, str(node.target)) for node in step.graph.nodes if node.op == "get_attr"]
-    return step.code, [(c.dtype, c.detach().cpu().contiguous().numpy().tobytes()) for c in constants]
+    from .._fuse.arguments import array_of
+
+    return step.code, [(c.dtype, array_of(c).tobytes()) for c in constants]
 
 
 def _refuse_writes(step: torch.fx.GraphModule) -> None:
