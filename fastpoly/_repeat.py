@@ -14,6 +14,7 @@ from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
+from ._preparing import preparing
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,8 @@ def repeat(
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
-    name, loop = _begun(step, inputs, backend, names, stop_at)
+    with preparing():
+        name, loop = _begun(step, inputs, backend, names, stop_at)
     return run(name, loop, steps, every, monitor, stop_at is not None, offset)
 
 

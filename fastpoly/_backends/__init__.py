@@ -23,6 +23,7 @@ from typing import Any
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
+from .._preparing import preparing
 from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 
@@ -75,7 +76,8 @@ def missing_torch() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed; pip install 'fastpoly[torch]'"
     try:
-        importlib.import_module("torch")
+        with preparing():
+            importlib.import_module("torch")
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
         return f"torch is installed but cannot be imported ({error}); install it anew"
     return None
@@ -292,12 +294,12 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
 
 
 def _train(entry: _Entry, problem: FitProblem, monitor: Monitor) -> Trajectory:
-    # Ctrl-C is heard from the import on: interrupted in the middle, numba's would leave a process that cannot compile
     module = entry.on_gpu if problem.on_gpu and entry.on_gpu else entry.module
     if not entry.on_gpu:
         problem = problem.on_cpu()
+    run = getattr(_imported(module), entry.train)
     with nullcontext() if entry.hears_itself else monitor.listening():
-        trajectory: Trajectory = getattr(_imported(module), entry.train)(problem, monitor)
+        trajectory: Trajectory = run(problem, monitor)
     return trajectory
 
 
@@ -305,8 +307,9 @@ def _train_many(entry: _Entry, problem: BatchProblem, monitor: Monitor) -> Batch
     module = entry.many_on_gpu if problem.on_gpu and entry.many_on_gpu else entry.many
     if not entry.many_on_gpu:
         problem = problem.on_cpu()
+    run = _imported(module).train_many
     with monitor.listening():
-        trajectory: BatchTrajectory = _imported(module).train_many(problem, monitor)
+        trajectory: BatchTrajectory = run(problem, monitor)
     return trajectory
 
 
@@ -324,4 +327,5 @@ def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry
 
 @cache
 def _imported(module: str) -> Any:
-    return importlib.import_module(f".{module}", __name__)
+    with preparing():
+        return importlib.import_module(f".{module}", __name__)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from fastpoly_kernels.forking import new_lock
 
 from .gpu_write import write
 from .graph import Graph
@@ -28,7 +29,7 @@ REGISTERS = 255
 """That a thread may have: all that there are. Left to itself ptxas gives each of 8 warps' threads 128, and spills."""
 
 _kernels: dict[str, Any] = {}
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 @dataclass(frozen=True, eq=False)

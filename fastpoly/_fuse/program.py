@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from fastpoly_kernels.forking import in_child, new_lock
 
 from .._arrays import Array
 from .graph import Graph
@@ -80,8 +81,13 @@ class Run:
 
         copies = [_copied(self.carry) for _ in self.scratch[1:]]
         with _together:
-            others = [_pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
-            taken = part(0, self.carry)
+            try:
+                others = [_pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
+                taken = part(0, self.carry)
+            except BaseException:
+                # Ctrl-C, or no further thread to be had: those that have begun would wait for the others for ever
+                counter[0] = EVERYBODY_CAME
+                raise
             for other in others:
                 other.result()
         return taken
@@ -145,13 +151,20 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     return schedule, text, layout
 
 
-_together = threading.Lock()
+_together = new_lock()
 """Held while threads wait for each other: parts of two runs must not take each other's places in the pool."""
+
+
+EVERYBODY_CAME = 2**62
+"""In the counter of those that have come to a meeting: more than anybody waits for."""
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(processors(), "fastpoly")
+    return ThreadPoolExecutor(MOST_THREADS, "fastpoly")  # it starts no more than are wanted at a time
+
+
+in_child(_pool.cache_clear)
 
 
 def processors() -> int:

@@ -5,13 +5,14 @@ Of these it knows only which columns are ones throughout.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from fastpoly_kernels.forking import new_lock
 
 from .._errors import UnsupportedOperationError
 from . import pointwise, rules
@@ -57,7 +58,7 @@ class Written:
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def traced(
