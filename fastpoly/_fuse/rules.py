@@ -99,7 +99,7 @@ def _reduction(kind: str, is_mean: bool = False) -> Rule:
         sizes = tuple(source.shape[d] for d in dims)
         whole = Sum(kind, tuple(source.shape[d] for d in kept), sizes, body)
         total = reader.reduce(node, whole, places)
-        return total * (1 / math.prod(sizes)) if is_mean and math.prod(sizes) else total
+        return total * (1 / math.prod(sizes) if math.prod(sizes) else math.nan) if is_mean else total
 
     return rule
 
