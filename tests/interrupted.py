@@ -30,7 +30,7 @@ CALLS = {
 }
 
 CHILD = """
-import json, sys, time
+import json, signal, sys, time
 import numpy as np
 from fastpoly import descend, fit, fit_many, scan, train
 {imports}
@@ -50,6 +50,7 @@ try:
     time.sleep({rest})
 except KeyboardInterrupt as error:
     found["heard"], found["kind"] = time.monotonic(), type(error).__name__
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may still come, too late to interrupt anything
 found["again"] = call()
 print(json.dumps(found))
 """

@@ -75,14 +75,16 @@ def load(name: str) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY"))
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or _refused(status, path):
             return None
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             stored = file.read()
-        except OSError:
-            return None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     start = len(MAGIC)
     magic, digest, content = stored[:start], stored[start : start + 32], stored[start + 32 :]
     if magic != MAGIC or _digest(name, content) != digest:
