@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench bench-quick readme report gpu clean
+.PHONY: demo test test-all check format bench bench-quick bench-against readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -36,9 +36,18 @@ bench: $(VENV)/.bench
 bench-quick: $(VENV)/.bench
 	$(BIN)/pytest bench --results --quick -q
 
-# what needs a CUDA GPU, on the Python that is active: PYTHON=... names another
+# what needs a CUDA GPU, on the Python that is active: PYTHON=... names another; LIMIT= seconds, 335 if not told. What
+# is there is not done again; results go to bench/results/<card>.json, or to $$OUT if that is set
 gpu:
-	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
+	PYTHONPATH=.:kernels:tests:bench:$(PYTHONPATH) $(PYTHON) -m gpu $(if $(LIMIT),--limit $(LIMIT))
+
+# all of it at tiny sizes without a GPU, on a device that is emulated; nothing is kept
+gpu-emulated: $(VENV)/.test
+	FASTPOLY_EMULATED=1 $(MAKE) gpu PYTHON=$(BIN)/python
+
+# a step of every model of the zoo, in the commit REV and in this tree
+bench-against: $(VENV)/.bench
+	$(BIN)/python bench/against.py $(REV)
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench

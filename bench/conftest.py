@@ -3,11 +3,11 @@
 `timing` measures one thing. `versus` is the only way to a ratio: it alternates both sides, so that whatever else the
 machine does falls on both, and holds the ratio of their medians against a bar. `limits` is for what is not a time of
 one run. A bar that is missed is shown, not failed: this is a measurement. What cannot be measured here (no JAX, no
-compiler, no GPU) is skipped by `not_measured` and listed with its reason.
+compiler) is skipped by `not_measured` and listed with its reason.
 
 The test has called what it measures before, for the answer: it is warm. With `--benchmark-disable` each function runs
 once, for a few steps. `--quick` makes fewer rounds and leaves out what is marked slow. `--results` writes the file that
-bench/results_file.py describes.
+bench/results_file.py describes. What needs a GPU is measured by `make gpu`, which is no test: see bench/gpu/.
 """
 
 import importlib.util
@@ -24,7 +24,6 @@ from fastpoly._post import STEPS, samples
 
 ROWS = pytest.StashKey[list]()
 NOT_MEASURED = pytest.StashKey[list]()
-OF_GPU = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser):
@@ -36,16 +35,12 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark reads its options
 def pytest_configure(config):
     config.stash[ROWS], config.stash[NOT_MEASURED] = [], []
-    config.stash[OF_GPU] = config.option.markexpr == "gpu"
     if not config.option.benchmark_verbose and not config.option.benchmark_compare:
         config.option.benchmark_quiet = True  # our tables instead of its own
     if config.option.results:
         results_file.FOLDER.mkdir(exist_ok=True)
-        config.option.benchmark_json = str(results_file.path(_device(config), config.option.quick))
-
-
-def _device(config):
-    return (config.stash[OF_GPU] and results_file.gpu()) or results_file.processor()
+        path = results_file.path(results_file.processor(), config.option.quick)
+        config.option.benchmark_json = results_file.Destination(path)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -53,11 +48,6 @@ def pytest_collection_modifyitems(config, items):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu and results_file.gpu() is None:
-        for item in gpu:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
-            _list_not_measured(item, _readable(item), "no CUDA GPU here")
 
 
 def _group(item):
@@ -115,8 +105,7 @@ def record(request, benchmark):
     """record(**what): put it into the result file's `extra_info`, and into the tables."""
 
     def note(**what):
-        of_gpu = request.node.get_closest_marker("gpu")
-        what["device"] = results_file.gpu() if of_gpu else results_file.processor()
+        what["device"] = results_file.processor()
         benchmark.extra_info.update(what)
         if benchmark.enabled:
             request.config.stash[ROWS].append(what | {"group": _group(request.node)})
@@ -262,14 +251,23 @@ def limits(record):
 
     def run(name, value, limit, unit, source="DESIGN 8"):
         name = name.rstrip(":")
-        record(kind="limit", name=name, value=value, limit=limit, unit=unit, holds=value <= limit, source=source)
+        record(
+            kind="limit",
+            name=name,
+            value=value,
+            limit=limit,
+            unit=unit,
+            at_most=True,
+            holds=value <= limit,
+            source=source,
+        )
 
     return run
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config, output_json):
-    results_file.complete(output_json, _device(config), config.option.quick, config.stash[NOT_MEASURED])
+    results_file.complete(output_json, results_file.processor(), config.option.quick, config.stash[NOT_MEASURED])
 
 
 def pytest_terminal_summary(terminalreporter, config):

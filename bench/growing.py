@@ -21,10 +21,6 @@ STEP_SECONDS = {
     "JAX": (1e-6, 5e-9),
     "numpy": (4e-5, 2e-7),
     "torch-autograd": (2e-4, 1e-7),
-    "torch-autograd-gpu": (1e-3, 1e-10),
-    "cudagraph": (5e-5, 1e-10),
-    "fused-autograd-gpu": (1e-7, 1e-9),
-    "triton": (1e-7, 1e-9),
 }
 """Of a loop, about: of a step, and of each sample in it. They only set how many steps are run."""
 

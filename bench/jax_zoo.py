@@ -16,6 +16,7 @@ import torch
 import zoo
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")  # on a GPU float32 products have 3 digits by default
 
 
 def mean_square(y_model, y):

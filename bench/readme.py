@@ -78,22 +78,27 @@ def _first(results: Results, block: str) -> Run | None:
 
 
 def _tables(block: str) -> Callable[[Results, Path], str]:
-    """The block's table of every run that has one, under the device's name where it is not the first."""
+    """The block's table of every run that has one, under the device's name where there are several."""
 
     def made(results: Results, folder: Path) -> str:
         parts = []
         first = _first(results, block)
-        for run in results.runs:
-            table = TABLES[block](run)
-            if table.rows:
-                parts += [f"On {markdown.escaped(run.device)}:"] if run is not first else []
-                parts.append(markdown.table(table))
-        if first and block in PICTURES:
-            name, title, _ = PICTURES[block]
-            parts.append(f"![{title}]({(folder / name).as_posix()}.svg)")
+        shown = [(run, table) for run in results.runs if (table := TABLES[block](run)).rows]
+        for run, table in shown:
+            parts += [_over(run)] if len(results.runs) > 1 else []
+            parts.append(markdown.table(table))
+            if run is first and block in PICTURES:
+                name, title, _ = PICTURES[block]
+                parts.append(f"![{title}]({(folder / name).as_posix()}.svg)")
         return "\n\n".join(parts) or PENDING
 
     return made
+
+
+def _over(run: Run) -> str:
+    """What stands over a table: whose figures these are."""
+    said = tables.said_shortly(run)
+    return markdown.escaped(f"On {tables.place(run)}{f', {said}' if said else ''}:")
 
 
 def _fidelity(results: Results, _: Path) -> str:
@@ -105,10 +110,10 @@ def _machine(results: Results, _: Path) -> str:
     """What was measured on, in a sentence for each run; and what not."""
     said = []
     for run in results.runs:
-        cores = f" ({run.cores:.0f} cores)" if run.cores else ""
-        names = ("python", "numpy", "numba", "torch", "jax", "triton")
+        names = ("python", "numpy", "numba", "torch", "jax", "triton", "driver")
         versions = ", ".join(f"{name} {run.versions[name]}" for name in names if name in run.versions)
-        said.append(f"Measured on {run.device}{cores}, {run.date}" + (f": {versions}." if versions else "."))
+        how = f"; {tables.said_of(run)}" if tables.said_of(run) else ""
+        said.append(f"Measured on {tables.place(run)}, {run.date}" + (f": {versions}" if versions else "") + f"{how}.")
     if not any(run.on_gpu for run in results.runs):
         said.append("Not yet measured on a GPU.")
     return markdown.escaped(" ".join(said))
@@ -124,11 +129,16 @@ def _verdicts(results: Results, folder: Path) -> str:
     return f"{_tables('bars')(results, folder)}\n\n{more}"
 
 
+def _bars_of(run: Run) -> tables.Table:
+    """On a CPU the bars of the plan, of many; all of those on a GPU."""
+    return tables.bars(run, "" if run.on_gpu else "DESIGN 8").only("what", "measured", "bar", "")
+
+
 TABLES: dict[str, Callable[[Run], tables.Table]] = {
     "post": tables.post,
     "loss": lambda run: tables.loss_of(run, "damped-sine", "single"),
     "peers": tables.peers,
-    "bars": lambda run: tables.bars(run, "DESIGN 8").only("what", "measured", "bar", ""),
+    "bars": _bars_of,
     "ladder": lambda run: tables.ladder(run).only("loop", "a step", "saved", "why"),
 }
 

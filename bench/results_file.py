@@ -55,6 +55,20 @@ def slug(name):
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+class Destination(str):
+    """Where pytest-benchmark writes: from 5.3 on it opens this path; before, it enters a file that its option opened.
+
+    That file would be empty from the start of a run to its end; this one is as it was until there is what to write.
+    """
+
+    def __enter__(self):
+        self._file = Path(self).open("wb")
+        return self._file
+
+    def __exit__(self, *_):
+        self._file.close()
+
+
 def path(device, quick=False):
     """Where the results of a run on `device` go."""
     return FOLDER / f"{'quick' if quick else slug(device)}.json"

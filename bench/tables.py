@@ -106,7 +106,7 @@ def verdicts(rows):
     for row in rows:
         verdict = "holds" if row["holds"] else "FALLS SHORT"
         if row["kind"] == "limit":
-            measured, bar = f"{row['value']:.1f} {row['unit']}", f"<= {row['limit']:g}"
+            measured, bar = f"{row['value']:.1f} {row['unit']}", f"{'<=' if row['at_most'] else '>='} {row['limit']:g}"
             body.append((row["name"], "", "", measured, bar, verdict, row["source"]))
         else:
             sides = seconds(row["seconds_of"]), seconds(row["seconds_to"])

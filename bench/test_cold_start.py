@@ -21,6 +21,7 @@ LOOP = COLUMNS + "from fastpoly.reference import train; print(train(x, y, nSteps
 JAX = """
 import numpy as np, jax, jax.numpy as jnp
 jax.config.update("jax_enable_x64", {x64})
+jax.config.update("jax_default_matmul_precision", "highest")
 x = np.linspace(0, 5, 100, dtype={dtype!r})
 y, powers = np.sin(x), x[:, None] ** np.arange(5, dtype=x.dtype)
 def step(w, _):

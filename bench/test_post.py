@@ -18,7 +18,7 @@ RUNS = [
     (backend, precision)
     for backend in BACKENDS
     for precision in backend.precisions
-    if not backend.name.endswith("-gpu") and backend.name not in ("cudagraph", "triton")  # test_gpu_*.py
+    if not backend.name.endswith("-gpu") and backend.name not in ("cudagraph", "triton")  # make gpu
     if backend.name not in PUBLISHED or precision == ("mixed" if backend.name == "numpy" else "single")  # as posted
 ]
 STEP_SECONDS = {"numpy": 5e-5, "torch": 1e-4, "torch-autograd": 2e-4}

@@ -43,6 +43,18 @@ def test_a_file_is_named_for_the_device():
     assert results_file.processor()
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_each_pytest_benchmark_writes_its_own_way(tmp_path, opens):
+    """5.3 opens the path that it is given, 5.1 and 5.2 enter what they are given as a file."""
+    (tmp_path / "cpu.json").write_text("as it was")
+    destination = results_file.Destination(tmp_path / "cpu.json")
+    assert (tmp_path / "cpu.json").read_text() == "as it was"
+    with Path(destination).open("wb") if opens else destination as file:
+        file.write(b"{}")
+    assert (tmp_path / "cpu.json").read_text() == "{}"
+    assert file.closed
+
+
 def test_the_file_says_nothing_of_whose_machine_it_is():
     place = "/home/somebody/checkout"
     output = {

@@ -109,6 +109,8 @@ def descend(
     import torch
     from torch.utils import _pytree as tree
 
+    from ._reached import Reached, warn_of_untrained
+
     refuse_no_function(loss, "loss")
     backend = checked_backend(backend)
     steps = integer(steps, "steps", 0, MAX_STEPS)
@@ -121,6 +123,7 @@ def descend(
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     labels = _labels(params, loss)
+    reached = Reached(start, warn_of_untrained)
     start = [leaf.detach() for leaf in start]
     count, rate = len(start), start[0].new_tensor(learn_rate)
     rule = named_optimizer(optimizer, structure)
@@ -128,7 +131,8 @@ def descend(
     def value_and_grads(leaves: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         own = [leaf.detach().requires_grad_() for leaf in leaves]
         with torch.enable_grad():
-            value = _one_number(loss(tree.tree_unflatten(own, structure), *data))
+            with reached.by(own):
+                value = _one_number(loss(tree.tree_unflatten(own, structure), *data))
             grads = torch.autograd.grad(value, own, materialize_grads=True)
         return value.detach().reshape(()), list(grads)
 
@@ -220,14 +224,14 @@ def descend_module(
         raise ValueError("module: has no parameters that require a gradient")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
-        with torch.nn.utils.stateless._reparametrize_module(module, values):
+        with torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True):
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("params", *_names(loss)[1:])]
     )
     try:
-        result = descend(functional, {name: p.detach() for name, p in params.items()}, data, **options)
+        result = descend(functional, params, data, **options)
     except Interrupted as stop:
         _assign(params, stop.partial.params)
         raise

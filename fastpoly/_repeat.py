@@ -15,6 +15,7 @@ from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
 from ._preparing import preparing
+from ._steadiness import refuse_unsteady
 
 if TYPE_CHECKING:
     import torch
@@ -78,27 +79,49 @@ def repeat(
     """
     with preparing():
         name, loop = _begun(step, inputs, backend, names, stop_at)
-    return run(name, loop, steps, every, monitor, stop_at is not None, offset)
+    like = None if name == "eager" else step
+    return run(name, loop, steps, every, monitor, stop_at is not None, offset, like)
 
 
 def run(
-    name: str, loop: Loop, steps: int, every: int | None, monitor: Monitor, stops: bool, offset: int = 0
+    name: str,
+    loop: Loop,
+    steps: int,
+    every: int | None,
+    monitor: Monitor,
+    stops: bool,
+    offset: int = 0,
+    like: Step | None = None,
 ) -> Repeated:
-    """As `repeat`, by a loop of that name which has begun; `stops`: what is not finite ends it."""
+    """As `repeat`, by a loop of that name which has begun.
+
+    Args:
+        stops: what is not finite ends it.
+        like: what the loop was made of; then the second step of the loop (or the only one) is compared with it.
+    """
     import torch
 
     interval = every or 1
     taken, stopped = 0, False
     kept: list[torch.Tensor] | None = None
     filled = 0
-    portion = max(1, int(FIRST_SECONDS / loop.step_seconds))
+    first = max(1, int(FIRST_SECONDS / loop.step_seconds))
+    portion = first if like is None else 1
+    checked = min(1, steps - 1)  # the step that is compared
     with monitor.listening():
         while kept is None or (taken < steps and not stopped and not monitor.interrupted):
             count = min(portion, steps - taken)
             wait = count if every is None else -(offset + taken) % interval
             started = time.perf_counter()
-            done, results = loop.advance(count, interval, wait)
-            seconds = time.perf_counter() - started
+            if like is not None and taken == checked:
+                done, results = _compared(like, loop)
+                results = results if wait == 0 else [result[:0] for result in results]
+                portion = first
+            else:
+                done, results = loop.advance(count, interval, wait)
+                seconds = time.perf_counter() - started
+                if like is None or taken > checked:
+                    portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
             taken += done
             stopped = done < count
             if kept is None:
@@ -109,12 +132,20 @@ def run(
             for whole, part in zip(kept, results, strict=True):
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
-            portion = max(1, min(count * 16, int(count * PORTION_SECONDS / max(seconds, 1e-6))))
             monitor.report(taken, steps)
     carried = loop.carried()
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for
     return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
+
+
+def _compared(like: Step, loop: Loop) -> tuple[int, list[torch.Tensor]]:
+    """One step, with its results, which is what `like` gives; see `refuse_unsteady`."""
+    before = loop.carried()
+    done, results = loop.advance(1, 1, 0)
+    if done:
+        refuse_unsteady(like, before, loop.carried(), [result[0] for result in results])
+    return done, results
 
 
 def _rows(count: int, like: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from ._monitor import Monitor
@@ -41,14 +42,17 @@ def scan(
 
     Raises:
         TypeError, ValueError: an argument cannot be meant, or the step returns a carry of another structure, shape or
-            dtype than it got.
+            dtype than it got, or a tensor requires a gradient (unless under torch.no_grad()): what comes out has none.
         UnsupportedOperationError: the step does what the backend cannot do.
         BackendUnavailableError: torch, a compiler or a GPU is missing.
         MemoryError: the outputs do not fit.
         KeyboardInterrupt: Ctrl-C.
     """
     need_torch()
+    import torch
     from torch.utils import _pytree as tree
+
+    from ._reached import Reached
 
     refuse_no_function(step, "step")
     backend = checked_backend(backend)
@@ -59,10 +63,14 @@ def scan(
         raise ValueError("carry: has no tensors")
     for leaf in start:
         refuse_no_float_tensor(leaf, "carry")
+        if torch.is_grad_enabled() and leaf.requires_grad:
+            _refuse_gradient(leaf)
+    reached = Reached([], _refuse_gradient) if torch.is_grad_enabled() else None
     found: dict[str, Any] = {}
 
     def flat(leaves: list[Any]) -> list[Any]:
-        after, output = _pair(step(tree.tree_unflatten(list(leaves), structure), *data))
+        with nullcontext() if reached is None else reached.by(leaves):
+            after, output = _pair(step(tree.tree_unflatten(list(leaves), structure), *data))
         successors, found_structure = tree.tree_flatten(after)
         if found_structure != structure:
             raise ValueError(f"step: returns a carry of another structure: {found_structure}, wants {structure}")
@@ -77,6 +85,13 @@ def scan(
     if monitor.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.steps:,} of {length:,} steps")
     return tree.tree_unflatten(run.carried, structure), tree.tree_unflatten(run.results, found["output"])
+
+
+def _refuse_gradient(tensor: Any) -> None:
+    raise ValueError(
+        f"scan: a tensor of shape {tuple(tensor.shape)} requires a gradient, and what comes out of scan has none. Way "
+        "out: call scan under torch.no_grad(), or write the loop in Python where its gradient is wanted"
+    )
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

@@ -33,8 +33,9 @@ def ratio(of, to, value, bar, *, at_most=False, source="DESIGN 8", group="bars")
     return benchmark(group, kind="ratio", source=source, **info)
 
 
-def limit(name, value, most, unit, *, source="issue 4", group="bars"):
-    info = dict(name=name, value=value, limit=most, unit=unit, holds=value <= most)
+def limit(name, value, most, unit, *, source="issue 4", group="bars", at_most=True):
+    holds = value <= most if at_most else value >= most
+    info = dict(name=name, value=value, limit=most, unit=unit, at_most=at_most, holds=holds)
     return benchmark(group, kind="limit", source=source, **info)
 
 
@@ -120,8 +121,12 @@ def everything():
 NOT_MEASURED = [{"name": "Triton loop on an H200", "group": "bars", "reason": "no CUDA GPU here"}]
 
 
-def content(benchmarks, *, device="Test CPU", date="2026-01-02T03:04:05", quick=False, not_measured=NOT_MEASURED):
-    about = dict(device=device, cores=2, versions={"python": "3.11.7", "numpy": "2.4.6"}, quick=quick, date=date)
+def content(
+    benchmarks, *, device="Test CPU", date="2026-01-02T03:04:05", quick=False, not_measured=NOT_MEASURED, **more
+):
+    about = dict(
+        device=device, cores=2, versions={"python": "3.11.7", "numpy": "2.4.6"}, quick=quick, date=date, **more
+    )
     machine = {"cpu": {"brand_raw": "Test CPU"}}
     return {
         "machine_info": machine,

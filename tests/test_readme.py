@@ -98,8 +98,18 @@ def test_a_gpu_has_a_table_of_its_own(folder, readme):
     made.write(folder / "bench" / "results" / "quick.json", made.post(), device="Other CPU", quick=True)
     text = readme.filled((folder / "README.md").read_text(), newest(folder / "bench" / "results", quick=False))
     assert "Not yet measured on a GPU" not in text
-    assert "On NVIDIA H100:\n\n| backend | precision | now |" in text
+    assert "On Test CPU (2 cores):\n\n| backend | precision | now |" in text
+    assert "On NVIDIA H100 (a GPU, beside it 2 cores of Test CPU):\n\n| backend | precision | now |" in text
     assert "Other CPU" not in text
+
+
+def test_whose_figures_are_from_elsewhere_is_said_over_each_table(folder, readme):
+    gpu = [made.timing("post", "triton", 0.019, "single"), made.limit("a", 1, 2, "ms")]
+    by_hand = "measured by hand; will be replaced"
+    made.write(folder / "bench" / "results" / "gpu.json", gpu, device="NVIDIA H100", provenance=by_hand)
+    text = readme.filled((folder / "README.md").read_text(), newest(folder / "bench" / "results", quick=False))
+    assert text.count("On NVIDIA H100 (a GPU, beside it 2 cores of Test CPU), measured by hand:\n\n|") == 2
+    assert "2026-01-02: python 3.11.7, numpy 2.4.6; measured by hand; will be replaced." in text
 
 
 def test_without_results_every_block_says_so(folder, readme):

@@ -105,6 +105,25 @@ def test_a_bar_says_whether_it_holds(whole):
     ]
 
 
+def test_a_limit_may_be_the_least_and_a_count_has_no_digits(tmp_path):
+    rows = [made.limit("of the peak", 19.04, 50, "%", at_most=False), made.limit("checks that fail", 8.0, 0, "")]
+    (run,) = results_of(tmp_path, rows).runs
+    said = [[cell.text for cell in row[:4]] for row in tables.bars(run).rows[:2]]
+    assert said == [["of the peak", "19.0 %", "≥ 50 %", "falls short"], ["checks that fail", "8", "≤ 0", "falls short"]]
+
+
+def test_of_a_card_the_whole_run_is_shown_or_else_what_there_is_of_one(tmp_path):
+    card = {"device": "NVIDIA H100"}
+    rows = [made.timing("post", "triton", 0.019, "single")]
+    made.write(tmp_path / "by-hand.json", rows, **card, provenance="by hand", date="2026-01-09")
+    assert newest(tmp_path).runs[0].provenance == "by hand"
+    made.write(tmp_path / "partial.json", rows, **card, partial=True, date="2026-01-08")
+    assert newest(tmp_path).runs[0].partial
+    assert "cut before its end, some figures are missing" in page(newest(tmp_path), pictures=False)
+    made.write(tmp_path / "whole.json", rows, **card, date="2026-01-07")
+    assert newest(tmp_path).runs[0].path.name == "whole.json"
+
+
 def test_losses_and_cold_starts_are_compared_in_columns(tmp_path):
     (run,) = results_of(tmp_path, made.everything()).runs
     zoo, cold = tables.zoo(run), tables.cold(run)
@@ -132,7 +151,8 @@ def test_two_machines_stand_under_their_names(tmp_path):
     paths = [made.write(tmp_path / "cpu.json", made.everything())]
     paths.append(made.write(tmp_path / "gpu.json", gpu, device="NVIDIA H100", not_measured=[]))
     parsed = Page(page(read(paths)))
-    assert parsed.words.count("NVIDIA H100") >= 3  # post, bars, machine
+    assert parsed.words.count("On NVIDIA H100 (a GPU, beside it 2 cores of Test CPU)") == 3  # post, bars, machine
+    assert parsed.words.count("On Test CPU (2 cores)") > 3
     names = parsed.all("id")
     assert len(names) == len(set(names))
     assert "anything on a GPU" not in parsed.text

@@ -50,7 +50,7 @@ UNARY = {
 
 
 def agree(function, dtype=torch.float64):
-    """The losses of `function` of a mask and a mask that changes, eager and fused; None if it is refused or no torch."""
+    """Are the losses of a `function` of two masks that change the same? False: it is refused, or eager torch raises."""
     x = X.to(dtype)
 
     def loss(p, x):
@@ -66,8 +66,7 @@ def agree(function, dtype=torch.float64):
         return False
     try:
         fused = descend(loss, start, x, backend="fused", **options).loss
-    except UnsupportedOperationError as error:
-        assert "Way out" in str(error)
+    except UnsupportedOperationError:
         return False
     assert fused.tolist() == pytest.approx(eager.tolist(), rel={torch.float64: 1e-12, torch.float32: 1e-5}[dtype])
     return True

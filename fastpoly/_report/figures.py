@@ -67,5 +67,9 @@ def deviation(value: float | None) -> str:
 
 
 def measured(value: float | None, unit: str) -> str:
-    """A value in its own unit."""
-    return DASH if value is None else times(value) if unit == "×" else f"{digits(value)} {unit}".rstrip()
+    """A value in its own unit; a whole number that has none is a count."""
+    if value is None:
+        return DASH
+    if unit == "×":
+        return times(value)
+    return count(value) if not unit and value.is_integer() else f"{digits(value)} {unit}".rstrip()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._post import PUBLISHED_SECONDS, STEPS
-from .figures import count, deviation, seconds, times
+from .figures import deviation, seconds, times
 from .html import element, text
 from .results import Results, Run, Timing
-from .tables import fastest, is_ours
+from .tables import fastest, is_ours, place, said_shortly
 
 PAIRS = (
     ("torch-autograd", ("fused-autograd",), "", "By torch’s autograd"),
@@ -26,7 +26,8 @@ def opening(results: Results) -> str:
         f"torch, and by torch’s autograd, which took {autograd:.0f} times as long as the gradient written by hand. It "
         "asked how that could be faster. These are the same steps, with the same errors recorded at each, now."
     )
-    cards = [card for run in results.runs for pair in PAIRS if (card := _card(run, *pair))]
+    several = len(results.runs) > 1
+    cards = [card for run in results.runs for pair in PAIRS if (card := _card(run, *pair, named=several))]
     about = " · ".join(dict.fromkeys(map(_measured_on, results.runs)))
     quick = any(run.quick for run in results.runs)
     return (
@@ -39,17 +40,21 @@ def opening(results: Results) -> str:
 
 
 def _measured_on(run: Run) -> str:
-    cores = f", {count(run.cores)} cores" if run.cores else ""
-    return f"{run.device}{cores}" + (f", {run.date}" if run.date else "")
+    said = [place(run), run.date, said_shortly(run)]
+    return ", ".join(filter(None, said))
 
 
-def _card(run: Run, loop: str, ours: Sequence[str], precision: str, label: str) -> str:
-    """The post's loop and fastpoly's, in one run on one machine; nothing unless both were measured."""
+def _card(run: Run, loop: str, ours: Sequence[str], precision: str, label: str, *, named: bool) -> str:
+    """The post's loop and fastpoly's, in one run on one machine; nothing unless both were measured.
+
+    `named`: say which machine it is, there being others.
+    """
     then = next((t for t in run.of("post") if t.backend == loop and t.seconds), None)
     wanted = precision or (then.precision if then else "")
     now = fastest(t for t in run.of("post") if t.backend in ours and t.precision == wanted)
     if then is None or now is None or not then.seconds or not now.seconds:
         return ""
+    label = f"{label}: {run.device}" if named else label
     rows = [
         ("published in 2017", seconds(then.published or PUBLISHED_SECONDS[loop])),
         ("that loop, here", seconds(then.seconds)),

@@ -19,8 +19,8 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-TIMINGS = ("post", "peers", "zoo", "scale", "cold", "ladder")
-"""The groups of what is shown for itself; the others are of ratios and limits."""
+TIMINGS = ("post", "peers", "zoo", "scale", "cold", "ladder", "gpu")
+"""The groups of what is shown for itself, "gpu" of parts of `make gpu`; the others are of ratios and limits."""
 
 LARGEST = 1e300
 """What is beyond is no measurement; JSON has NaN, infinity and integers of any length."""
@@ -117,7 +117,11 @@ class NotMeasured:
 
 @dataclass(frozen=True)
 class Run:
-    """One result file. `date` is for people; files are told apart by `written`, which knows the second."""
+    """One result file. `date` is for people; files are told apart by `written`, which knows the second.
+
+    `partial` is a run that was cut before its end. `provenance` says how figures came to be that no command of this
+    tree has written.
+    """
 
     path: Path
     device: str
@@ -126,6 +130,8 @@ class Run:
     date: str
     written: str
     quick: bool
+    partial: bool
+    provenance: str
     versions: Mapping[str, str]
     timings: tuple[Timing, ...]
     bars: tuple[Bar, ...]
@@ -195,13 +201,15 @@ def read(paths: Iterable[Path]) -> Results:
 def newest(folder: Path = FOLDER, *, quick: bool = True) -> Results:
     """The newest run of each device in `folder`, CPUs first; of full runs alone if not `quick`. There may be none.
 
+    One that was cut stands behind a whole one, and what no command of this tree has written behind both.
+
     Raises:
         ValueError: a file there is no result file.
         OSError: one cannot be read.
     """
     results = read(sorted(folder.glob("*.json")))
     by_device: dict[str, Run] = {}
-    for run in sorted(results.runs, key=lambda run: run.written):
+    for run in sorted(results.runs, key=lambda run: (not run.provenance, not run.partial, run.written)):
         if quick or not run.quick:
             by_device[run.device] = run
     return Results(tuple(sorted(by_device.values(), key=lambda run: run.on_gpu)), results.fidelity)
@@ -281,6 +289,8 @@ def _run(path: Path, content: Record) -> Run:
         date=(_text(about, "date") or _text(content, "datetime"))[:10],
         written=_text(content, "datetime") or _text(about, "date"),
         quick=about.get("quick") is True,
+        partial=about.get("partial") is True,
+        provenance=_text(about, "provenance"),
         versions={_printable(key): _text(versions, key) for key in versions},
         timings=tuple(timings),
         bars=tuple(bars),
@@ -315,7 +325,7 @@ def _limit(group: str, info: Record) -> Bar:
         name=_text(info, "name"),
         value=_number(info, "value"),
         limit=_number(info, "limit"),
-        at_most=True,
+        at_most=info.get("at_most") is not False,
         unit=_text(info, "unit"),
         holds=_truth(info, "holds"),
         source=_text(info, "source"),

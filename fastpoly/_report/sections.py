@@ -120,15 +120,17 @@ MEASURED = (
     Section(
         "post",
         "The post’s table, then and now",
-        "“× numpy” is how many times as fast as the post’s numpy loop on the same machine; “in 2017” is what the post "
-        "published. “Off by” is the largest difference of the weights from where a run of that precision must end: "
-        "arithmetic of 60 digits (double), the digits that the post prints (mixed), the torch loop (single).",
+        "“× numpy” is how many times as fast as the post’s numpy loop on the same machine, “× autograd” as "
+        "its autograd loop on the same GPU; “in 2017” is what the post published. “Off by” is the largest difference "
+        "of the weights from where a run of that precision must end: arithmetic of 60 digits (double), the digits that "
+        "the post prints (mixed), the torch loop (single).",
         _post,
     ),
     Section(
         "bars",
         "What it is held to",
-        "Ratios of medians, both sides timed in turn in one process, and limits: the bars of the project’s plan.",
+        "Ratios of medians and limits: the bars of the project’s plan. On a CPU both sides are timed in turn in one "
+        "process; on a GPU each in a process of its own.",
         _bars,
     ),
     Section(
@@ -199,6 +201,9 @@ def _by_run(results: Results, section: Section, draw: Draw) -> str:
 
         content = section.content(run, draw_of_run)
         if content and len(results.runs) > 1:
-            made += text("h3", run.device)
+            made += text("h3", f"On {tables.place(run)}")
+        said = tables.said_shortly(run)
+        if content and said:
+            made += text("p", f"{said[0].upper()}{said[1:]}.", class_="quiet")
         made += content
     return made

@@ -14,7 +14,12 @@ from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
-OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {"descend", "fused", "triton"}
+OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {
+    "auto",
+    "descend",
+    "fused",
+    "triton",
+}
 """The names under which fastpoly's own loops are measured, those of `fit` and of `descend`; all others are peers, as
 torch.compile is."""
 
@@ -89,11 +94,24 @@ def label(timing: Timing) -> str:
     return f"{timing.backend} (from {count(timing.steps_run)} steps)" if fewer else timing.backend
 
 
+YARDSTICKS = {"numpy": "numpy", "torch-autograd-gpu": "autograd"}
+"""Of the post's loops those that others are compared with, on a CPU and on a GPU, and what to call them."""
+
+
 def post(run: Run) -> Table:
-    """Every backend on the post's problem, beside what the post published."""
+    """Every backend on the post's problem, beside what the post published; compared with the first of YARDSTICKS."""
     timings = run.of("post")
-    base = next((t.seconds for t in timings if t.backend == "numpy" and t.seconds), None)
-    columns = [NAME, PRECISION, Column("now"), Column("× numpy"), Column("in 2017"), Column("off by")]
+    slow = {t.backend: t.seconds for t in timings if t.seconds}
+    yardstick = next((name for name in YARDSTICKS if name in slow), "numpy")
+    base = slow.get(yardstick)
+    columns = [
+        NAME,
+        PRECISION,
+        Column("now"),
+        Column(f"× {YARDSTICKS[yardstick]}"),
+        Column("in 2017"),
+        Column("off by"),
+    ]
     return _table(
         columns,
         (
@@ -181,7 +199,7 @@ def loss_of(run: Run, model: str, precision: str) -> Table:
 def bars(run: Run, source: str = "") -> Table:
     """Each figure beside what it is held to, by `source` or by anyone, and what was not measured, with the reason."""
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
-    columns.append(Column("set by", numeric=False))
+    columns.append(Column("source", numeric=False))
     shown = [bar for bar in run.bars if bar.source.startswith(source)]
     shown.sort(key=lambda bar: not bar.source.startswith("DESIGN 8"))  # the plan's first
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
@@ -306,8 +324,29 @@ def machine(run: Run) -> Table:
     if run.on_gpu and run.processor:
         facts.append(("processor", run.processor))
     facts += [("cores", "" if run.cores is None else count(run.cores)), ("measured", run.date), *run.versions.items()]
+    facts += [("how", said_of(run))]
     columns = Column("", numeric=False), Column("", numeric=False)
     return Table(columns, tuple((Cell(key), Cell(value)) for key, value in facts if value))
+
+
+def place(run: Run) -> str:
+    """The device that a run's figures are of, and how much of it: what stands over them."""
+    cores = f"{count(run.cores)} cores" if run.cores else ""
+    if not run.on_gpu:
+        return f"{run.device} ({cores})" if cores else run.device
+    beside = f"{cores} of {run.processor}" if cores and run.processor else cores
+    return f"{run.device} (a GPU{f', beside it {beside}' if beside else ''})"
+
+
+def said_of(run: Run) -> str:
+    """What a reader must know of how the figures came to be, if anything."""
+    parts = ["cut before its end, some figures are missing" if run.partial else "", run.provenance]
+    return "; ".join(filter(None, parts))
+
+
+def said_shortly(run: Run) -> str:
+    """The first of it, for what stands over a table."""
+    return said_of(run).partition(";")[0]
 
 
 def not_measured(run: Run) -> Table:

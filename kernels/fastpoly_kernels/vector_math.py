@@ -9,7 +9,8 @@ once; a scalar float gives the same bits. What they meet:
 - the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
 - few instructions: no tables, no gathers, and at most one division.
 
-`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right, but slow.
+`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right,
+but slow.
 
 Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
 multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative

@@ -1,0 +1,116 @@
+"""Does a loop that was made of one call of a function do what the function does when it is called again?
+
+What Python changes between calls (a counter, a warm-up, numbers drawn at random) stands in the loop as it was when the
+function was traced, and so does every mistake of a compiler's. So one step of the loop is compared with the function
+itself. A change that comes in a later call, or is smaller than rounding, is not noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ._errors import UnsupportedOperationError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ._loops import Step
+
+TOLERANCE = {8: 1e-7, 4: 1e-3}
+"""By the bytes of a number: far above what the order of sums changes in one step, far below what is meant by a change.
+Where a step multiplies roundings by more, `_rounding` finds out."""
+
+NUDGE = {8: 1e-12, 4: 1e-5}
+"""Relative change of the inputs, some thousand roundings, which shows how much a step makes of a rounding."""
+
+MARGIN = 100
+"""Times as far as NUDGE moves a result, another order of sums may move it, whose roundings are in other places."""
+
+
+def refuse_unsteady(
+    step: Step, before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
+) -> None:
+    """Raise if the step, called with `before`, does not give what a loop gave: `after`, then `results`.
+
+    Raises:
+        UnsupportedOperationError: it gives something else, and not by rounding.
+    """
+    got = [*after, *results]
+    want = _called(step, before)
+    if want is None:
+        return
+    were = [*before, *[None] * len(results)]
+    wrong = [i for i, parts in enumerate(zip(want, got, were, strict=True)) if _off(*parts) > 0]
+    if not wrong:
+        return
+    if _steady(want, _called(step, before)) and all(_by_rounding(step, before, want, got, i) for i in wrong):
+        return
+    i = next((i for i in wrong if want[i].numel() == 1), wrong[0])
+    numbers = f": {got[i].item():.6g} for {want[i].item():.6g}" if want[i].numel() == 1 else ""
+    raise UnsupportedOperationError(
+        f"the loss does something else when it is called again{numbers}: it depends on what Python changes meanwhile "
+        "(random numbers, a counter). Way out: pass what changes as data or keep it in the params, or backend='eager'. "
+        "If nothing changes, this is a mistake of fastpoly's: please report it"
+    )
+
+
+def _called(step: Step, before: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    """What the function gives; None if there is no memory for all that it makes, as a loop needs less."""
+    import torch
+
+    try:
+        return [tensor.detach() for tensor in step([tensor.clone() for tensor in before])]
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if "allocate memory" in str(error):
+            return None
+        raise
+
+
+def _off(want: torch.Tensor, got: torch.Tensor, was: torch.Tensor | None) -> float:
+    """By how much the largest difference is beyond the tolerance; 0 if it is within, or nothing is finite.
+
+    `was`: what they follow on; then it is the change that counts, which may be small beside what changes.
+    """
+    import torch
+
+    if not want.numel():
+        return 0.0
+    if not want.dtype.is_floating_point:
+        return float(bool((want != got).any()))
+    if not bool(want.isfinite().all() and got.isfinite().all()):
+        return 0.0  # what is not finite ends a run by itself
+    rounding = 0.0
+    difference = float((want - got).abs().max())
+    if was is not None:
+        rounding = 8 * torch.finfo(want.dtype).eps * float(want.abs().max())
+        want, got = want - was, got - was
+    largest = max(float(want.abs().max()), float(got.abs().max()))
+    return max(0.0, difference - rounding - TOLERANCE[_bytes(want)] * largest)
+
+
+def _steady(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor] | None) -> bool:
+    """Are two calls with the same inputs the same?"""
+    import torch
+
+    return other is not None and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _by_rounding(
+    step: Step, before: Sequence[torch.Tensor], want: Sequence[torch.Tensor], got: Sequence[torch.Tensor], i: int
+) -> bool:
+    """Would the function itself give so much else if its inputs were rounded otherwise?"""
+    moved = 0.0
+    for nudge in (NUDGE[_bytes(before[0])], -NUDGE[_bytes(before[0])]):
+        nudged = [tensor * (1 + nudge) + nudge for tensor in before]
+        there = _called(step, nudged)
+        if there is None or not bool(there[i].isfinite().all()):
+            return True
+        moved = max(moved, float((there[i].double() - want[i].double()).abs().max()))
+    return float((got[i].double() - want[i].double()).abs().max()) <= MARGIN * moved
+
+
+def _bytes(like: torch.Tensor) -> int:
+    return 8 if like.element_size() == 8 else 4
