@@ -18,9 +18,9 @@ class Monitor:
     """Between a run and its caller: the run reports, and asks whether it should stop.
 
     Ctrl-C during `listening()` sets `interrupted` instead of raising in the middle of a step, where weights and step
-    count would disagree. A second Ctrl-C raises KeyboardInterrupt at once, and so does the first while a kernel is being
-    compiled, before any step. Signals reach the main thread only, and a
-    handler that the caller installed is the caller's business: in both cases nothing is changed.
+    count would disagree. A second Ctrl-C raises KeyboardInterrupt at once, and so does the first while a kernel is
+    compiled, before any step. Signals reach the main thread only, and a handler that the caller installed is the
+    caller's business: in both cases nothing is changed.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:

@@ -1,7 +1,7 @@
 """Fresh processes that get a SIGINT at some moment of their first call: are they heard, and is anything spoiled?
 
-    python tests/interrupted.py 50          # so many moments for each call in CALLS, caches empty and filled
-    python tests/interrupted.py 50 fused    # of this call only
+python tests/interrupted.py 50          # so many moments for each call in CALLS, caches empty and filled
+python tests/interrupted.py 50 fused    # of this call only
 """
 
 import json
@@ -24,7 +24,8 @@ CALLS = {
     "numba": "fit(x, np.sin(x), steps=200, backend='numba').weights.tolist()",
     "train": "train(x, np.sin(x), 200)['w'].tolist()",
     "train-autograd": "train(x, np.sin(x), 200, use_autograd=True)['w'].tolist()",
-    "scan": "scan(lambda c, x: (c * 0.9 + x.sum(), c), torch.ones(2), (torch.linspace(-1, 1, 9),), length=9)[0].tolist()",
+    "scan": "scan(lambda c, x: (c * 0.9 + x.sum(), c), torch.ones(2), (torch.linspace(-1, 1, 9),), length=9)[0]"
+    ".tolist()",
     "fit-many": "fit_many(x, np.stack([np.sin(x), np.cos(x)]), steps=200, learn_rate=1e-3, backend='numba')"
     ".weights.tolist()",
 }
@@ -87,6 +88,19 @@ def once(name, delay, cache, rest=0.0):
     return found
 
 
+def expected(name):
+    """What the call gives in this process."""
+    import numpy as np
+    import torch
+
+    import fastpoly
+
+    def loss(p, x):
+        return ((x.sin() - p[0] * (-p[1] * x).exp()) ** 2).mean()
+
+    return eval(CALLS[name], {**vars(fastpoly), "np": np, "torch": torch, "x": np.linspace(0, 5, 100), "loss": loss})
+
+
 def judged(found, expected):
     """In a word: "right", "heard" or what is wrong."""
     if "fault" in found:
@@ -117,8 +131,11 @@ def main(count, names):
                         print(found["ignored"])
                 late.sort()
                 middle, most = late[len(late) // 2], late[-1]
-                print(f"{name}, {kind}: {dict(outcomes)}; s: call {whole['seconds']:.2f}, "
-                      f"heard after {middle:.3f} (median), {late[int(0.9 * len(late))]:.3f} (90 %), {most:.3f} (most)", flush=True)
+                print(
+                    f"{name}, {kind}: {dict(outcomes)}; s: call {whole['seconds']:.2f}, "
+                    f"heard after {middle:.3f} (median), {late[int(0.9 * len(late))]:.3f} (90 %), {most:.3f} (most)",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

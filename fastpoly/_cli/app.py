@@ -154,7 +154,9 @@ def list_backends() -> None:
 
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them: each is compiled anew when it is wanted.")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove them: each is compiled anew when it is wanted.")
+    ] = False,
 ) -> None:
     """Tell where compiled kernels are kept, and how many there are."""
     with _told_in_a_line():

@@ -17,6 +17,9 @@ Made = TypeVar("Made")
 STACK_BYTES = 2**26
 """Of the thread, taken only as far as it is used: compilers follow deep code by recursion, and macOS gives 512 KiB."""
 
+LOOK_SECONDS = 0.05
+"""Between two looks at signals: Ctrl-C is answered within 0.2 s."""
+
 _waiting = 0
 
 
@@ -45,7 +48,8 @@ def aside(function: Callable[..., Made], *arguments: Any) -> Made:
     _waiting += 1
     try:
         _start(work)
-        done.wait()
+        while not done.wait(LOOK_SECONDS):  # a signal wakes it only if this thread is the one that it was sent to
+            pass
     finally:
         _waiting -= 1
     if errors:

@@ -51,9 +51,7 @@ def _compilers_locks() -> list[Any]:
 
 
 def _before() -> None:
-    for lock in (compiling, *_compilers_locks()):
-        if lock.acquire(timeout=PATIENCE):
-            _held.append(lock)
+    _held.extend(lock for lock in (compiling, *_compilers_locks()) if lock.acquire(timeout=PATIENCE))
 
 
 def _in_parent() -> None:

@@ -17,7 +17,6 @@ import hashlib
 import os
 import stat
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ def save(name: str, content: bytes) -> None:
         path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flag("O_NOFOLLOW") | _flag("O_BINARY")
         try:
-            with open(os.open(path, flags, 0o600), "wb") as file:
+            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
                 file.write(MAGIC + _digest(name, content) + content)
         except FileExistsError:  # another process has just begun it
             return
