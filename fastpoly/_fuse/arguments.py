@@ -56,6 +56,10 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         if not _fit(*shapes):
             raise RuntimeError(f"{name}: shapes {shapes[0]} and {shapes[1]} cannot be multiplied")
         return torch.empty(_PRODUCTS[name](*shapes), dtype=args[0].dtype, device="meta")
+    if name in _OF_PARTS and not kwargs:
+        return torch.empty(args[1], dtype=args[0].dtype, device="meta")
+    if name in _WRITTEN_INTO:
+        return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
     if is_elementwise:
         shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
         try:
@@ -87,6 +91,12 @@ def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
     return next(iter(devices), tensors[0].device)
 
+
+_OF_PARTS = ("select_backward", "slice_backward", "diagonal_backward")
+"""The gradient of an element or a slice, which takes the shape of the whole."""
+
+_WRITTEN_INTO = ("slice_scatter", "select_scatter", "diagonal_scatter")
+"""What gives its first tensor with some elements replaced."""
 
 _ANYWHERE = ("_to_copy", "copy", "clone", "lift_fresh", "lift_fresh_copy", "contiguous", "_conj")
 """What takes its elements from wherever they lie."""

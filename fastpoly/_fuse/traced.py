@@ -6,9 +6,9 @@ Of these it knows only which columns are ones throughout.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from . import pointwise, rules
 from .expressions import Memory
 from .graph import Graph, Node
 from .layout import Layout
+from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .recursion import room_for
 from .schedule import Schedule
 from .survey import constants
@@ -27,6 +28,8 @@ from .whole_numbers import refuse_inexact_integers
 
 REMEMBERED = 256
 """Texts kept in memory; one is some kilobytes."""
+
+Kept = TypeVar("Kept")
 
 Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, str, Layout]]
 """write(graph, dtype, stop_at): the schedule of a graph for some machine, the text of its kernel, and where things
@@ -58,6 +61,7 @@ class Written:
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
+_seen: OrderedDict[Any, Seen] = OrderedDict()
 _lock = new_lock()
 
 
@@ -85,21 +89,40 @@ def traced(
     """
     graph = _graph(function, inputs, names)
     known = constants(graph)
-    key = (_signature(graph, known), _one_dtype(graph), stop_at, write)
-    refuse_inexact_integers(graph, key[1])  # by the values of constants, too
+    dtype = _one_dtype(graph)
+    refuse_inexact_integers(graph, dtype)  # by the values of constants, too
+    numbers = places_of_numbers(graph, known)
+    alike = (_signature(graph, known, numbers), dtype, stop_at, write)
+    values = tuple(numbers.values())
     with _lock:
+        seen = _remembered(_seen, alike, lambda: Seen(values))
+        seen.also(values)
+        changing = seen.changing
+        key = (alike, tuple(None if i in changing else value for i, value in enumerate(values)))
         written = _known.get(key)
         if written is not None:
             _known.move_to_end(key)
     if written is None:
         _refuse_unsteady(graph, known, _graph(function, inputs, names))
+    if changing:
+        make_arguments((place for i, place in enumerate(numbers) if i in changing), graph.inputs[0].dtype)
+        known = constants(graph)
+    if written is None:
         with room_for(len(graph.nodes)):
-            written = _written(graph, known, key[1], stop_at, write)
+            made = _written(graph, known, dtype, stop_at, write)
         with _lock:
-            _known[key] = written
-            while len(_known) > REMEMBERED:
-                _known.popitem(last=False)
+            written = _remembered(_known, key, lambda: made)
     return written, [node.tensor for node in known if node.tensor is not None]
+
+
+def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept]) -> Kept:
+    """known[key], made if it is not there; what was asked for longest ago gives way."""
+    if key not in known:
+        known[key] = make()
+    known.move_to_end(key)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
+    return known[key]
 
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
@@ -139,7 +162,7 @@ def _refuse_unsteady(graph: Graph, known: list[Node], again: Graph) -> None:
     Once is enough: what changes always is found the first time, and a graph that was seen before is not new.
     """
     others = constants(again)
-    if _signature(graph, known) != _signature(again, others) or any(
+    if _signature(graph, known, ()) != _signature(again, others, ()) or any(
         one.is_own and _bytes(one) != _bytes(other) for one, other in zip(known, others, strict=True)
     ):
         raise UnsupportedOperationError(
@@ -148,8 +171,8 @@ def _refuse_unsteady(graph: Graph, known: list[Node], again: Graph) -> None:
         )
 
 
-def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
-    """Equal for graphs that differ in nothing but the values of their constants."""
+def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tuple[Any, ...]:
+    """Equal for graphs that differ in nothing but the values of their constants, and the numbers at these places."""
     number: dict[Node, int] = {}
 
     def described(value: Any) -> Any:
@@ -162,10 +185,13 @@ def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
     parts: list[Any] = []
     for node in (*graph.inputs, *known, *graph.nodes):
         number[node] = len(number)
-        baked = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
+        baked: Any = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
+        if (node, -1) in numbers:
+            baked = "number"
+        args = tuple("number" if (node, i) in numbers else described(a) for i, a in enumerate(node.args))
         place = None if node.tensor is None else (node.tensor.stride(), described(node.view_of or ()))
         names = (node.label, node.where)
-        parts.append((node.op, node.shape, str(node.dtype), described(node.args), baked, place, node.ones, *names))
+        parts.append((node.op, node.shape, str(node.dtype), args, baked, place, node.ones, *names))
     parts.append(described(graph.outputs))
     return tuple(parts)
 
