@@ -25,6 +25,8 @@ SWEEPS = {
     ),
 }
 
+QUICK = ("a factor", "an exponent", "a tensor that is made of it")
+
 
 @pytest.fixture
 def kernels(monkeypatch):
@@ -41,9 +43,11 @@ def run(loss, backend="fused", start=0.7, **options):
     )
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SWEEPS]
+)
 def test_a_sweep_takes_two_kernels(name, kernels):
-    for k in range(6):
+    for k in range(4):
         fused, eager = run(SWEEPS[name](k)), run(SWEEPS[name](k), "eager")
         assert torch.allclose(fused.loss, eager.loss, rtol=1e-13, atol=0)  # roundings of 101 terms
         assert torch.allclose(fused.params, eager.params, rtol=1e-13, atol=0)
@@ -77,7 +81,7 @@ def test_whole_exponents_stay_products(kernels):
     assert not any("pow(" in text for text in kernels)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_what_is_no_ordinary_number(value):
     """After two ordinary ones: as eager torch has it."""
     for number in (0.3, 0.4, value):
@@ -100,12 +104,14 @@ def test_float32_rounds_the_number_as_torch_does():
 
 def test_integers_keep_theirs():
     """A number beside integers makes floats of them, or is cut: that is not read from memory."""
+
+    def of(c, backend):
+        loss = lambda p, x: ((x * p > 0).long() * c * p * x).sum()  # noqa: E731
+        start = torch.tensor(0.7, dtype=torch.float32)
+        return descend(loss, start, X.float(), learn_rate=0.01, steps=3, backend=backend).loss
+
     for c in (0.5, 1.5, 2.5):
-        got, want = (
-            run(lambda p, x, c=c: ((x * p > 0).long() * c * p * x).sum(), backend).loss
-            for backend in ("fused", "eager")
-        )
-        assert torch.allclose(got, want, rtol=1e-12)
+        assert torch.allclose(of(c, "fused"), of(c, "eager"), rtol=1e-6)
 
 
 def test_a_number_that_changes_in_every_call_is_still_refused():
