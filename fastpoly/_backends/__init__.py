@@ -17,13 +17,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
+
+from fastpoly_kernels.aside import imported
 
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
-from .._preparing import preparing
 from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 
@@ -76,8 +77,7 @@ def missing_torch() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed; pip install 'fastpoly[torch]'"
     try:
-        with preparing():
-            importlib.import_module("torch")
+        imported("torch")
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
         return f"torch is installed but cannot be imported ({error}); install it anew"
     return None
@@ -325,7 +325,5 @@ def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry
     return entry
 
 
-@cache
 def _imported(module: str) -> Any:
-    with preparing():
-        return importlib.import_module(f".{module}", __name__)
+    return imported(f"{__name__}.{module}")

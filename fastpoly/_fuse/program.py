@@ -15,6 +15,7 @@ import torch
 from fastpoly_kernels.forking import in_child, new_lock
 
 from .._arrays import Array
+from .._memory import refuse_beyond_memory
 from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
@@ -128,10 +129,19 @@ def program(
 
 def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     """The program with these constants, in the order in which `traced` returned them."""
+    _refuse_beyond_memory(written)
     data = _aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
         put(data, memory.start, memory, constants[position].detach().numpy())
     return Program(written, compiled(written.text, written.dtype, written.layout.lanes, written.layout.threads), data)
+
+
+def _refuse_beyond_memory(written: Written) -> None:
+    """Raise MemoryError if what the kernel reads and writes does not fit beside what the caller holds."""
+    layout = written.layout
+    numbers = layout.data + layout.threads * (layout.carry + layout.scratch + 2 * layout.room)
+    what = f"the kernel's arrays of {numbers:,} numbers take"
+    refuse_beyond_memory(numbers * np.dtype(written.dtype).itemsize, what, "fewer samples or smaller params")
 
 
 def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:

@@ -1,16 +1,21 @@
-"""`aside`: what must not be broken off in the middle, and must not keep Ctrl-C waiting either.
+"""`aside` and `imported`: what must not be broken off in the middle, and must not keep Ctrl-C waiting either.
 
 A compiler is both: LLVM does not come back to Python for seconds, so that Ctrl-C waits for it; and numba, broken off in
-the middle, may leave a process that cannot compile any more. So it runs in a thread of its own, where no signal
-arrives, and the main thread waits and hears. After Ctrl-C the compiler goes on beside, and its result is there for the
-next call; a process that ends waits for it.
+the middle, may leave a process that cannot compile any more. So is the import of numba or torch: a module that is left
+half way stays so. They run in a thread of their own, where no signal arrives, and the main thread waits and hears.
+After Ctrl-C they go on beside, and what they made is there for the next call; a process that ends waits for them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeVar
+
+from .forking import compiling
 
 Made = TypeVar("Made")
 
@@ -58,6 +63,17 @@ def aside(function: Callable[..., Made], *arguments: Any) -> Made:
         finally:
             errors.clear()  # no circle through the traceback
     return results[0]
+
+
+@cache
+def imported(name: str) -> ModuleType:
+    """The module of that whole name, imported aside; a fork waits for it."""
+    return aside(_import, name)
+
+
+def _import(name: str) -> ModuleType:
+    with compiling:
+        return import_module(name)
 
 
 def _start(work: Callable[[], None]) -> None:

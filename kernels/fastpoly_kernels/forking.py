@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 compiling = threading.RLock()
-"""Held while machine code is made or linked: LLVM's set-up and numba's compiler want one thread at a time."""
+"""Held while machine code is made or linked, for LLVM's set-up and numba's compiler want one thread at a time; and
+while something large is imported."""
 
 PATIENCE = 20.0
 """Seconds that a fork waits for a compilation in another thread: most take 2. After that it does not wait for good: the
