@@ -30,6 +30,8 @@ CALLS = {
     ".weights.tolist()",
 }
 
+KINDS = os.environ.get("KINDS", "empty filled").split()
+
 CHILD = """
 import json, signal, sys, time
 import numpy as np
@@ -62,7 +64,7 @@ def once(name, delay, cache, rest=0.0):
     imports = "" if name in ("numba", "train", "train-autograd", "fit-many") else "import torch"
     code = CHILD.format(call=CALLS[name], imports=imports, rest=rest)
     environment = {**os.environ, "FASTPOLY_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache + "-inductor"}
-    command = [sys.executable, "-W", "ignore", "-c", code]
+    command = [sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", code]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, env=environment) as child:
         assert child.stdout.readline() == "ready\n"
@@ -115,7 +117,7 @@ def judged(found, expected):
 def main(count, names):
     random.seed()
     for name in names:
-        for kind in ("empty", "filled"):
+        for kind in KINDS:
             with tempfile.TemporaryDirectory() as folder:
                 whole = once(name, None, folder + "/c")
                 if kind == "filled":

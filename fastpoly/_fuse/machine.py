@@ -2,7 +2,8 @@
 
 Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; loading it needs
 neither numba nor its import (0.3 s), only LLVM's linker; Ctrl-C while it is made is heard at once and spoils nothing;
-kernels that nobody uses any more leave the memory.
+kernels that nobody uses any more leave the memory. llvmlite, interrupted between two lines of its own, frees memory
+twice: whatever it does here, it does `aside`.
 
 On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of the text without its comments, of the source that
 it is compiled by, of numba's version and of the processor; what is kept is the symbol's name and the object code.
@@ -41,7 +42,18 @@ REMEMBERED = 256
 
 _ready: OrderedDict[tuple[str, str, int], Kernel] = OrderedDict()
 _linked_kernels: OrderedDict[str, Kernel] = OrderedDict()
+_dead: list[Any] = []
 _names = itertools.count()
+
+
+class _Code:
+    """Linked code, as long as a kernel holds it. It is freed when the next kernel is made."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+
+    def __del__(self) -> None:
+        _dead.append(self.library)
 
 
 def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
@@ -64,6 +76,7 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
 def _made(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     key = _key(text, dtype, lanes)
     with compiling:
+        _dead.clear()
         kernel = _ready.get((text, dtype, lanes))  # another thread may have been faster
         if kernel is None:
             # texts that differ in their comments only have one key
@@ -112,6 +125,10 @@ def register_bits() -> int:
         from fastpoly_kernels import simd  # it knows what numba was told
 
         return simd.register_bits()
+    return aside(_register_bits)
+
+
+def _register_bits() -> int:
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
@@ -181,7 +198,7 @@ def _linked(key: str, symbol: str, code: bytes, threads: int) -> Kernel:
         assert status == 0, "a kernel cannot raise"
         return taken.value
 
-    kernel.library = library  # type: ignore[attr-defined]  # the code lives as long as this does
+    kernel.code = _Code(library)  # type: ignore[attr-defined]  # it lives as long as this does
     return kernel
 
 
