@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format bench bench-quick bench-against readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -27,6 +27,10 @@ format: $(VENV)/.check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# random losses, fused and eager, new ones each time; SECONDS= for how long, 600 if not told
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzer.py --seconds $(or $(SECONDS),600)
+
 # every figure, into bench/results/<machine>.json; a quarter of an hour on 2 cores
 bench: $(VENV)/.bench
 	$(BIN)/pytest bench --results -q
@@ -35,6 +39,11 @@ bench: $(VENV)/.bench
 # fewer rounds and rows, into bench/results/quick.json
 bench-quick: $(VENV)/.bench
 	$(BIN)/pytest bench --results --quick -q
+
+# what every backend takes on a grid of losses, and whether auto takes the right one; half an hour on 2 cores, resumable
+auto-grid: $(VENV)/.bench
+	PYTHONPATH=tests $(BIN)/python bench/auto_grid.py
+	PYTHONPATH=tests $(BIN)/python bench/auto_grid.py --table
 
 # what needs a CUDA GPU, on the Python that is active: PYTHON=... names another; LIMIT= seconds, 335 if not told. What
 # is there is not done again; results go to bench/results/<card>.json, or to $$OUT if that is set

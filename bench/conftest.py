@@ -204,7 +204,9 @@ def versus(request, benchmark, record):
     says who set the bar. pytest-benchmark keeps one call a round of the side that is ours.
     """
 
-    def run(of, to, *, rounds=9, inner=(1, 1), times=(1, 1), at_least=None, at_most=None, source="DESIGN 8"):
+    def run(
+        of, to, *, rounds=9, inner=(1, 1), times=(1, 1), at_least=None, at_most=None, source="docs/bars.md: promises"
+    ):
         bar, most = (at_most, True) if at_least is None else (at_least, False)
         functions = of[1], to[1]
         ours = 0 if most else 1
@@ -249,7 +251,7 @@ def limits(record):
     The test measures it, and calls `benchmark.pedantic`, or else pytest-benchmark does not keep the row.
     """
 
-    def run(name, value, limit, unit, source="DESIGN 8"):
+    def run(name, value, limit, unit, source="docs/bars.md: promises"):
         name = name.rstrip(":")
         record(
             kind="limit",

@@ -120,7 +120,7 @@ def _machine(results: Results, _: Path) -> str:
 
 
 def _verdicts(results: Results, folder: Path) -> str:
-    """The bars of the plan, and how many of all hold."""
+    """What is promised, and how many of all bars hold."""
     judged = [bar for run in results.runs for bar in run.bars if bar.holds is not None]
     if not judged:
         return PENDING
@@ -130,8 +130,8 @@ def _verdicts(results: Results, folder: Path) -> str:
 
 
 def _bars_of(run: Run) -> tables.Table:
-    """On a CPU the bars of the plan, of many; all of those on a GPU."""
-    return tables.bars(run, "" if run.on_gpu else "DESIGN 8").only("what", "measured", "bar", "")
+    """On a CPU what is promised, of many; all of those on a GPU."""
+    return tables.bars(run, "" if run.on_gpu else "docs/bars.md: promises").only("what", "measured", "bar", "")
 
 
 TABLES: dict[str, Callable[[Run], tables.Table]] = {

@@ -139,7 +139,7 @@ def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
         ("descend", by_descend),
         rounds=5,
         at_least=BARS.get((name, precision), 2),
-        source="issue 4",
+        source="docs/bars.md: features",
     )
 
 
@@ -192,5 +192,11 @@ def test_the_first_descent_of_a_process(benchmark, limits, quick, tmp_path, cach
     if cache == "filled":
         first_descent(tmp_path)
     seconds = statistics.median(first_descent(folder) for folder in folders)
-    limits(f"first descend of a process, {cache} cache:", 1e3 * seconds, milliseconds, "ms", source="issue 4")
+    limits(
+        f"first descend of a process, {cache} cache:",
+        1e3 * seconds,
+        milliseconds,
+        "ms",
+        source="docs/bars.md: features",
+    )
     benchmark.pedantic(lambda: None)

@@ -40,7 +40,7 @@ def test_spectral_against_filling_its_trace(versus, post):
         rounds=15,
         inner=(20, 20),
         at_most=5,
-        source="DESIGN 8 (5; issue 3: 6)",
+        source="docs/bars.md: promises",
     )
 
 
@@ -58,7 +58,7 @@ def test_ten_million_samples_against_summing_them(versus):
         ("gram, 10^7 samples", run(x, y, "gram")),
         ("x.sum() + y.sum()", lambda: x.sum() + y.sum()),
         at_most=2,
-        source="issue 3",
+        source="docs/bars.md: features",
     )
 
 
@@ -98,7 +98,9 @@ def extra_memory(n, file=""):
 @pytest.mark.benchmark(group="bars")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_beyond_data_and_trace(benchmark, limits):
-    limits("gram, 10^7 samples: extra memory", extra_memory(10_000_000) / 2**20, 64, "MiB", source="issue 3")
+    limits(
+        "gram, 10^7 samples: extra memory", extra_memory(10_000_000) / 2**20, 64, "MiB", source="docs/bars.md: features"
+    )
     benchmark.pedantic(lambda: None)
 
 
@@ -112,7 +114,9 @@ def test_memory_for_two_gigabytes_in_a_file(benchmark, limits, tmp_path):
         for values in (lambda x: x, np.sin):
             for part in np.array_split(np.arange(n), 64):
                 values(part * (5 / (n - 1))).tofile(stream)
-    limits("gram, 2 GB memmap: extra memory", extra_memory(n, file) / 2**20, 200, "MiB", source="issue 3")
+    limits(
+        "gram, 2 GB memmap: extra memory", extra_memory(n, file) / 2**20, 200, "MiB", source="docs/bars.md: features"
+    )
     file.unlink()
     benchmark.pedantic(lambda: None)
 
@@ -141,5 +145,5 @@ def test_many_against_a_loop_of_polyfit(benchmark, versus, quick, shared, bar):
         rounds=5,
         at_least=bar,
         times=(batch / alone, 1),
-        source="issue 3",
+        source="docs/bars.md: features",
     )

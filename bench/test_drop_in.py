@@ -21,5 +21,5 @@ def test_train_against_the_numpy_loop(benchmark, versus, post):
         inner=(1, 10),
         times=(STEPS / few, 1),
         at_least=1500,
-        source="DESIGN 8 (250; issue 3: 1,500)",
+        source="docs/bars.md: promises",
     )

@@ -82,7 +82,7 @@ def test_the_file_says_nothing_of_whose_machine_it_is():
 
 def test_the_tables_show_a_bar_that_is_missed():
     bar = {"kind": "ratio", "group": "bars", "of": "a", "to": "b", "ratio": 1.5, "bar": 1.1, "at_most": True}
-    bar |= {"holds": False, "seconds_of": 3.0, "seconds_to": 2.0, "source": "DESIGN 8"}
+    bar |= {"holds": False, "seconds_of": 3.0, "seconds_to": 2.0, "source": "docs/bars.md: promises"}
     shown = list(tables.all_of([bar, *curve("numba", lambda n: n)], [{"name": "JAX", "reason": "not installed"}]))
     text = "\n".join(line for title, lines in shown for line in (title, *lines))
     for part in ("a / b", "1.50", "<= 1.1", "FALLS SHORT", "0 of 1 bars hold", "numba double", "JAX: not installed"):

@@ -15,6 +15,7 @@ from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._progress import shown
 from ._repeat import checked_backend, repeat
 from ._tensors import named, need_torch, refuse_no_float_tensor, refuse_no_function, refuse_no_tensor
+from ._warn import warn_once
 from .optimizers import OfFunction
 from .optimizers import named as named_optimizer
 
@@ -36,6 +37,7 @@ class DescentResult:
         source: the text of the kernel, each statement with the line of the loss that it comes from; None unless fused.
         diverged_at: None, or the step whose loss is not finite; `loss` and `params` end there.
         state: the optimizer's, from which `descend(..., state=)` goes on.
+        reason: why that backend ran: what it was expected to take, and the next best one.
     """
 
     params: Any
@@ -46,6 +48,7 @@ class DescentResult:
     source: str | None
     diverged_at: int | None
     state: Any
+    reason: str = ""
 
     def __repr__(self) -> str:
         end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"
@@ -68,9 +71,15 @@ def descend(
 ) -> DescentResult:
     """Minimise loss(params, *data) by gradient descent, the whole training loop in one compiled kernel.
 
-    The loss is called once, on tensors without values; torch's autograd differentiates it as always. What it did is
-    then fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations
-    at every step, whatever the values of the parameters are, and draw no random numbers.
+    The loss is called on tensors without values; torch's autograd differentiates it as always. What it did is then
+    fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations at
+    every step, whatever the values of the parameters are, and draw no random numbers. It is called once more, on the
+    parameters after the first step, and the loop's next step compared with that: a loss that another call changes (a
+    counter, a warm-up) is refused. A change that only a later call would bring, or one that is smaller than rounding,
+    cannot be noticed.
+
+    A tensor of `params` that requires a gradient is trained wherever the loss gets it from. One that requires a
+    gradient and is none of the params stays as it is, after a warning.
 
     Args:
         loss: takes the params and the data, returns one number. Tensors that it gets from elsewhere are data, too.
@@ -84,11 +93,18 @@ def descend(
             are given here, which gets None for the state at first and minds no learn_rate.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch's autograd step
-            by step), or "auto": the first of these that can run the loss, with a RuntimeWarning if it is not the first.
-            On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations, captured in CUDA graphs),
-            "compile" (its blocks, captured so), "eager".
+            by step), or "auto": the one that is done the soonest with so many steps, compiling included, of those that
+            can run the loss. On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations, captured in
+            CUDA graphs), "compile" (its blocks, captured so), "eager". See below.
         progress: True shows a bar; a function is called with (steps done, steps).
         state: the optimizer's, of an earlier result, to go on from.
+
+    "auto" reckons by a model of the machine, and where two backends come near it times some of their steps, once. A
+    hundred steps of a new loss run as torch runs them, a hundred thousand in a compiled kernel; all steps that a
+    process asks of one loss count together. A kernel that was compiled once is used from then on for any number of
+    steps, by every process of the machine that finds it in the cache, so that a run which is split or goes on has the
+    bits of the whole. Before that it may not: two backends round differently. Whoever needs the same bits from the
+    first step on, whatever the cache holds, names the backend. `DescentResult.reason` says what was taken and why.
 
     Returns:
         A DescentResult.
@@ -103,13 +119,15 @@ def descend(
 
     Warns:
         DivergenceWarning: the loss is not finite any more, and the result ends there.
+        RuntimeWarning: with "auto", the fused loop cannot run the loss, and the message says why. That another backend
+            is done sooner is no reason for one.
     """
     started = time.perf_counter()
     need_torch()
     import torch
     from torch.utils import _pytree as tree
 
-    from ._reached import Reached, warn_of_untrained
+    from ._reached import Reached, untrained
 
     refuse_no_function(loss, "loss")
     backend = checked_backend(backend)
@@ -123,7 +141,7 @@ def descend(
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     labels = _labels(params, loss)
-    reached = Reached(start, warn_of_untrained)
+    reached = Reached(start, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
     start = [leaf.detach() for leaf in start]
     count, rate = len(start), start[0].new_tensor(learn_rate)
     rule = named_optimizer(optimizer, structure)
@@ -168,6 +186,7 @@ def descend(
             monitor,
             names={**{id(leaf): label for leaf, label in zip(start, labels, strict=True)}, id(rate): "learn_rate"}
             | named(data, _names(loss)[1:]),
+            about=loss,
             stop_at=0,
             offset=len(before),
         )
@@ -185,6 +204,7 @@ def descend(
         run.source,
         taken if run.stopped else None,
         rule.unflattened(following) if isinstance(rule, OfFunction) else following,
+        run.reason,
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{taken:,} of {steps:,} steps")

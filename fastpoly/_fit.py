@@ -55,7 +55,8 @@ def fit(
     | single    | any      | `numba`    | sums of the samples in float32 are what `single` means          |
 
     Tensors on a CUDA GPU stay there for `gram`, `spectral` and all backends of the GPU, and "auto" is the same for them
-    but in single: `triton`, or where that cannot run, `numba` on the CPU for few samples and `cudagraph` for many.
+    but in single: `triton`, or for more than 16,384 samples and so many steps that compiling pays, `compile-gpu`; where
+    Triton cannot run, `numba` on the CPU.
 
     Returns:
         A FitResult; its `backend` says what ran. Its arrays are torch tensors on the same device if x or y is one, else

@@ -27,6 +27,8 @@ class Monitor:
         self._interrupted = False
         self._progress = progress
         self._whole: Monitor | None = None
+        self.raised: Exception | None = None
+        """What the caller's progress raised."""
 
     @property
     def interrupted(self) -> bool:
@@ -42,7 +44,11 @@ class Monitor:
     def report(self, done: int, of: int) -> None:
         """Tell the caller how far the run has come."""
         if self._progress is not None:
-            self._progress(done, of)
+            try:
+                self._progress(done, of)
+            except Exception as error:
+                self.raised = error
+                raise
 
     @contextmanager
     def listening(self) -> Iterator[None]:

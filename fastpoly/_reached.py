@@ -7,7 +7,6 @@ none of the params nobody knows what was meant: it stays, and that is said.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -48,14 +47,11 @@ class Reached:
         self._wanted = bool(self._wanted) or mode.met
 
 
-def warn_of_untrained(tensor: torch.Tensor) -> None:
-    """Say that a tensor stays as it is."""
-    warnings.warn(
+def untrained(tensor: torch.Tensor) -> str:
+    """What to say of a tensor that stays as it is."""
+    return (
         f"the loss uses a tensor of shape {tuple(tensor.shape)} that requires a gradient and is none of the params: it "
-        "stays as it is. Way out: put it into params, or give the loss tensor.detach(). To make this an error: "
-        "warnings.simplefilter('error', UserWarning)",
-        UserWarning,
-        stacklevel=2,
+        "stays as it is. Way out: put it into params, or give the loss tensor.detach()"
     )
 
 
@@ -93,6 +89,6 @@ class _StandIns(TorchFunctionMode):
                 self._known[id(leaf)] = leaf
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         if error[0] is None:
             self.of._ended(self)

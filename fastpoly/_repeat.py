@@ -1,26 +1,31 @@
-"""Run a step many times: choose the loop, fall back where it cannot, in portions for Ctrl-C and progress."""
+"""Run a step many times: by the loop that was asked for or is chosen, in portions for Ctrl-C and progress."""
 
 from __future__ import annotations
 
+import logging
 import time
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._errors import BackendUnavailableError, UnsupportedOperationError
-from ._loops import MODULES, PREFERENCES, Loop, begin
+from ._loops import MODULES, Loop, begin
 from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
 from ._preparing import preparing
 from ._steadiness import refuse_unsteady
+from ._warn import warn_once
 
 if TYPE_CHECKING:
     import torch
 
     from ._loops import Step
+
+_log = logging.getLogger("fastpoly")
+
+
+ASKED = "it was asked for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,7 @@ class Repeated:
         steps: how many were taken.
         stopped: did the result `stop_at` stop being finite?
         backend, source: what ran, and the text of its kernel if it has one.
+        reason: why it was that backend.
     """
 
     carried: list[torch.Tensor]
@@ -41,6 +47,7 @@ class Repeated:
     stopped: bool
     backend: str
     source: str | None
+    reason: str = ASKED
 
 
 def checked_backend(backend: object) -> str:
@@ -63,6 +70,7 @@ def repeat(
     monitor: Monitor,
     *,
     names: dict[int, str],
+    about: object,
     stop_at: int | None = None,
     offset: int = 0,
 ) -> Repeated:
@@ -74,13 +82,26 @@ def repeat(
         backend: "auto" or a name of `_loops`.
         monitor: hears Ctrl-C, and is told of progress.
         names: what the caller calls tensors that the step uses, by their ids.
+        about: the caller's function, of which warnings are.
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
     with preparing():
-        name, loop = _begun(step, inputs, backend, names, stop_at)
-    like = None if name == "eager" else step
-    return run(name, loop, steps, every, monitor, stop_at is not None, offset, like)
+        name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
+    _log.info("backend %s: %s", name, reason)
+    options = steps, every, monitor, stop_at is not None, offset
+    if name == "eager":
+        return replace(run(name, loop, *options), reason=reason)
+    try:
+        return replace(run(name, loop, *options, step), reason=reason)
+    except Exception as error:
+        if backend != "auto" or error is monitor.raised:
+            raise
+        from ._choice.begin import refusal
+
+        reason = str(refusal(name, error, step, inputs))
+        _tell("eager", reason, about)
+        return replace(run("eager", begin("eager")(step, inputs, names, stop_at), *options), reason=reason)
 
 
 def run(
@@ -151,49 +172,50 @@ def _compared(like: Step, loop: Loop) -> tuple[int, list[torch.Tensor]]:
 def _rows(count: int, like: torch.Tensor) -> torch.Tensor:
     """Room for so many rows like those of a tensor, with nothing in it."""
     shape = (count, *like.shape[1:])
-    if like.device.type != "cpu":
+    if not _is_numpys(like):
         return like.new_empty(shape)
     import torch
 
     return torch.from_numpy(uninitialised(shape, like.detach().numpy().dtype))
 
 
+def _is_numpys(tensor: torch.Tensor) -> bool:
+    """Can numpy have its memory? It has no bfloat16."""
+    import torch
+
+    return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+
+
 def _put(to: torch.Tensor, values: torch.Tensor) -> None:
     """Copy, on the CPU by numpy: torch would wake threads for it, and wait for milliseconds if a core is busy."""
-    if to.device.type == "cpu":
+    if _is_numpys(to):
         to.numpy()[...] = values.detach().numpy()
     else:
         to.copy_(values)
 
 
 def _begun(
-    step: Step, inputs: Sequence[torch.Tensor], backend: str, names: dict[int, str], stop_at: int | None
-) -> tuple[str, Loop]:
+    step: Step,
+    inputs: Sequence[torch.Tensor],
+    steps: int,
+    backend: str,
+    names: dict[int, str],
+    about: object,
+    stop_at: int | None,
+) -> tuple[str, Loop, str]:
+    """The backend's name, its loop, and why it is that."""
+    from ._choice.begin import asked, begun
+
+    if backend == "fused":
+        return backend, asked(step, inputs, names, stop_at), ASKED
     if backend != "auto":
-        return backend, begin(backend)(step, inputs, names, stop_at)
-    reason, choices = _choices(inputs)
-    for name in choices:
-        try:
-            loop = begin(name)(step, inputs, names, stop_at)
-        except (BackendUnavailableError, UnsupportedOperationError) as error:
-            if name == choices[-1]:
-                raise
-            reason = reason or str(error)
-            continue
-        if reason is not None:
-            warnings.warn(f"running with backend={name!r}, many times slower: {reason}", RuntimeWarning, stacklevel=4)
-        return name, loop
-    raise AssertionError("eager runs everywhere")
+        return backend, begin(backend)(step, inputs, names, stop_at), ASKED
+    found = begun(step, inputs, steps, names, stop_at)
+    if found.fell_back is not None:
+        _tell(found.name, found.fell_back, about)
+    return found.name, found.loop, found.reason
 
 
-def _choices(inputs: Sequence[torch.Tensor]) -> tuple[str | None, tuple[str, ...]]:
-    """What to try for these tensors, in turn, and why it is not the fastest loop that there is, if that is known."""
-    from ._backends import missing_compiler
-
-    (first, *rest) = sorted({tensor.device.type for tensor in inputs})
-    if rest or first not in PREFERENCES:
-        where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
-        return f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA", ("compile", "eager")
-    choices = PREFERENCES[first]
-    reason = missing_compiler() if choices[0] == "fused" else None
-    return reason, choices if reason is None else choices[1:]
+def _tell(name: str, reason: str, about: object) -> None:
+    slower = "" if name in ("fused", "triton") else ", many times slower"
+    warn_once(f"running with backend={name!r}{slower}: {reason}", RuntimeWarning, about)

@@ -33,8 +33,9 @@ def scan(
         data: what else the step takes, the same in every step: a tensor or a tuple.
         length: how many steps. With 0 the step is still looked at, to know what its outputs are like.
         backend: "fused" (one numba kernel), "compile" (torch.compile, blocks of steps), "eager" (torch as it is), or
-            "auto": the first of these that can run the step, with a RuntimeWarning if it is not the first. On a GPU it
-            is "triton", "cudagraph", "compile", "eager": see `descend`.
+            "auto": the one that is done the soonest of those that can run the step; a RuntimeWarning says why if the
+            fused loop cannot. On a GPU it is "triton", "cudagraph", "compile", "eager". See `descend`; what was taken
+            and why is logged by the logger "fastpoly" at level INFO.
 
     Returns:
         The last carry, and the outputs of all steps: in the structure of one output, with the steps as first axis of
@@ -81,7 +82,7 @@ def scan(
         return [*successors, *results]
 
     monitor = Monitor()
-    run = repeat(flat, start, length, 1, backend, monitor, names=named(data))
+    run = repeat(flat, start, length, 1, backend, monitor, names=named(data), about=step)
     if monitor.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.steps:,} of {length:,} steps")
     return tree.tree_unflatten(run.carried, structure), tree.tree_unflatten(run.results, found["output"])

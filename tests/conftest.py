@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -92,6 +93,11 @@ def kernels_of_the_tests(request, tmp_path_factory):
     cache = getattr(request.config, "cache", None)
     folder = cache.mkdir("fastpoly-kernels") if cache is not None else tmp_path_factory.mktemp("kernels")
     folder.chmod(0o700)
+    for choice in [
+        *folder.glob("*.choice"),
+        *folder.glob("*.machine"),
+    ]:  # what `auto` takes is found anew in every session
+        choice.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTPOLY_CACHE_DIR", str(folder))
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
@@ -107,6 +113,13 @@ def every_plan_is_in_order():
     with pytest.MonkeyPatch.context() as patch:
         plans.watch(patch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_warning_is_new():
+    """Those that come once in a process come once in a test."""
+    if "fastpoly._warn" in sys.modules:
+        sys.modules["fastpoly._warn"].forget()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 Triton's package carries its compiler, ptxas, nvdisasm and cuobjdump; with a target named, nothing asks for a driver.
 Its interpreter is chosen by TRITON_INTERPRET when triton is imported, tl's own functions included, so that no process
-can both compile and interpret: a test that interprets gives its work to the fixture `interpreted` (conftest). The
-interpreter of Triton 3.6 takes numpy before 2.4 only: it makes numbers of arrays of one element.
+can both compile and interpret: a test that interprets gives its work to the fixture `interpreted` (conftest).
 """
 
-import os
 import re
 import subprocess
 from collections import Counter
@@ -135,4 +133,4 @@ def _instructions(listing):
 
 def interpret():
     """What the process of the fixture `interpreted` does first, before anything imports triton."""
-    os.environ["TRITON_INTERPRET"] = "1"
+    import triton_interpreter  # noqa: F401

@@ -27,13 +27,13 @@ def timing(group, backend, seconds, precision="double", *, name=None, model="pos
     return benchmark(group, **{**info, **more})
 
 
-def ratio(of, to, value, bar, *, at_most=False, source="DESIGN 8", group="bars"):
+def ratio(of, to, value, bar, *, at_most=False, source="docs/bars.md: promises", group="bars"):
     holds = value <= bar if at_most else value >= bar
     info = dict(of=of, to=to, ratio=value, bar=bar, at_most=at_most, holds=holds, seconds_of=value, seconds_to=1.0)
     return benchmark(group, kind="ratio", source=source, **info)
 
 
-def limit(name, value, most, unit, *, source="issue 4", group="bars", at_most=True):
+def limit(name, value, most, unit, *, source="docs/bars.md: features", group="bars", at_most=True):
     holds = value <= most if at_most else value >= most
     info = dict(name=name, value=value, limit=most, unit=unit, at_most=at_most, holds=holds)
     return benchmark(group, kind="limit", source=source, **info)
@@ -93,7 +93,7 @@ def zoo():
 def bars():
     return [
         ratio("numba double", "C double", 1.05, 1.10, at_most=True),
-        ratio("numpy loop", "train", 180, 250, source="DESIGN 8 (issue 2: 200)"),
+        ratio("numpy loop", "train", 180, 250, source="docs/bars.md: promises"),
         limit("first descend of a process", 210.0, 300, "ms"),
     ]
 

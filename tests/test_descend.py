@@ -85,7 +85,8 @@ def test_divergence_ends_with_the_params_of_that_loss():
 
 @pytest.mark.parametrize(("every", "rows"), [(1, 10), (3, 4), (100, 1), (None, 0)])
 def test_the_trace_keeps_what_was_asked_for(every, rows):
-    run = descend(lambda w, x: ((w - x) ** 2).mean(), W, (X,), learn_rate=0.1, steps=10, trace_every=every)
+    options = {"learn_rate": 0.1, "steps": 10, "backend": "fused"}
+    run = descend(lambda w, x: ((w - x) ** 2).mean(), W, (X,), trace_every=every, **options)
     assert run.loss.shape == (rows,)
     assert run.backend == "fused"
 

@@ -242,7 +242,7 @@ def test_a_batch_with_one_kind_of_each():
 class Problem:
     """As much of one as choosing looks at."""
 
-    degree = 4
+    degree, steps = 4, 100
 
     def __init__(self, precision, n, device):
         self.precision, self.x = precision, range(n)

@@ -46,7 +46,7 @@ KEPT = []
 BUFFER = torch.zeros(3, dtype=torch.float64)
 COUNTER = itertools.count(1)
 NUMPYS = np.random.default_rng(0)
-NORM = torch.nn.BatchNorm1d(3).double()
+NORM = torch.nn.BatchNorm1d(3, affine=False).double()
 DROPOUT = torch.nn.Dropout()
 
 

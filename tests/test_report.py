@@ -98,9 +98,9 @@ def test_a_bar_says_whether_it_holds(whole):
     rows = re.findall(r"<tr>.*?</tr>", re.search(r'id="bars">.*?</section>', whole, re.DOTALL)[0])[1:]
     said = [" | ".join(Page(row).words) for row in rows]
     assert said == [
-        "numba double / C double | 1.05× | ≤ 1.1× | holds | DESIGN 8",
-        "numpy loop / train | 180× | ≥ 250× | falls short | DESIGN 8 (issue 2: 200)",
-        "first descend of a process | 210 ms | ≤ 300 ms | holds | issue 4",
+        "numba double / C double | 1.05× | ≤ 1.1× | holds | docs/bars.md: promises",
+        "numpy loop / train | 180× | ≥ 250× | falls short | docs/bars.md: promises",
+        "first descend of a process | 210 ms | ≤ 300 ms | holds | docs/bars.md: features",
         "Triton loop on an H200 | – | not measured: no CUDA GPU here",
     ]
 

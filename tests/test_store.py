@@ -25,19 +25,19 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def file(folder):
-    store.save("kernel", CODE)
+    store.save("kernel.kernel", CODE)
     (path,) = folder.iterdir()
     return path
 
 
 def test_what_was_saved_is_loaded(file):
-    assert store.load("kernel") == CODE
-    assert store.load("another") is None
+    assert store.load("kernel.kernel") == CODE
+    assert store.load("another.kernel") is None
 
 
 def test_saving_again_replaces(file):
-    store.save("kernel", CODE[::-1])
-    assert store.load("kernel") == CODE[::-1]
+    store.save("kernel.kernel", CODE[::-1])
+    assert store.load("kernel.kernel") == CODE[::-1]
 
 
 @needs_users
@@ -52,9 +52,9 @@ def test_every_flipped_bit_is_noticed(file):
     for at in range(len(whole)):
         for bit in range(8):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-            assert store.load("kernel") is None, (at, bit)
+            assert store.load("kernel.kernel") is None, (at, bit)
     file.write_bytes(whole)
-    assert store.load("kernel") == CODE
+    assert store.load("kernel.kernel") == CODE
 
 
 def test_every_cut_is_noticed(file):
@@ -62,15 +62,15 @@ def test_every_cut_is_noticed(file):
     whole = file.read_bytes()
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
-        assert store.load("kernel") is None, length
-    store.save("kernel", CODE)
-    assert store.load("kernel") == CODE
+        assert store.load("kernel.kernel") is None, length
+    store.save("kernel.kernel", CODE)
+    assert store.load("kernel.kernel") == CODE
     assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_file_of_another_name_is_another_kernel(file):
-    file.rename(file.with_name(f"other{store.SUFFIX}"))
-    assert store.load("other") is None
+    file.rename(file.with_name("other.kernel"))
+    assert store.load("other.kernel") is None
 
 
 @needs_users
@@ -80,11 +80,11 @@ def test_what_others_can_write_is_not_used_and_that_is_said_once(folder, file, w
     path = folder if what == "folder" else file
     path.chmod(mode)
     with pytest.warns(RuntimeWarning, match=r"others can write to .*; remove it, or name another folder in") as said:
-        assert [store.load("kernel") for _ in range(3)] == [None] * 3
+        assert [store.load("kernel.kernel") for _ in range(3)] == [None] * 3
     assert len(said) == 1
     assert str(path) in str(said[0].message)
     if what == "folder":
-        store.save("new", CODE)
+        store.save("new.kernel", CODE)
         assert list(folder.iterdir()) == [file]
 
 
@@ -92,7 +92,7 @@ def test_what_others_can_write_is_not_used_and_that_is_said_once(folder, file, w
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o500])
 def test_what_others_can_only_read_is_used(folder, file, mode):
     folder.chmod(mode)
-    assert store.load("kernel") == CODE
+    assert store.load("kernel.kernel") == CODE
 
 
 @needs_users
@@ -106,7 +106,7 @@ def test_what_belongs_to_another_user_is_not_used(folder, file, what, monkeypatc
     else:
         pytest.skip("only root can give a file away")
     with pytest.warns(RuntimeWarning, match="belongs to another user; name a folder of your own"):
-        assert store.load("kernel") is None
+        assert store.load("kernel.kernel") is None
 
 
 @needs_users
@@ -119,10 +119,10 @@ def test_what_is_no_file_is_not_read(file, kind, tmp_path):
         os.mkfifo(file)  # to open it would wait for a writer
     else:
         file.mkdir()
-    assert store.load("kernel") is None
-    store.save("kernel", CODE)
-    assert store.load("kernel") == (None if kind == "folder" else CODE)
-    assert store.load("elsewhere") is None
+    assert store.load("kernel.kernel") is None
+    store.save("kernel.kernel", CODE)
+    assert store.load("kernel.kernel") == (None if kind == "folder" else CODE)
+    assert store.load("elsewhere.kernel") is None
 
 
 def test_tilde_is_the_home_folder(monkeypatch, tmp_path):
@@ -135,7 +135,7 @@ def test_tilde_is_the_home_folder(monkeypatch, tmp_path):
 def test_nobodys_home_is_said_to_be_none(folder, monkeypatch):
     monkeypatch.setenv("FASTPOLY_CACHE_DIR", "~no-such-user/kernels")
     with pytest.warns(RuntimeWarning, match="no such home; name a folder by its whole path"):
-        assert store.load("kernel") is None
+        assert store.load("kernel.kernel") is None
 
 
 def test_without_being_told_it_is_the_users_cache_folder(monkeypatch, tmp_path):
@@ -153,18 +153,18 @@ def test_without_being_told_it_is_the_users_cache_folder(monkeypatch, tmp_path):
 def test_what_was_used_longest_ago_gives_way(folder, monkeypatch):
     monkeypatch.setattr(store, "MOST_BYTES", 1000)
     for i in range(4):
-        store.save(str(i), bytes(200))
-        os.utime(folder / f"{i}{store.SUFFIX}", (i, i))
-    assert store.load("0") is not None  # and with that it is the newest
-    store.save("4", bytes(200))
-    assert [store.load(str(i)) is not None for i in range(5)] == [True, False, True, True, True]
+        store.save(f"{i}.kernel", bytes(200))
+        os.utime(folder / f"{i}.kernel", (i, i))
+    assert store.load("0.kernel") is not None  # and with that it is the newest
+    store.save("4.kernel", bytes(200))
+    assert [store.load(f"{i}.kernel") is not None for i in range(5)] == [True, False, True, True, True]
     assert sum(file.bytes for file in store.stored()) <= 1000
 
 
 def test_other_files_in_the_folder_stay(folder, file, monkeypatch):
     (folder / "notes.txt").write_text("mine")
     monkeypatch.setattr(store, "MOST_BYTES", 0)
-    store.save("new", CODE)
+    store.save("new.kernel", CODE)
     assert not file.exists()
     assert store.clear() == 1
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
@@ -189,7 +189,7 @@ from fastpoly_kernels import store
 print("ready", flush=True)
 i = 0
 while True:
-    store.save(f"{i % 20}", bytes(300_000))
+    store.save(f"{i % 20}.kernel", bytes(300_000))
     i += 1
 """
 
@@ -202,8 +202,8 @@ def test_a_kill_leaves_nothing_that_stays(folder):
             child.stdout.readline()
             time.sleep(0.005 * i)
             child.kill()
-        assert all(store.load(str(k)) in (None, bytes(300_000)) for k in range(20))
+        assert all(store.load(f"{k}.kernel") in (None, bytes(300_000)) for k in range(20))
     for k in range(20):
-        store.save(str(k), b"whole")
-        assert store.load(str(k)) == b"whole"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{k}{store.SUFFIX}" for k in range(20))
+        store.save(f"{k}.kernel", b"whole")
+        assert store.load(f"{k}.kernel") == b"whole"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{k}.kernel" for k in range(20))

@@ -1,6 +1,7 @@
 """The Triton loop against the numba loop: interpreted and compiled without a GPU, and the real thing with one."""
 
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fastpoly._backends import triton_loop
 from fastpoly._batch import BatchProblem
 from fastpoly._monitor import Monitor
 from fastpoly._problem import PRECISIONS, FitProblem
+from fastpoly._transfers import Returned
 from fastpoly_kernels import triton_descent
 from fastpoly_kernels.triton_descent import Plan, descend, plan
 
@@ -276,6 +278,82 @@ def test_many_samples_go_by_their_moments(monkeypatch, precision):
     assert one.weights.tobytes() == many.weights[1].tobytes()
 
 
+def counted(monkeypatch, portion_seconds, diverges_at=None):
+    """Of a call with the post's sizes: launches, waits and copies back, allocations for results, copies there; and the
+    steps of each launch. The kernel is a stub, and all its tensors are the CPU's."""
+    counts, launched = Counter(), []
+
+    def stub(x, y, weights, rates, steps, every, wait, trace, how, out):
+        counts["launches"] += 1
+        launched.append(steps)
+        end, taken = out
+        taken.fill_(steps if diverges_at is None else min(steps, diverges_at))
+        end.copy_(weights + steps)
+        assert end.data_ptr() != weights.data_ptr()
+        trace.fill_(1.0)
+
+    def counting(patch, of, name, what):
+        function = getattr(of, name)
+
+        def call(*arguments):
+            counts[what] += 1
+            return function(*arguments)
+
+        patch.setattr(of, name, call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_loop, "descend", stub)
+        patch.setattr(triton_loop, "PORTION_SECONDS", portion_seconds)
+        patch.setattr("fastpoly._portions.next_portion", lambda steps, seconds: 10_000)
+        counting(patch, Returned, "bring", "waits")
+        counting(patch, Returned, "__init__", "results")
+        counting(patch, triton_loop, "uploaded", "uploads")
+        x, y = samples(100)
+        problem = FitProblem.checked(x, y, 4, 200_000, 1e-5, precision="single")
+        result = triton_loop.train_on(torch.device("cpu"), problem, Monitor())
+    return counts, launched, result
+
+
+def test_a_call_is_one_launch_one_wait_and_one_copy_back(monkeypatch):
+    """But for the first of all, which compiles in a launch of no steps. Two copies there: in `mixed` they differ in
+    their dtype."""
+    monkeypatch.setattr(triton_loop, "_compiled", set())
+    first, launched, _ = counted(monkeypatch, 1.0)
+    assert launched == [0, 200_000]
+    assert first == {"launches": 2, "waits": 1, "results": 2, "uploads": 2}
+    again, launched, result = counted(monkeypatch, 1.0)
+    assert launched == [200_000]
+    assert again == {"launches": 1, "waits": 1, "results": 1, "uploads": 2}
+    assert (result.steps, len(result.mse), result.weights.tolist()) == (200_000, 200_000, [200_000.0] * 5)
+
+
+def test_weights_stay_where_they_are_from_portion_to_portion(monkeypatch):
+    monkeypatch.setattr(triton_loop, "_compiled", set())
+    counts, launched, result = counted(monkeypatch, 0.02)
+    assert launched[0] == 0
+    assert len(launched) > 3
+    assert sum(launched) == 200_000
+    assert counts["waits"] == counts["launches"] - 1
+    assert counts["results"] <= 3  # room for two portions in turn, beside that of the launch that compiles
+    assert counts["uploads"] == 2
+    assert result.weights.tolist() == [200_000.0] * 5
+
+
+def test_what_diverged_is_launched_again_from_where_it_began(monkeypatch):
+    monkeypatch.setattr(triton_loop, "_compiled", set())
+    counts, launched, result = counted(monkeypatch, 1.0, 1234)
+    assert launched == [0, 200_000, 1234]
+    assert counts["waits"] == 2
+    assert (result.diverged_at, len(result.mse), result.weights.tolist()) == (1234, 1234, [1234.0] * 5)
+
+
+@pytest.mark.parametrize(("itemsize", "measured"), [(4, 127.5e-9), (8, 204.7e-9)])
+def test_a_steps_time_is_known_to_a_tenth(itemsize, measured):
+    """On an H200; so the first portion is nearly as long as one may be."""
+    guess = triton_loop.step_seconds(plan(100, 4, itemsize), 100, 4, itemsize)
+    assert guess == pytest.approx(measured, rel=0.1)
+
+
 def test_without_triton_it_says_so(monkeypatch):
     monkeypatch.setattr(registry, "missing_cuda", lambda: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
@@ -344,7 +422,7 @@ def test_the_same_bits_again_alone_in_a_batch_and_in_portions(post, precision, m
     one, again = (fit(x, y, steps=50_000, **options) for _ in range(2))
     batch = fit_many(x, np.stack([y, 2 * y, y]), steps=50_000, **options)
     monkeypatch.setattr("fastpoly._portions.PORTION_SECONDS", 2e-4)
-    monkeypatch.setattr("fastpoly._portions.FIRST_SECONDS", 2e-4)
+    monkeypatch.setattr(triton_loop, "PORTION_SECONDS", 2e-4)  # the first one's
     portions = fit(x, y, steps=50_000, **options)
     for weights, mse in (
         (again.weights, again.mse),

@@ -249,6 +249,9 @@ _ENTRIES = (
 SPECTRAL_SAMPLES = 4096
 """Where decomposing all samples becomes slower than a pass over them and a recurrence: measured."""
 
+BESIDE = 2**14
+"""Samples that a multiprocessor of a GPU keeps in its first cache: up to there one program is the fastest by far."""
+
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
 NAMES = tuple(_BY_NAME)
@@ -263,13 +266,26 @@ def backends() -> tuple[Backend, ...]:
 def _fastest(problem: FitProblem) -> str:
     n = len(problem.x)
     if problem.precision == "single":
-        return _single(problem.device)
+        name = _single(problem.device)
+        return name if name == "numba" or n <= BESIDE else _on_card(problem, n)
     return "spectral" if problem.precision == "double" and n <= SPECTRAL_SAMPLES else "gram"
 
 
 def _single(device: Any) -> str:
     """The fastest loop in float32 for whom wants the result on this device; None is numpy."""
     return "triton" if device is not None and device.type == "cuda" and missing_triton() is None else "numba"
+
+
+def _on_card(problem: FitProblem, n: int) -> str:
+    """The same for more samples than one program should go through alone in every step."""
+    import torch
+
+    from .._choice import machines, polynomial
+
+    if missing_torch_compile_on_gpu() is not None:
+        return "triton"
+    card = machines.card(torch.cuda.get_device_properties(problem.device))
+    return polynomial.fastest(n, problem.degree, problem.steps, card)
 
 
 def choose(name: str, problem: FitProblem) -> tuple[str, Train]:

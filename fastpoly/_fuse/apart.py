@@ -140,6 +140,14 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     return torch.where(last >= 0, values, a)
 
 
+def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
+    """index_add, whose index may be a number."""
+    if a.ndim == 0:
+        return a + alpha * source.reshape(-1)[: index.numel()].sum()
+    places = [None] * (dim % a.ndim) + [index.reshape(-1)]
+    return torch.ops.aten.index_put(a, places, source if alpha == 1 else source * alpha, True)
+
+
 OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation
     "var": lambda *arguments: _variance(*arguments)[0],
     "var_mean": _variance,
@@ -149,6 +157,7 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "split_with_sizes": lambda a, sizes, dim=0: [a.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)],
     "unsafe_split": lambda a, size, dim=0: list(a.split(size, dim)),
     "slice_backward": lambda *arguments: _unsliced(*arguments),
+    "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
 }

@@ -56,7 +56,7 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         if not _fit(*shapes):
             raise RuntimeError(f"{name}: shapes {shapes[0]} and {shapes[1]} cannot be multiplied")
         return torch.empty(_PRODUCTS[name](*shapes), dtype=args[0].dtype, device="meta")
-    if name in _OF_PARTS and not kwargs:
+    if name in _GRADIENTS_OF_VIEWS:
         return torch.empty(args[1], dtype=args[0].dtype, device="meta")
     if name in _WRITTEN_INTO:
         return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
@@ -91,9 +91,6 @@ def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
     return next(iter(devices), tensors[0].device)
 
-
-_OF_PARTS = ("select_backward", "slice_backward", "diagonal_backward")
-"""The gradient of an element or a slice, which takes the shape of the whole."""
 
 _WRITTEN_INTO = ("slice_scatter", "select_scatter", "diagonal_scatter")
 """What gives its first tensor with some elements replaced."""
@@ -150,6 +147,7 @@ def without_masks(indices: Any, is_traced: Callable[[Any], bool]) -> list[Any]:
 BY_LIST = ("index", "index_put", "_unsafe_index", "_unsafe_index_put")
 BY_DIMENSION = ("gather", "scatter", "scatter_add")
 _REDUCTIONS = ("sum", "mean", "amax", "amin")
+_GRADIENTS_OF_VIEWS = ("select_backward", "slice_backward")
 _PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {
     "mm": lambda a, b: (a[0], b[1]),
     "mv": lambda a, _: (a[0],),

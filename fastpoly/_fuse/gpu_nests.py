@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 
-from .expressions import Axis, Expr, Index, Memory
-from .gpu_page import GpuPage, block_of, warps_for
+from .expressions import CHEAP, Axis, Expr, Index, Memory
+from .gpu_page import TOGETHER, GpuPage, block_of
 from .graph import Node
 from .nests import combined, worth_a_name
 from .page import STRENGTH, WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
 from .turns import jammed
-
-TOGETHER = 16
-"""Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
 
 HELD = 96
 """Registers of a thread that hold data through all steps, of 255; more is read in every step, from the cache."""
@@ -52,7 +49,7 @@ def _hold(page: GpuPage, values: list[Expr]) -> None:
     """Read data that are a block once, before all steps, as long as there are registers for them."""
     for expr in page.unnamed(values):
         if expr.op == "load" and expr.args[0].region == "data" and expr.axes and expr.axes <= set(page.indices):
-            registers = max(registers_of(axis.size, page.schedule.samples, page.dtype) for axis in expr.axes)
+            registers = max(registers_of(axis.size, page.warps, page.dtype) for axis in expr.axes)
             if page.held + registers <= HELD:
                 page.held += registers
                 page.name(expr, before=True)
@@ -192,8 +189,11 @@ class _Body:
     def _reduce(self, sums: list[tuple[Accumulate, str]]) -> None:
         """Add up over the lanes, several sums at a time."""
         page = self.page
-        for first in range(0, len(sums), TOGETHER):
-            some = sums[first : first + TOGETHER]
+        order = {root: at for at, root in enumerate(_by_functions(page, [root for root, _ in sums]))}
+        sums = sorted(sums, key=lambda pair: order[pair[0]])
+        together = -(-len(sums) // -(-len(sums) // TOGETHER)) if sums else 1  # as many each time
+        for first in range(0, len(sums), together):
+            some = sums[first : first + together]
             names = ", ".join(root.name for root, _ in some)
             combine = page.combine(tuple(root.kind for root, _ in some))
             texts = [text for _, text in some]
@@ -213,15 +213,32 @@ class _Body:
             for root, _ in some:
                 if root.memory is not None and root.offset is not None:
                     self._write(root.memory, root.offset, root.name, root.node)
+            page.summed(root.name for root, _ in some)
 
     def _write(self, memory: Memory, offset: Index, text: str, node: Node) -> None:
         place = self.page.place(offset + memory.start)
         self.page.line(f"tl.store({memory.region} + {place}, {text}{self.page.masked(*offset.axes)})", node)
 
 
-def registers_of(size: int, samples: int, dtype: str) -> int:
+def _by_functions(page: GpuPage, roots: list[Accumulate]) -> list[Accumulate]:
+    """Sums in an order in which those are neighbours whose nearest elementary function is the same.
+
+    Its values, one for each of a thread's elements, have their registers until the last of them is taken.
+    """
+    found: dict[Expr | None, list[Accumulate]] = {}
+    for root in roots:
+        level, nearest = [root.value], None
+        while level and nearest is None:
+            level = [page.resolved(expr) for expr in level]
+            nearest = next((expr for expr in level if expr.op not in CHEAP and expr.axes), None)
+            level = list(dict.fromkeys(operand for expr in level for operand in expr.operands))
+        found.setdefault(nearest, []).append(root)
+    return [root for group in found.values() for root in group]
+
+
+def registers_of(size: int, warps: int, dtype: str) -> int:
     """Registers of a thread that a block for an axis of so many elements takes."""
-    return -(-block_of(size) // (32 * warps_for(samples))) * (2 if dtype == "float64" else 1)
+    return -(-block_of(size) // (32 * warps)) * (2 if dtype == "float64" else 1)
 
 
 class _Zeros:

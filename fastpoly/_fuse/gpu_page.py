@@ -7,23 +7,29 @@ neighbour, and elements beyond the end of the axis are masked where they are rea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from .expressions import Axis, Division, Expr, Index
+from .expressions import Axis, Division, Expr, Index, Memory
+from .gpu_warps import warps_for
 from .page import STRENGTH, Page, imported
-from .schedule import Schedule
+from .schedule import Accumulate, Schedule
 
-OWN = frozenset({"maximum", "minimum", "sigmoid"})
+OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
 """Functions of `fastpoly_kernels.triton_math`."""
 
 OTHERWISE = {"absolute": "tl.abs", "where": "tl.where", "nearest": "libdevice.rint"}
 """What Triton calls functions of its own or by another name. All others are libdevice's, by their names."""
 
 LARGEST_BLOCK = 1024
-"""Elements of an axis that are one value; a longer axis has a loop. With ELEMENTS to a thread, eight warps."""
+"""Elements of an axis that are one value; a longer axis has a loop. With four to a thread, eight warps."""
 
-ELEMENTS = 4
-"""For each thread, in registers: they hide each other's latencies, and leave room for some fifty values. Not measured:
-no GPU was at hand."""
+TOGETHER = 16
+"""Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
+
+SMALL = frozenset({"add", "sub", "mul", "number", "local"})
+MOST_EARLY = 6
+"""Operations of a successor that is computed as soon as its sums are there: the whole text stands there, and what it
+shares with others is written again."""
 
 INFINITY = {math.inf: 'float("inf")', -math.inf: 'float("-inf")'}
 
@@ -33,11 +39,6 @@ def block_of(size: int) -> int:
     return min(1 << (size - 1).bit_length(), LARGEST_BLOCK)
 
 
-def warps_for(samples: int) -> int:
-    """How many warps of 32 threads a kernel for so many samples runs in."""
-    return max(1, block_of(samples) // (32 * ELEMENTS))
-
-
 class GpuPage(Page):
     """See `Page`. `vector` has no meaning here: an expression with the axis i is a block, whatever its strides.
 
@@ -45,7 +46,10 @@ class GpuPage(Page):
         indices: for an axis that is a block: the names of its elements' numbers and of the mask of those that are
             there, None if all are.
         combines: the functions that combine two lots of sums (products, ...), by the kinds of those.
+        warps: how many the program has.
         held: how many registers of each thread hold data through all steps.
+        pending: the sums in variables that the step has yet to take.
+        early: variables whose successors have names, before the end of the step.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
@@ -53,7 +57,35 @@ class GpuPage(Page):
         self.type = f"tl.{dtype}"
         self.indices: dict[Axis, tuple[str, str | None]] = {}
         self.combines: dict[tuple[str, ...], str] = {}
+        self.warps = warps_for(schedule, dtype, block_of(schedule.samples), TOGETHER)
         self.held = 0
+        roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
+        self.pending = {root.name for root in roots if root.memory is None}
+        self.early: dict[str, str] = {}
+
+    def summed(self, names: Iterable[str]) -> None:
+        """Note that these sums are there, and name what only waited for them: small successors of variables.
+
+        Triton sums in pieces of code between which nothing is moved. A successor takes its variable's register; at the
+        end of the step it would need one beside that of its sum.
+        """
+        self.pending.difference_update(names)
+        if self.indent > 2:  # in a loop, which others come after
+            return
+        for node, value in zip(self.schedule.graph.inputs, self.schedule.successors, strict=False):
+            if isinstance(value, Memory):
+                continue
+            for name, expr in zip(self.schedule.variables[node].values(), value.values(), strict=True):
+                if expr.operands and expr.cost <= MOST_EARLY and expr not in self.names and self._is_known(expr):
+                    self.early[name] = then = self.schedule.new_name(f"next_{name}")
+                    self.line(f"{then} = {self.text(expr)}", expr)
+                    self.names[expr] = then
+
+    def _is_known(self, expr: Expr) -> bool:
+        """Is it made by arithmetic of variables, and of sums that are there?"""
+        if expr.op == "local":
+            return expr.args[0] not in self.pending
+        return expr.op in SMALL and all(map(self._is_known, expr.operands))
 
     def combine(self, kinds: tuple[str, ...]) -> str:
         """The name of the function that combines two lots of such sums."""

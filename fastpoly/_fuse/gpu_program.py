@@ -12,6 +12,8 @@ import torch
 
 from fastpoly_kernels.forking import new_lock
 
+from .gpu_page import block_of
+from .gpu_warps import fitting
 from .gpu_write import write
 from .graph import Graph
 from .layout import Layout
@@ -21,14 +23,21 @@ from .schedule import Schedule
 from .sums import chain
 from .traced import Written, traced
 
-MOST_SUMS = {"float32": 96, "float64": 48}
+MOST_SUMS = (96, 48)
 """In variables: a thread has 255 registers, and needs one or two for each sum and for each parameter. So it need not
-load them, nor wait for what others store."""
+load them, nor wait for what others store. Where the first number needs too many, it is the second."""
 
-REGISTERS = 255
-"""That a thread may have: all that there are. Left to itself ptxas gives each of 8 warps' threads 128, and spills."""
+OPTIONS = {"maxnreg": 255, "num_stages": 1}
+"""Of Triton's compiler. A thread may have all registers that there are: left to itself ptxas gives each of 8 warps'
+threads 128, and spills. No loop has copies to memory to be done ahead of their use, in stages."""
+
+CLOCK = 1.98e9
+"""Cycles a second of an H100 or H200."""
 
 _kernels: dict[str, Any] = {}
+_launched: set[tuple[int, torch.device]] = set()
+"""Kernels that are there: their ids, as `_kernels` keeps them for ever, and the devices."""
+
 _lock = new_lock()
 
 
@@ -46,15 +55,27 @@ class GpuProgram:
         carry, scratch = self.data.new_zeros(layout.carry), self.data.new_empty(layout.scratch)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach())
-        return GpuRun(self, carry, scratch, torch.zeros(1, dtype=torch.int32, device=carry.device))
+        return GpuRun(self, carry, torch.empty_like(carry), scratch, self.data.new_zeros(1, dtype=torch.int32))
+
+    @property
+    def step_seconds(self) -> float:
+        """About how long a step takes: the work of its threads on up to four schedulers, and 150 cycles for sums."""
+        words = 2 if self.written.dtype == "float64" else 1
+        return (150 + self.written.cycles * words / min(self.written.layout.threads, 128)) / CLOCK
+
+    @property
+    def stops(self) -> bool:
+        """Does it look for a result that is not finite?"""
+        return "tl.store(stopped" in self.written.text
 
 
 @dataclass(eq=False)
 class GpuRun:
-    """A program on its way: what it carries from step to step."""
+    """A program on its way: what it carries from step to step, and what it carried before the steps at hand."""
 
     program: GpuProgram
     carry: torch.Tensor
+    before: torch.Tensor
     scratch: torch.Tensor
     stopped: torch.Tensor
 
@@ -63,13 +84,22 @@ class GpuRun:
 
         Returns how many those are and, for each result, what comes after `wait` steps and then every `every` steps.
         """
-        before = self.carry.clone()
+        if self.program.stops:
+            self.before.copy_(self.carry)
         out = self._launch(steps, every, wait)
-        taken = int(self.stopped)
-        if taken < steps:  # the kernel looks for it beside the work, where it costs nothing, and does not stop
-            self.carry = before
-            out = self._launch(taken, every, wait)
-        return taken, self._results(out)
+        first = int(self.stopped)  # this waits for the kernel, whose time is taken
+        if not self.program.stops or first == steps:
+            return steps, self._results(out)
+        # the kernel looks for it beside the work, where it costs nothing, and does not stop
+        self.carry.copy_(self.before)
+        return first, self._results(self._launch(first, every, wait))
+
+    def compile(self) -> None:
+        """Have Triton compile the kernel, or load it, unless it is there."""
+        key = id(self.program.kernel), self.carry.device
+        if key not in _launched:
+            self._launch(0, 1, 0)
+            _launched.add(key)
 
     def _launch(self, steps: int, every: int, wait: int) -> torch.Tensor:
         layout, data = self.program.written.layout, self.program.data
@@ -77,10 +107,9 @@ class GpuRun:
         every = min(every, max(steps, 1))  # beyond the last step, one is as good as another
         rows = -(-(steps - wait) // every)
         out = data.new_empty((rows, layout.row))
-        self.stopped.fill_(steps)
         arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
         with torch.cuda.device_of(self.carry):  # Triton launches on the device that is current
-            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, maxnreg=REGISTERS)
+            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, **OPTIONS)
         return out
 
     def carried(self) -> list[torch.Tensor]:
@@ -116,13 +145,23 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
 def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
     """See `traced.Writer`."""
     # its "register" is a block of any size: nothing is padded
-    schedule = Schedule(graph, 1, most_sums=MOST_SUMS[dtype])
+    for most in MOST_SUMS:
+        schedule = Schedule(graph, 1, most_sums=most)
+        if fitting(schedule, dtype, block_of(schedule.samples)):
+            break
     chain(schedule)
     return schedule, *write(schedule, dtype, stop_at)
 
 
+def moves_blocks(text: str) -> bool:
+    """Does a kernel read memory in its steps? One in registers has read all before."""
+    return "tl.load(" in text.partition("for step in")[2]
+
+
 def kernel_of(text: str) -> Any:
     """The kernel that a text defines, as a function that Triton compiles when it is launched."""
+    from fastpoly_kernels.triton_passes import with_few_passes  # Triton may not be there
+
     with _lock:
         if text not in _kernels:
             name = f"<fastpoly kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
@@ -131,5 +170,5 @@ def kernel_of(text: str) -> Any:
             namespace: dict[str, Any] = {"__name__": name}
             with room_for(text.count("\n")):
                 exec(compile(text, name, "exec"), namespace)
-            _kernels[text] = namespace["kernel"]
+            _kernels[text] = with_few_passes(namespace["kernel"], moves_blocks(text))
         return _kernels[text]

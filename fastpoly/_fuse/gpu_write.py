@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .expressions import Memory
 from .gpu_nests import write_nest
-from .gpu_page import GpuPage, block_of, warps_for
+from .gpu_page import LARGEST_BLOCK, GpuPage, block_of
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES, combined
 from .page import WIDE
@@ -71,8 +71,8 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     if stop_at is not None:
         page.line("tl.store(stopped, first)")
 
-    warps = warps_for(schedule.samples)
-    layout = replace(layout, threads=32 * warps)
+    warps = page.warps
+    layout = replace(layout, lanes=LARGEST_BLOCK, threads=32 * warps)
     combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
     lines = [
         *page.imports(),
@@ -111,7 +111,8 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
     if changes and len(together) <= WIDE and not in_memory:
         page.line(together)
     else:  # none may change before all are known
-        following = computed(page, changes)
+        early = [(name, page.early[name]) for name, _, _ in changes if name in page.early]
+        following = [*early, *computed(page, [change for change in changes if change[0] not in page.early])]
         if in_memory:
             page.line("tl.debug_barrier()")
         for name, then in following:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .launches import Launches
+
 
 @dataclass(frozen=True)
 class Where:
@@ -73,8 +75,9 @@ class Node:
 
 @dataclass
 class Graph:
-    """What a function does: its inputs, and the nodes that it returns."""
+    """What a function does: its inputs, the nodes that it returns, and what torch would launch for it."""
 
     inputs: list[Node]
     outputs: list[Node]
     nodes: list[Node] = field(default_factory=list)
+    launches: Launches = field(default_factory=Launches)

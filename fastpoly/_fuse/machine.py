@@ -73,6 +73,16 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     return kernel
 
 
+def is_compiled(text: str, dtype: str, lanes: int) -> str | None:
+    """Where `compiled` would find it, "memory" or "disk"; None if it would have to compile it."""
+    if (text, dtype, lanes) in _ready:
+        return "memory"
+    key = _key(text, dtype, lanes)
+    if key in _linked_kernels:
+        return "memory"
+    return "disk" if store.holds(f"{key}.kernel") else None
+
+
 def _made(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     key = _key(text, dtype, lanes)
     with compiling:
@@ -109,6 +119,10 @@ def _own_stamp() -> str:
 @cache
 def _processor() -> str:
     """What numba compiles for, as far as it can be known without numba."""
+    return aside(_told_by_llvm)
+
+
+def _told_by_llvm() -> str:
     import llvmlite.binding as llvm
 
     asked = (os.environ.get(f"NUMBA_{name}", "") for name in ("CPU_NAME", "CPU_FEATURES", "OPT"))
@@ -140,7 +154,7 @@ def _register_bits() -> int:
 
 
 def _from_disk(key: str, threads: int) -> Kernel | None:
-    stored = store.load(key)
+    stored = store.load(f"{key}.kernel")
     if stored is None:
         return None
     symbol, _, code = stored.partition(b"\n")
@@ -175,7 +189,7 @@ def _from_numba(key: str, text: str, dtype: str, lanes: int, threads: int) -> Ke
     library, symbol = result.library, result.fndesc.llvm_func_name
     library._ensure_finalized()
     code = library._codegen._tm.emit_object(library._final_module)
-    store.save(key, symbol.encode() + b"\n" + code)
+    store.save(f"{key}.kernel", symbol.encode() + b"\n" + code)
     return _linked(key, symbol, code, threads)
 
 

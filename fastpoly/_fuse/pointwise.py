@@ -17,7 +17,7 @@ TABLE: dict[str, Callable[..., Expr]] = {
     "sub": lambda a, b, alpha=1: a - alpha * Expr.of(b),
     "rsub": lambda a, b, alpha=1: b - alpha * a,
     "mul": lambda a, b: a * b,
-    "div": lambda a, b, rounding_mode=None: quotient(Expr.of(a), b, rounding_mode),
+    "div": lambda a, b, rounding_mode=None: quotient(Expr.of(a), Expr.of(b), rounding_mode),
     "remainder": lambda a, b: remainder(Expr.of(a), Expr.of(b)),
     "fmod": lambda a, b: call("fmod", a, b),
     "true_divide": lambda a, b: a / b,
@@ -123,12 +123,12 @@ def power(base: Expr, exponent: Expr) -> Expr:
     return call("pow", base, exponent)
 
 
-def quotient(a: Expr, b: Any, mode: str | None) -> Expr:
+def quotient(a: Expr, b: Expr, mode: str | None) -> Expr:
     """a / b as torch.div gives it."""
+    a, b = Expr.of(a).as_float(), Expr.of(b).as_float()
     if mode is None:
         return a / b
-    b = Expr.of(b).as_float()
-    exactly = Expr("div", a.as_float(), b)  # not a product with 1 / b
+    exactly = Expr("div", a, b)  # not a product with 1 / b
     if mode == "trunc":
         return call("trunc", exactly)
     rest = remainder(a, b)

@@ -98,8 +98,10 @@ def _reduction(kind: str, is_mean: bool = False) -> Rule:
 
         sizes = tuple(source.shape[d] for d in dims)
         whole = Sum(kind, tuple(source.shape[d] for d in kept), sizes, body)
+        if is_mean and 0 in sizes:
+            return Expr.of(math.nan)
         total = reader.reduce(node, whole, places)
-        return total * (1 / math.prod(sizes) if math.prod(sizes) else math.nan) if is_mean else total
+        return total * (1 / math.prod(sizes)) if is_mean else total
 
     return rule
 

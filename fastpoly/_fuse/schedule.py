@@ -305,16 +305,23 @@ class Schedule:
         """The same for some nests."""
         total = 0.0
         for nest in nests:
-            turns = math.prod(axis.size for axis in nest.loops.order) / (self.lanes if nest.loops.lanes else 1)
-            seen: set[Expr] = set()
-            stack = [root.value for root in nest.roots]
-            while stack:
-                expr = stack.pop()
-                if expr not in seen and expr.op not in ("number", "local", "kept"):
-                    seen.add(expr)
-                    stack.extend(expr.operands)
-            total += turns * (sum(1 if e.op in CHEAP else 25 for e in seen) + len(nest.roots))
+            turns, length, operations = self.measured(nest)
+            total += turns * (length / self.lanes if nest.loops.lanes else 1) * operations
         return total
+
+    def measured(self, nest: Nest) -> tuple[int, int, int]:
+        """How often its body is run for one element of its lanes axis, how long that is, and the operations in it."""
+        lanes = nest.loops.lanes
+        seen: set[Expr] = set()
+        stack = [root.value for root in nest.roots]
+        while stack:
+            expr = stack.pop()
+            if expr not in seen and expr.op not in ("number", "local", "kept"):
+                seen.add(expr)
+                stack.extend(expr.operands)
+        operations = sum(1 if e.op in CHEAP else 25 for e in seen) + len(nest.roots)
+        turns = math.prod(axis.size for axis in nest.loops.order if axis is not lanes)
+        return turns, lanes.size if lanes else 1, operations
 
     @property
     def waits_for_loads(self) -> bool:

@@ -28,7 +28,7 @@ def samples_of(graph: Graph) -> int:
     sizes: dict[int, int] = {}
     tensors = [node.shape for node in constants(graph) if node.baked is None] or [node.shape for node in graph.inputs]
     for shape in tensors:
-        for size in set(shape):
+        for size in set(shape) - {0}:
             sizes[size] = sizes.get(size, 0) + math.prod(shape)
     return max(sizes, key=lambda size: (sizes[size], size), default=1)
 

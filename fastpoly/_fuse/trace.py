@@ -36,6 +36,7 @@ from .arguments import (
     without_masks,
 )
 from .graph import Graph, Node, Where
+from .launches import Launches, launch
 
 aten = torch.ops.aten
 
@@ -102,6 +103,7 @@ class Tracer(TorchDispatchMode):
         self._lines: dict[int, Where] = {}  # of the forward pass, by autograd's sequence number
         self._where: Where | None = None  # of the operation at hand
         self.refused: UnsupportedOperationError | None = None
+        self.launches = Launches()
         self._depth = 0
         self._asked = ""  # the operation that torch asked for, before it was taken apart
 
@@ -160,9 +162,11 @@ class Tracer(TorchDispatchMode):
         try:
             if torch.Tag.nondeterministic_seeded in func.tags:
                 raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
-            if not any(self._changes(leaf) for leaf in leaves(args, kwargs)):
-                return self._compute(func, name, args, kwargs)
-            return self._write_down(func, name, args, kwargs)
+            changes = any(self._changes(leaf) for leaf in leaves(args, kwargs))
+            result = (self._write_down if changes else self._compute)(func, name, args, kwargs)
+            if outermost:
+                self.launches[launch(func, name, args, kwargs, result)] += 1
+            return result
         finally:
             self._depth -= 1
 
@@ -379,7 +383,7 @@ def trace(
     del traced, results
     tracer._kept.clear()
     _refuse_leaks(tracer)
-    return Graph(nodes, outputs, tracer.nodes)
+    return Graph(nodes, outputs, tracer.nodes, tracer.launches)
 
 
 def _refuse_leaks(tracer: Tracer) -> None:

@@ -48,6 +48,8 @@ class Written:
         inputs, results: the shapes of what a step takes and, beside the successors of that, gives.
         dtypes: of the results; in the kernel all are floats.
         cycles: about how many a step takes.
+        nests: for each loop nest how often its body is run for one element of the axis that registers run along, how
+            long that axis is (1 if the nest has none), and how many operations the body is.
     """
 
     text: str
@@ -58,11 +60,34 @@ class Written:
     results: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
     cycles: float
+    nests: tuple[tuple[int, int, int], ...]
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
 _seen: OrderedDict[Any, Seen] = OrderedDict()
 _lock = new_lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A step as it was read once.
+
+    Attributes:
+        graph: what it does.
+        known: the constants of the graph, in the order of their use.
+        signature: equal for graphs that differ in nothing but the values of their constants, and their numbers.
+        numbers: those that are part of the kernel, in words; None for those that are among the constants.
+    """
+
+    graph: Graph
+    known: list[Node]
+    signature: tuple[Any, ...]
+    numbers: tuple[str | None, ...]
+
+    @property
+    def constants(self) -> list[torch.Tensor]:
+        """Those of `known` that have values, which `Written.data` counts."""
+        return [node.tensor for node in self.known if node.tensor is not None]
 
 
 def traced(
@@ -87,32 +112,50 @@ def traced(
     Raises:
         UnsupportedOperationError: it cannot be fused.
     """
+    reading = read(function, inputs, names)
+    written = found(reading, stop_at, write)
+    if written is None:
+        written = written_anew(reading, stop_at, write)
+    return written, reading.constants
+
+
+def read(
+    function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor],
+    names: dict[int, str],
+) -> Reading:
+    """Trace a step. Arguments and errors as for `traced`."""
     graph = _graph(function, inputs, names)
     known = constants(graph)
-    dtype = _one_dtype(graph)
-    refuse_inexact_integers(graph, dtype)  # by the values of constants, too
     numbers = places_of_numbers(graph, known)
-    alike = (_signature(graph, known, numbers), dtype, stop_at, write)
-    values = tuple(numbers.values())
+    signature, values = _signature(graph, known, numbers), tuple(numbers.values())
     with _lock:
-        seen = _remembered(_seen, alike, lambda: Seen(values))
+        seen = _remembered(_seen, signature, lambda: Seen(values))
         seen.also(values)
         changing = seen.changing
-        key = (alike, tuple(None if i in changing else value for i, value in enumerate(values)))
+    make_arguments((place for i, place in enumerate(numbers) if i in changing), graph.inputs[0].dtype)
+    baked = tuple(None if i in changing else value for i, value in enumerate(values))
+    return Reading(graph, constants(graph), signature, baked)
+
+
+def found(reading: Reading, stop_at: int | None, write: Writer) -> Written | None:
+    """The kernel of a step, if this process has written it before."""
+    key = (reading.signature, reading.numbers, _one_dtype(reading.graph), stop_at, write)
+    refuse_inexact_integers(reading.graph, key[2])  # by the values of constants, too
+    with _lock:
         written = _known.get(key)
         if written is not None:
             _known.move_to_end(key)
-    if written is None:
-        _refuse_unsteady(graph, known, _graph(function, inputs, names))
-    if changing:
-        make_arguments((place for i, place in enumerate(numbers) if i in changing), graph.inputs[0].dtype)
-        known = constants(graph)
-    if written is None:
-        with room_for(len(graph.nodes)):
-            made = _written(graph, known, dtype, stop_at, write)
-        with _lock:
-            written = _remembered(_known, key, lambda: made)
-    return written, [node.tensor for node in known if node.tensor is not None]
+    return written
+
+
+def written_anew(reading: Reading, stop_at: int | None, write: Writer) -> Written:
+    """Write the kernel of a step, and remember it."""
+    key = (reading.signature, reading.numbers, _one_dtype(reading.graph), stop_at, write)
+    with room_for(len(reading.graph.nodes)):
+        written = _written(reading.graph, reading.known, key[2], stop_at, write)
+    with _lock:
+        return _remembered(_known, key, lambda: written)
 
 
 def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept]) -> Kept:
@@ -137,6 +180,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
         tuple(node.shape for node in graph.outputs[len(graph.inputs) :]),
         tuple(node.dtype for node in graph.outputs[len(graph.inputs) :]),
         schedule.cycles,
+        tuple(schedule.measured(nest) for nest in schedule.nests),
     )
 
 
@@ -154,21 +198,6 @@ def _graph(
         raise UnsupportedOperationError(
             f"the step cannot be traced: {type(error).__name__}: {error}. Way out: backend='eager'"
         ) from error
-
-
-def _refuse_unsteady(graph: Graph, known: list[Node], again: Graph) -> None:
-    """Raise if the same step has another graph the second time: what Python changed meanwhile would be baked in.
-
-    Once is enough: what changes always is found the first time, and a graph that was seen before is not new.
-    """
-    others = constants(again)
-    if _signature(graph, known, ()) != _signature(again, others, ()) or any(
-        one.is_own and _bytes(one) != _bytes(other) for one, other in zip(known, others, strict=True)
-    ):
-        raise UnsupportedOperationError(
-            "the loss does something else when it is called again: it depends on what Python changes meanwhile (random "
-            "numbers, a counter). Way out: pass what changes as data or keep it in the params, or backend='eager'"
-        )
 
 
 def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tuple[Any, ...]:
@@ -210,8 +239,3 @@ def _one_dtype(graph: Graph) -> str:
             f"{graph.inputs[0].dtype}. Way out: convert the data to that dtype beforehand, or backend='eager'"
         )
     return str(graph.inputs[0].dtype).removeprefix("torch.")
-
-
-def _bytes(node: Node) -> bytes:
-    assert node.tensor is not None
-    return node.tensor.cpu().numpy().tobytes()

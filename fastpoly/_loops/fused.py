@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._fuse.program import Program, program
+from .._fuse.program import Program, bound, program
 from .._pages import uninitialised
 
 if TYPE_CHECKING:
+    from .._fuse.traced import Written
     from . import Step
 
 
@@ -38,3 +39,8 @@ class FusedLoop:
 def begin(function: Step, inputs: Sequence[torch.Tensor], names: dict[int, str], stop_at: int | None) -> FusedLoop:
     """See `fastpoly._loops.Begin`."""
     return FusedLoop(program(function, inputs, names, stop_at), inputs)
+
+
+def begin_written(written: Written, constants: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> FusedLoop:
+    """The same for a step that is traced and written already; see `fastpoly._fuse.traced`."""
+    return FusedLoop(bound(written, constants), inputs)

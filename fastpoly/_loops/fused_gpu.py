@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._errors import BackendUnavailableError
-from .._fuse.gpu_program import GpuProgram, program
+from .._fuse.gpu_program import GpuProgram, bound, program
 
 if TYPE_CHECKING:
     import torch
 
+    from .._fuse.traced import Written
     from . import Step
-
-STEP_SECONDS = 1e-6
-"""A guess of what a step takes; it sets the first portion only."""
 
 
 class GpuLoop:
     """See `fastpoly._loops.Loop`."""
 
-    step_seconds = STEP_SECONDS
-
     def __init__(self, of: GpuProgram, inputs: Sequence[torch.Tensor]) -> None:
         self.run = of.start(inputs)
-        self.run.advance(0, 1, 0)  # compiles: that is no part of what a step takes
+        self.run.compile()  # that is no part of what a step takes
+        self.step_seconds = of.step_seconds
         self.source: str | None = of.written.text
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
@@ -54,3 +51,8 @@ def begin(function: Step, inputs: Sequence[torch.Tensor], names: dict[int, str],
             "with .cuda(), or use backend='fused' for the CPU"
         )
     return GpuLoop(program(function, inputs, names, stop_at), inputs)
+
+
+def begin_written(written: Written, constants: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> GpuLoop:
+    """The same for a step that is traced and written already, and tensors that are on one GPU."""
+    return GpuLoop(bound(written, constants, inputs[0].device), inputs)

@@ -129,8 +129,8 @@ MEASURED = (
     Section(
         "bars",
         "What it is held to",
-        "Ratios of medians and limits: the bars of the project’s plan. On a CPU both sides are timed in turn in one "
-        "process; on a GPU each in a process of its own.",
+        "Ratios of medians and limits, each with its bar; docs/bars.md says why. On a CPU both sides are timed in turn "
+        "in one process; on a GPU each in a process of its own.",
         _bars,
     ),
     Section(

@@ -88,4 +88,4 @@ class KernelCache(caching.NullCache):
         asked = [os.environ.get(f"NUMBA_{name}", "") for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")]
         made_by = (package_stamp(), numba.__version__, llvmlite.__version__, platform.python_version())
         parts = (self._name, str(sig), *map(str, codegen.magic_tuple()), *made_by, *asked)
-        return f"{self._name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}"
+        return f"{self._name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.kernel"

@@ -1,4 +1,4 @@
-"""Machine code on the disk: one folder, one file a kernel, and whom this process believes.
+"""Machine code on the disk, and what is known of it: one folder, one file a kernel, and whom this process believes.
 
 Requirements: a file that is cut, damaged, half written or of another name is "not there"; whatever runs was written by
 this user, for who can write machine code or a pickle into a folder that is read runs as its reader; a kill leaves
@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAGIC = b"fastpoly kernel 3\n"
-SUFFIX = ".kernel"
+SUFFIXES = (".kernel", ".choice", ".machine")
+"""Of names: machine code, and what `auto` has found out about a step and about the machine."""
 
 MOST_BYTES = 2**28
 """Of all files together. A kernel takes 5 to 100 KiB, so that this is some thousands of them."""
@@ -64,11 +65,11 @@ def folder() -> Path | None:
 
 
 def load(name: str) -> bytes | None:
-    """What was saved under this name, or None."""
+    """What was saved under this name, which ends in one of SUFFIXES, or None."""
     place = folder()
     if place is None:
         return None
-    path = place / (name + SUFFIX)
+    path = place / name
     try:
         # Neither through a link nor waiting for what is no file; and what is looked at is what is read.
         descriptor = os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY"))
@@ -93,6 +94,12 @@ def load(name: str) -> bytes | None:
     return content
 
 
+def holds(name: str) -> bool:
+    """Is there a file of this name? What is in it only `load` tells."""
+    place = folder()
+    return place is not None and (place / name).exists()
+
+
 def save(name: str, content: bytes) -> None:
     """Keep this under this name, if the disk takes it; what was used longest ago gives way."""
     place = folder()
@@ -101,7 +108,7 @@ def save(name: str, content: bytes) -> None:
     with contextlib.suppress(OSError):  # a full or read-only disk costs the next process a compilation
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(place, len(content))
-        path = place / (name + SUFFIX)
+        path = place / name
         path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flag("O_NOFOLLOW") | _flag("O_BINARY")
         try:
@@ -132,7 +139,7 @@ def _files(place: Path) -> Iterator[Stored]:
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):  # another process has just removed it
-                if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                if entry.name.endswith(SUFFIXES) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     yield Stored(Path(entry.path), status.st_size, status.st_mtime)
 

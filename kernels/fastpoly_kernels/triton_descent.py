@@ -34,6 +34,10 @@ TURNS = tl.constexpr(64)
 roundings, this by UNROLLED * TURNS and n / (lanes * UNROLLED * TURNS)."""
 
 
+MEETING = 400
+"""Cycles that a step takes more in several warps than in one, beside its arithmetic."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a program holds its samples.
@@ -50,18 +54,20 @@ class Plan:
 
 
 def plan(n: int, degree: int, itemsize: int) -> Plan:
-    """How to run n samples. The limits are reasoned, not measured.
+    """How to run n samples.
 
     A sample takes degree + 2 numbers in registers: y, x and its powers. 128 of a thread's 255 registers are theirs; the
-    weights, the sums and what the shuffles bring need about as many again at degree 16. More than 8 samples are not
-    given to a thread of one warp: from there on the arithmetic of a step, some 11 instructions a sample at degree 4,
-    takes longer than the barriers and shared memory that share it out among all 4 schedulers of a multiprocessor.
+    weights, the sums and what the shuffles bring need about as many again at degree 16. Barriers and shared memory,
+    which share a step out among all 4 schedulers of a multiprocessor, cost 400 cycles (measured on an H200 at degree 4:
+    252 cycles in one warp, 640 in four). Below that one warp is faster: up to as many samples for each thread as take
+    MEETING cycles, less the quarter that is left of them with four.
     """
-    numbers = (degree + 2) * (itemsize // 4)
-    most = min(8, 128 // numbers)
-    for warps in (1, 4, 8):
+    words = itemsize // 4
+    most = 128 // ((degree + 2) * words)
+    alone = min(most, MEETING * 4 // 3 // ((2 * degree + 3) * words))  # an instruction of float64 takes two cycles
+    for warps, blocks in ((1, alone), (4, min(8, most)), (8, min(8, most))):
         lanes = min(32 * warps, triton.next_power_of_2(n))
-        if n <= lanes * most:
+        if n <= lanes * blocks:
             return Plan(warps, lanes, -(-n // lanes))
     return Plan(8, 256, 0)
 
@@ -76,6 +82,7 @@ def descend(
     wait: int,
     trace: torch.Tensor,
     how: Plan | None = None,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Take steps of gradient descent for each problem of a batch, in one launch that is not waited for.
 
@@ -89,6 +96,7 @@ def descend(
         trace: (batch, rows), where to record; it may be some columns of a larger one. Its dtype is what weights and mse
             are stored as: the weights are rounded to it after every step.
         how: the plan, if not `plan(n, degree, itemsize)`.
+        out: where the results go, if not to tensors of their own. `weights` must lie elsewhere.
 
     Returns:
         The weights, (batch, degree + 1), and for each problem the number of steps before the first whose mse is not
@@ -98,7 +106,7 @@ def descend(
     batch, n = y.shape
     degree = weights.shape[1] - 1
     how = how or plan(n, degree, y.element_size())
-    end, taken = torch.empty_like(weights), torch.empty(batch, dtype=torch.int32, device=y.device)
+    end, taken = out or (torch.empty_like(weights), torch.empty(batch, dtype=torch.int32, device=y.device))
     own = isinstance(steps, torch.Tensor)
     _descend[(batch,)](
         x,
@@ -122,6 +130,7 @@ def descend(
         total(degree + 2),
         num_warps=how.warps,
         maxnreg=REGISTERS,
+        num_stages=1,
     )
     return end, taken
 

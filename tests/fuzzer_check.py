@@ -1,0 +1,161 @@
+"""What must hold for a random loss: the numbers of eager torch, or a refusal by name.
+
+    ok        the numbers of eager
+    refused   UnsupportedOperationError
+    rounding  other numbers, by no more than eager's own move when the params move by a few roundings
+    skip      the loss makes no sense: torch refuses it, or it is not finite from the start
+    MISMATCH  other numbers: found here, or by fastpoly's own comparison of a step
+    ERROR     another exception than torch's own, or a plan that is out of order (see `plans`)
+
+and from `fuzzer_workers`, CRASH and HANG.
+"""
+
+import linecache
+import traceback
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch.utils import _pytree as tree
+
+from fastpoly import UnsupportedOperationError, descend
+from fastpoly._fuse import program
+
+TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
+"""Of the largest change of a param, or of the loss: far above what another order of sums makes."""
+
+OF_ADAM = 1000
+"""Times as much for optimizers that divide gradients by their size, which is rounding where a gradient is zero."""
+
+NUDGE = {"float64": 1e-11, "float32": 1e-5}
+ROUNDING = {"float64": 1e-16, "float32": 6e-8}
+MOVED = 1000
+"""A result may be off by so many times what a rounding of the params makes of it: every operation rounds."""
+
+AGAIN = "something else when it is called again"
+"""What fastpoly says when its loop gives other numbers than the loss. The losses here do not change between calls."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss with all that `descend` takes, and the tensors in it."""
+
+    loss: object
+    params: object
+    data: tuple
+    options: dict
+    dtype: str
+
+    @property
+    def tensors(self):
+        """Params, then data."""
+        return [*tree.tree_leaves(self.params), *self.data]
+
+    def descend(self, backend, **changed):
+        """The result."""
+        arguments = {"params": self.params, "data": self.data, **self.options, **changed}
+        return descend(self.loss, backend=backend, **arguments)
+
+
+def check(written, name, backend):
+    """(outcome, why) of a loss."""
+    warnings.simplefilter("ignore")
+    case = _case(written, name)
+    try:
+        value = case.loss(tree.tree_map(lambda p: p.detach().clone().requires_grad_(), case.params), *case.data)
+        if not value.requires_grad:
+            return "skip", "no param has anything to do with it"
+        want = case.descend("eager")
+    except Exception as error:
+        return "skip", _told(error)
+    before = [tensor.clone() for tensor in case.tensors]
+    program.CYCLES = written.cycles
+    try:
+        got = case.descend(backend)
+        parts = None if written.split is None else _in_two(case, backend, written.split)
+    except UnsupportedOperationError as error:
+        return ("MISMATCH" if AGAIN in str(error) else "refused"), str(error)[:400]
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return "ERROR", f"{_told(error)} ({at.name}, line {at.lineno})"
+    if not all(_same(one, other) for one, other in zip(before, case.tensors, strict=True)):
+        return "MISMATCH", "the caller's tensors were written to"
+    if parts is not None and not all(_same(*pair) for pair in zip(parts, _numbers(got), strict=True)):
+        return "MISMATCH", f"a run in two parts, of {written.split} steps and the rest, gives other bits"
+    if (want.steps, want.diverged_at) != (got.steps, got.diverged_at):
+        steps = f"{got.steps} steps, diverged at {got.diverged_at}"
+        return "MISMATCH", f"{steps}; eager: {want.steps} steps, diverged at {want.diverged_at}"
+    return _compared(case, backend, want, got)
+
+
+def _case(written, name):
+    linecache.cache[name] = (len(written.text), None, written.text.splitlines(True), name)
+    scope = {}
+    exec(compile(written.text, name, "exec"), scope)
+    options = eval(f"dict({written.options})")
+    return Case(scope["loss"], scope["params"], scope["data"], options, written.dtype)
+
+
+def _told(error):
+    return f"{type(error).__name__}: {error}"[:400]
+
+
+def _same(one, other):
+    """The same numbers, NaN included?"""
+    return one.shape == other.shape and one.dtype == other.dtype and bool(((one == other) | (one != one)).all())
+
+
+def _numbers(result):
+    return [result.loss, *tree.tree_leaves(result.params)]
+
+
+def _in_two(case, backend, split):
+    """The numbers of a run that is taken up again after `split` steps."""
+    every = case.options.get("trace_every", 1)
+    first = case.descend(backend, steps=split)
+    rest = case.options["steps"] - split
+    second = case.descend(backend, params=first.params, state=first.state, steps=rest, trace_every=every and 1)
+    kept = second.loss if every is None else second.loss[-split % every :: every]
+    return [torch.cat([first.loss, kept]), *tree.tree_leaves(second.params)]
+
+
+def _compared(case, backend, want, got):
+    """The outcome for two results."""
+    starts = tree.tree_leaves(case.params)
+    scale = max([1e-3, *(_most(w - p) for w, p in zip(_numbers(want)[1:], starts, strict=True))])
+    adaptive = case.options.get("optimizer") in ("adam", "adamw")
+    outcome = "ok", ""
+    for i, (one, other) in enumerate(zip(_numbers(want), _numbers(got), strict=True)):
+        what = f"param {i - 1}" if i else "loss"
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return "MISMATCH", f"{what}: {other.dtype} {tuple(other.shape)}, eager {one.dtype} {tuple(one.shape)}"
+        if not torch.equal(one.isnan(), other.isnan()):
+            return "MISMATCH", f"{what}: NaN at {int(other.isnan().sum())} places, eager at {int(one.isnan().sum())}"
+        off, room = _most(one - other), scale if i else max(1.0, _most(one))
+        if not off <= TOLERANCE[case.dtype] * room * (OF_ADAM if adaptive and i else 1):
+            if off > MOVED * _sensitivity(case, i):
+                return "MISMATCH", f"{what}: off by {off:.2e} of {room:.2e}"
+            outcome = "rounding", f"{what}: off by {off:.2e} of {room:.2e}"
+    return outcome
+
+
+def _most(difference):
+    return float(difference.double().abs().nan_to_num(0, 0, 0).max()) if difference.numel() else 0.0
+
+
+def _sensitivity(case, i):
+    """How far eager's own result moves if its params move by a rounding, relative and absolute."""
+    base, worst = _numbers(case.descend("eager"))[i], 0.0
+    nudge = NUDGE[case.dtype]
+    for seed in range(4):
+        torch.manual_seed(seed)
+        moved = tree.tree_map(
+            lambda p: (
+                p * (1 + nudge * torch.randn(p.shape, dtype=p.dtype)) + nudge * torch.randn(p.shape, dtype=p.dtype)
+            ),
+            case.params,
+        )
+        there = _numbers(case.descend("eager", params=moved))[i]
+        if there.shape == base.shape:
+            worst = max(worst, _most(there - base))
+    return worst * ROUNDING[case.dtype] / nudge
