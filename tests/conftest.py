@@ -93,11 +93,8 @@ def kernels_of_the_tests(request, tmp_path_factory):
     cache = getattr(request.config, "cache", None)
     folder = cache.mkdir("fastpoly-kernels") if cache is not None else tmp_path_factory.mktemp("kernels")
     folder.chmod(0o700)
-    for choice in [
-        *folder.glob("*.choice"),
-        *folder.glob("*.machine"),
-    ]:  # what `auto` takes is found anew in every session
-        choice.unlink(missing_ok=True)
+    for found in (*folder.glob("*.choice"), *folder.glob("*.machine")):  # what `auto` takes is the session's own affair
+        found.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTPOLY_CACHE_DIR", str(folder))
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
