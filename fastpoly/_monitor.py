@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastpoly_kernels import aside
+
 Progress = Callable[[int, int], object]
 """Called with (steps done, steps in all) after every portion of a run."""
 
@@ -16,8 +18,9 @@ class Monitor:
     """Between a run and its caller: the run reports, and asks whether it should stop.
 
     Ctrl-C during `listening()` sets `interrupted` instead of raising in the middle of a step, where weights and step
-    count would disagree. A second Ctrl-C raises KeyboardInterrupt at once. Signals reach the main thread only, and a
-    handler that the caller installed is the caller's business: in both cases nothing is changed.
+    count would disagree. A second Ctrl-C raises KeyboardInterrupt at once, and so does the first while a kernel is
+    compiled, before any step. Signals reach the main thread only, and a handler that the caller installed is the
+    caller's business: in both cases nothing is changed.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -61,6 +64,6 @@ class Monitor:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _hear(self, *_: Any) -> None:
-        if self._interrupted:
+        if self._interrupted or aside.waiting():
             raise KeyboardInterrupt
         self._interrupted = True

@@ -13,6 +13,7 @@ from ._memory import refuse_beyond_memory
 from ._monitor import Monitor
 from ._pages import uninitialised
 from ._portions import FIRST_SECONDS, PORTION_SECONDS
+from ._preparing import preparing
 from ._problem import shown
 from ._steadiness import refuse_unsteady
 from ._warn import warn_once
@@ -87,7 +88,8 @@ def repeat(
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
     """
-    name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
+    with preparing():
+        name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
     _log.info("backend %s: %s", name, reason)
     options = steps, every, monitor, stop_at is not None, offset
     if name == "eager":

@@ -87,11 +87,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels_of_this_session(tmp_path_factory):
-    """Fused and Triton kernels are kept in folders of the session's own, children included: each is compiled once, and
-    the user's caches are neither read nor written."""
+def kernels_of_the_tests(request, tmp_path_factory):
+    """Kernels are kept in a folder beside pytest's own cache, for all its processes and the next session; Triton's in
+    one of this session. The user's caches are neither read nor written."""
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("fastpoly-kernels") if cache is not None else tmp_path_factory.mktemp("kernels")
+    folder.chmod(0o700)
+    for found in (*folder.glob("*.choice"), *folder.glob("*.machine")):  # what `auto` takes is the session's own affair
+        found.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        patch.setenv("FASTPOLY_CACHE_DIR", str(folder))
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
         yield
 

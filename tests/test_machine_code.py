@@ -2,6 +2,7 @@
 
 import platform
 import re
+from collections import OrderedDict
 from functools import cache
 
 import numba
@@ -121,10 +122,7 @@ def fused_assembly(monkeypatch, tmp_path):
     monkeypatch.setattr(numba, "njit", njit)
     monkeypatch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path))
     for kept in ("_ready", "_linked_kernels"):
-        monkeypatch.setattr(machine, kept, {})
-    fresh = machine._linker.__wrapped__()  # LLVM wants every kernel's name once to a linker
-    machine._libraries.append(fresh)
-    monkeypatch.setattr(machine, "_linker", lambda: fresh)
+        monkeypatch.setattr(machine, kept, OrderedDict())
 
     def of(dtype):
         model = zoo.model("polynomial", dtype)

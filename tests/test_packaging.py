@@ -69,7 +69,7 @@ def test_types_are_shipped():
 
 
 def cached(folder):
-    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*.nb?"))
+    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*.kernel"))
 
 
 def hits(folder, degree=4):
@@ -78,7 +78,7 @@ def hits(folder, degree=4):
         "\nfrom fastpoly_kernels.descent import descend as d"
         "; print(sum(d.stats.cache_hits.values()), sum(d.stats.cache_misses.values()))"
     )
-    weights, counts = python(code, NUMBA_CACHE_DIR=str(folder)).split("\n")
+    weights, counts = python(code, FASTPOLY_CACHE_DIR=str(folder)).split("\n")
     loaded, compiled = map(int, counts.split())
     return loaded, compiled, weights
 
@@ -97,31 +97,28 @@ def test_a_loaded_kernel_and_a_compiled_one_live_together(tmp_path):
         "fit(x, x, 4, backend='numba'); fit(x, x, 5, backend='numba')\n"  # the first is loaded, the second compiled
         "print(numba.njit(lambda a: np.sort(a).sum() + len({1: a}))(x))"
     )
-    assert float(python(code, NUMBA_CACHE_DIR=str(tmp_path))) == pytest.approx(np.linspace(0, 1, 9).sum() + 1)
+    assert float(python(code, FASTPOLY_CACHE_DIR=str(tmp_path))) == pytest.approx(np.linspace(0, 1, 9).sum() + 1)
 
 
 def test_a_change_in_any_kernel_file_makes_the_cache_stale(tmp_path):
     hits(tmp_path)
     code = "from fastpoly_kernels import cache; cache.package_stamp = lambda: 'changed'\n" + FIT.format(4)
     code += "\nfrom fastpoly_kernels.descent import descend; assert not descend.stats.cache_hits"
-    python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    python(code, FASTPOLY_CACHE_DIR=str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("kind", "damage"),
+    "damage",
     [
-        pytest.param("*.nbi", b"garbage", id="index-overwritten"),
-        pytest.param("*.nbc", None, id="code-cut"),
-        pytest.param("*.nbi", b"", id="index-emptied", marks=pytest.mark.slow),
-        pytest.param("*.nbi", None, id="index-cut", marks=pytest.mark.slow),
-        pytest.param("*.nbc", b"", id="code-emptied", marks=pytest.mark.slow),
-        pytest.param("*.nbc", b"garbage", id="code-overwritten", marks=pytest.mark.slow),
+        pytest.param(lambda code: code[:-100], id="cut"),
+        pytest.param(lambda code: b"", id="emptied", marks=pytest.mark.slow),
+        pytest.param(lambda code: b"garbage", id="overwritten", marks=pytest.mark.slow),
     ],
 )
-def test_a_damaged_cache_is_compiled_over(tmp_path, damage, kind):
+def test_a_damaged_cache_is_compiled_over(tmp_path, damage):
     weights = hits(tmp_path)[2]
-    (file,) = tmp_path.rglob(kind)
-    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    (file,) = tmp_path.rglob("*.kernel")
+    file.write_bytes(damage(file.read_bytes()))
     assert hits(tmp_path)[1:] == (1, weights)
     assert hits(tmp_path) == (1, 0, weights)  # and repaired
 
@@ -131,7 +128,7 @@ def test_without_a_writable_folder_kernels_are_compiled_in_memory(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     expected = python(FIT.format(4))
-    environment = dict(NUMBA_CACHE_DIR=str(blocked), XDG_CACHE_HOME=str(blocked), HOME=str(blocked))
+    environment = dict(FASTPOLY_CACHE_DIR=str(blocked), XDG_CACHE_HOME=str(blocked), HOME=str(blocked))
     assert python(FIT.format(4), **environment) == expected
 
 
@@ -140,7 +137,7 @@ def test_a_cache_that_becomes_unwritable_does_no_harm(tmp_path):
         "import numba, fastpoly_kernels.descent, os, shutil\n"
         f"shutil.rmtree({str(tmp_path)!r}); open({str(tmp_path)!r}, 'w').close()\n" + FIT.format(4)
     )
-    assert python(code, NUMBA_CACHE_DIR=str(tmp_path)) == python(FIT.format(4))
+    assert python(code, FASTPOLY_CACHE_DIR=str(tmp_path)) == python(FIT.format(4))
 
 
 def test_nothing_is_written_into_the_package(tmp_path):

@@ -18,9 +18,7 @@ def threads(request, monkeypatch):
     """As if the machine had so many processors: no kernel for another number may be found in memory."""
     monkeypatch.setattr(program, "processors", lambda: request.param)
     monkeypatch.setattr(traced, "_known", type(traced._known)())
-    program._pool.cache_clear()
-    yield request.param
-    program._pool.cache_clear()
+    return request.param
 
 
 def deviation(run, params, losses):

@@ -17,8 +17,10 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
+
+from fastpoly_kernels.aside import imported
 
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
@@ -75,7 +77,7 @@ def missing_torch() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed; pip install 'fastpoly[torch]'"
     try:
-        importlib.import_module("torch")
+        imported("torch")
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
         return f"torch is installed but cannot be imported ({error}); install it anew"
     return None
@@ -309,12 +311,12 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
 
 
 def _train(entry: _Entry, problem: FitProblem, monitor: Monitor) -> Trajectory:
-    # Ctrl-C is heard from the import on: interrupted in the middle, numba's would leave a process that cannot compile
     module = entry.on_gpu if problem.on_gpu and entry.on_gpu else entry.module
     if not entry.on_gpu:
         problem = problem.on_cpu()
+    run = getattr(_imported(module), entry.train)
     with nullcontext() if entry.hears_itself else monitor.listening():
-        trajectory: Trajectory = getattr(_imported(module), entry.train)(problem, monitor)
+        trajectory: Trajectory = run(problem, monitor)
     return trajectory
 
 
@@ -322,8 +324,9 @@ def _train_many(entry: _Entry, problem: BatchProblem, monitor: Monitor) -> Batch
     module = entry.many_on_gpu if problem.on_gpu and entry.many_on_gpu else entry.many
     if not entry.many_on_gpu:
         problem = problem.on_cpu()
+    run = _imported(module).train_many
     with monitor.listening():
-        trajectory: BatchTrajectory = _imported(module).train_many(problem, monitor)
+        trajectory: BatchTrajectory = run(problem, monitor)
     return trajectory
 
 
@@ -340,6 +343,5 @@ def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry
     return entry
 
 
-@cache
 def _imported(module: str) -> Any:
-    return importlib.import_module(f".{module}", __name__)
+    return imported(f"{__name__}.{module}")

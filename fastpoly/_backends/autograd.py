@@ -17,6 +17,7 @@ from .._fuse.traced import Writer, Written, traced
 from .._loops import begin
 from .._monitor import Monitor
 from .._portions import run_in_portions
+from .._preparing import preparing
 from .._problem import FitProblem
 from .._repeat import Repeated, run
 from .._result import Trajectory
@@ -31,8 +32,9 @@ def fused(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """In one kernel; see `fastpoly._fuse`."""
     data = _data(problem)
     samples = len(data[1])
-    written, order = _written(samples, problem.degree, data[0].dtype, write_for_cpu)
-    program = bound(written, [data[position] for position in order])
+    with preparing():
+        written, order = _written(samples, problem.degree, data[0].dtype, write_for_cpu)
+        program = bound(written, [data[position] for position in order])
     run = program.start([_column(problem.initial_weights, data[0])])
 
     def advance(_: Array, steps: int, every: int, wait: int, trace: Array) -> tuple[Array, int]:
@@ -48,9 +50,10 @@ def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
     from .._loops.fused_gpu import GpuLoop
 
     data = _data(problem, gpu(problem.device))
-    written, order = _written(len(data[1]), problem.degree, data[0].dtype, write_for_gpu)
-    program = bound(written, [data[position] for position in order], data[0].device)
-    loop = GpuLoop(program, [_column(problem.initial_weights, data[0])])
+    with preparing():
+        written, order = _written(len(data[1]), problem.degree, data[0].dtype, write_for_gpu)
+        program = bound(written, [data[position] for position in order], data[0].device)
+        loop = GpuLoop(program, [_column(problem.initial_weights, data[0])])
     return _trajectory(run("triton", loop, problem.steps, problem.trace_every, monitor, stops=True))
 
 
@@ -58,7 +61,8 @@ def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """By torch.compile, in blocks of steps; see `fastpoly._loops.compiled`."""
     data = _data(problem)
     start = [_column(problem.initial_weights, data[0])]
-    loop = begin("compile")(_step(*data), start, {}, 0)
+    with preparing():
+        loop = begin("compile")(_step(*data), start, {}, 0)
     return _trajectory(run("compile", loop, problem.steps, problem.trace_every, monitor, stops=True))
 
 
@@ -100,7 +104,8 @@ def graphed(name: str, begin_loop: Begin, problem: FitProblem, monitor: Monitor,
     kept = _idle.pop(key, None)  # taken out: another thread makes its own meanwhile
     if kept is None:
         data = (data[0], data[1].clone(), data[2])  # y may be the caller's own
-        loop = begin_loop(_step(*data), start, {}, 0)
+        with preparing():
+            loop = begin_loop(_step(*data), start, {}, 0)
     else:
         loop, buffers = kept
         for buffer, values in zip(buffers, data, strict=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .._fuse.machine import cache_folder, put_file
+from fastpoly_kernels import store
 
 if TYPE_CHECKING:
     from .._fuse.traced import Reading
@@ -80,26 +80,16 @@ def remember(key: str, what: Remembered) -> None:
 
 def read(name: str) -> Any:
     """What a file of the cache holds, {} if it is none of ours."""
-    folder = cache_folder()
-    if folder is None:
-        return {}
+    stored = store.load(name)
     try:
-        digest, _, text = (folder / name).read_text().partition("\n")
-        return json.loads(text) if digest == _digest(text) else {}
-    except (OSError, ValueError):
+        return json.loads(stored) if stored is not None else {}
+    except ValueError:
         return {}
 
 
 def write(name: str, what: Any) -> None:
-    """At one stroke."""
-    folder = cache_folder()
-    if folder is not None:
-        text = json.dumps(what)
-        put_file(folder / name, f"{_digest(text)}\n{text}".encode())
-
-
-def _digest(text: str) -> str:
-    return "fastpoly choice " + hashlib.sha256(text.encode()).hexdigest()
+    """For every process to read."""
+    store.save(name, json.dumps(what).encode())
 
 
 _versions: dict[str, str] = {}

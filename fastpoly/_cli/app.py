@@ -152,3 +152,16 @@ def list_backends() -> None:
         from .tables import backends_table
 
         Console().print(backends_table(backends()))
+
+
+@app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove them: each is compiled anew when it is wanted.")
+    ] = False,
+) -> None:
+    """Tell where compiled kernels are kept, and how many there are."""
+    with _told_in_a_line():
+        from .cache import show_cache
+
+        show_cache(clear, Console())

@@ -64,6 +64,8 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         return torch.empty(_PRODUCTS[name](*shapes), dtype=args[0].dtype, device="meta")
     if name in _GRADIENTS_OF_VIEWS:
         return torch.empty(args[1], dtype=args[0].dtype, device="meta")
+    if name in _WRITTEN_INTO:
+        return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
     if is_elementwise:
         shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
         try:
@@ -95,6 +97,9 @@ def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
     return next(iter(devices), tensors[0].device)
 
+
+_WRITTEN_INTO = ("slice_scatter", "select_scatter", "diagonal_scatter")
+"""What gives its first tensor with some elements replaced."""
 
 _ANYWHERE = ("_to_copy", "copy", "clone", "lift_fresh", "lift_fresh_copy", "contiguous", "_conj")
 """What takes its elements from wherever they lie."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from fastpoly_kernels.forking import new_lock
 
 from .gpu_page import block_of
 from .gpu_warps import fitting
@@ -37,7 +38,7 @@ _kernels: dict[str, Any] = {}
 _launched: set[tuple[int, torch.device]] = set()
 """Kernels that are there: their ids, as `_kernels` keeps them for ever, and the devices."""
 
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 @dataclass(frozen=True, eq=False)

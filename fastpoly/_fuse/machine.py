@@ -1,12 +1,12 @@
 """The text of a kernel as machine code that can be called: from memory, from the disk, or from numba.
 
 Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; loading it needs
-neither numba nor its import (0.3 s), only LLVM's linker; a damaged, foreign or unwritable cache costs a compilation and
-no more.
+neither numba nor its import (0.3 s), only LLVM's linker; Ctrl-C while it is made is heard at once and spoils nothing;
+kernels that nobody uses any more leave the memory. llvmlite, interrupted between two lines of its own, frees memory
+twice: whatever it does here, it does `aside`.
 
-The cache is a folder of files, one a kernel: `$FASTPOLY_CACHE_DIR`, or else the user's cache folder. A file's name is a
-digest of the text without its comments, of the package that the text is compiled with, of numba's version and of the
-processor; in it stand a digest of the rest, the symbol's name, and the object code.
+On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of the text without its comments, of the source that
+it is compiled by, of numba's version and of the processor; what is kept is the symbol's name and the object code.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import re
 import sys
-import tempfile
-import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fastpoly_kernels import store
+from fastpoly_kernels.aside import aside
+from fastpoly_kernels.forking import compiling, in_child
 from fastpoly_kernels.stamp import package_stamp
 
 from .recursion import room_for
@@ -34,12 +37,23 @@ Kernel = Callable[..., int]
 threads run takes three more: the addresses of `room`, where they tell each other their sums, and of `counter`, an int64
 that is 0 at first, and the thread's number."""
 
-MAGIC = b"fastpoly kernel 2\n"
+REMEMBERED = 256
+"""Kernels kept in memory, those used last: 0.1 to 1 MB each. Beyond, a program keeps its own as long as it lives."""
 
-_lock = threading.Lock()  # LLVM's set-up and numba's compiler want one thread at a time
-_ready: dict[tuple[str, str, int], Kernel] = {}
-_linked_kernels: dict[str, Kernel] = {}
-_libraries: list[Any] = []  # the code lives as long as these do
+_ready: OrderedDict[tuple[str, str, int], Kernel] = OrderedDict()
+_linked_kernels: OrderedDict[str, Kernel] = OrderedDict()
+_dead: list[Any] = []
+_names = itertools.count()
+
+
+class _Code:
+    """Linked code, as long as a kernel holds it. It is freed when the next kernel is made."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+
+    def __del__(self) -> None:
+        _dead.append(self.library)
 
 
 def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
@@ -53,14 +67,9 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     """
     kernel = _ready.get((text, dtype, lanes))
     if kernel is None:
-        key = _key(text, dtype, lanes)
-        with _lock:
-            kernel = _ready.get((text, dtype, lanes))  # another thread may have been faster
-            if kernel is None:
-                # texts that differ in their comments only have one key
-                kernel = _linked_kernels.get(key) or _from_disk(key, threads)
-                kernel = kernel or _from_numba(key, text, dtype, lanes, threads)
-                _ready[text, dtype, lanes] = _linked_kernels[key] = kernel
+        return aside(_made, text, dtype, lanes, threads)
+    with contextlib.suppress(KeyError):  # another thread has just put it out
+        _ready.move_to_end((text, dtype, lanes))
     return kernel
 
 
@@ -68,21 +77,52 @@ def is_compiled(text: str, dtype: str, lanes: int) -> str | None:
     """Where `compiled` would find it, "memory" or "disk"; None if it would have to compile it."""
     if (text, dtype, lanes) in _ready:
         return "memory"
-    key, folder = _key(text, dtype, lanes), cache_folder()
+    key = _key(text, dtype, lanes)
     if key in _linked_kernels:
         return "memory"
-    return "disk" if folder is not None and (folder / f"{key}.kernel").exists() else None
+    return "disk" if store.holds(f"{key}.kernel") else None
+
+
+def _made(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
+    key = _key(text, dtype, lanes)
+    with compiling:
+        _dead.clear()
+        kernel = _ready.get((text, dtype, lanes))  # another thread may have been faster
+        if kernel is None:
+            # texts that differ in their comments only have one key
+            kernel = _linked_kernels.get(key) or _from_disk(key, threads)
+            kernel = kernel or _from_numba(key, text, dtype, lanes, threads)
+            _remember(_linked_kernels, key, kernel)
+            _remember(_ready, (text, dtype, lanes), kernel)
+    return kernel
+
+
+def _remember(kernels: OrderedDict[Any, Kernel], key: Any, kernel: Kernel) -> None:
+    kernels[key] = kernel
+    while len(kernels) > REMEMBERED:
+        kernels.popitem(last=False)
 
 
 def _key(text: str, dtype: str, lanes: int) -> str:
     code = re.sub(r"[ ]*#.*", "", text)
-    parts = (code, dtype, str(lanes), package_stamp(), version("numba"), version("llvmlite"), _processor())
+    made_by = (package_stamp(), _own_stamp(), version("numba"), version("llvmlite"), _processor())
+    parts = (code, dtype, str(lanes), *made_by)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@cache
+def _own_stamp() -> str:
+    """A digest of this file, which tells numba how to compile."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 @cache
 def _processor() -> str:
     """What numba compiles for, as far as it can be known without numba."""
+    return aside(_told_by_llvm)
+
+
+def _told_by_llvm() -> str:
     import llvmlite.binding as llvm
 
     asked = (os.environ.get(f"NUMBA_{name}", "") for name in ("CPU_NAME", "CPU_FEATURES", "OPT"))
@@ -99,68 +139,26 @@ def register_bits() -> int:
         from fastpoly_kernels import simd  # it knows what numba was told
 
         return simd.register_bits()
+    return aside(_register_bits)
+
+
+def _register_bits() -> int:
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
     return 512 if features.get("avx512f") else 256 if features.get("avx") else 128
 
 
-# -- the disk
-# --------------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path | None:
-    """Where kernels are kept, or None if there is no such place."""
-    asked = os.environ.get("FASTPOLY_CACHE_DIR")
-    if asked:
-        return Path(asked)
-    try:
-        from platformdirs import user_cache_path
-    except ModuleNotFoundError:
-        return None
-    return user_cache_path("fastpoly") / "kernels"
+# -- machine code
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _from_disk(key: str, threads: int) -> Kernel | None:
-    folder = cache_folder()
-    if folder is None:
+    stored = store.load(f"{key}.kernel")
+    if stored is None:
         return None
-    try:
-        content = (folder / f"{key}.kernel").read_bytes()
-    except OSError:
-        return None
-    magic, digest, rest = content[: len(MAGIC)], content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
-    if magic != MAGIC or hashlib.sha256(rest).digest() != digest:
-        return None
-    symbol, _, code = rest.partition(b"\n")
+    symbol, _, code = stored.partition(b"\n")
     return _linked(key, symbol.decode(), code, threads)
-
-
-def _to_disk(key: str, symbol: str, code: bytes) -> None:
-    folder = cache_folder()
-    if folder is None:
-        return
-    rest = symbol.encode() + b"\n" + code
-    put_file(folder / f"{key}.kernel", MAGIC + hashlib.sha256(rest).digest() + rest)
-
-
-def put_file(path: Path, content: bytes) -> None:
-    """Write a file of the cache at one stroke, or not at all."""
-    with contextlib.suppress(OSError):  # a full or read-only disk
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # written under another name first: another process may read at any moment
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-# -- machine code
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _from_numba(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
@@ -191,7 +189,7 @@ def _from_numba(key: str, text: str, dtype: str, lanes: int, threads: int) -> Ke
     library, symbol = result.library, result.fndesc.llvm_func_name
     library._ensure_finalized()
     code = library._codegen._tm.emit_object(library._final_module)
-    _to_disk(key, symbol, code)
+    store.save(f"{key}.kernel", symbol.encode() + b"\n" + code)
     return _linked(key, symbol, code, threads)
 
 
@@ -202,8 +200,8 @@ def _linked(key: str, symbol: str, code: bytes, threads: int) -> Kernel:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
-    library = builder.link(_linker(), key)
-    _libraries.append(library)
+    # a name is taken for good, even by a link that failed
+    library = builder.link(_linker(), f"{key}-{next(_names)}")
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     shared = (pointer, pointer, number) if threads > 1 else ()
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *[pointer] * 6, *[number] * 3, *shared)(library[symbol])
@@ -214,6 +212,7 @@ def _linked(key: str, symbol: str, code: bytes, threads: int) -> Kernel:
         assert status == 0, "a kernel cannot raise"
         return taken.value
 
+    kernel.code = _Code(library)  # type: ignore[attr-defined]  # it lives as long as this does
     return kernel
 
 
@@ -222,3 +221,16 @@ def _linker() -> Any:
     import llvmlite.binding as llvm
 
     return llvm.create_lljit_compiler()
+
+
+_left: list[Any] = []
+
+
+def _leave_linker() -> None:
+    """In a forked child: another thread may have been inside of it. What it linked can be called, so that it stays."""
+    if _linker.cache_info().currsize:
+        _left.append(_linker())
+        _linker.cache_clear()
+
+
+in_child(_leave_linker)

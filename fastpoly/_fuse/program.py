@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastpoly_kernels.forking import in_child, new_lock
+
 from .._arrays import Array
+from .._memory import refuse_beyond_memory
 from .arguments import array_of
 from .graph import Graph
 from .layout import Layout
@@ -81,8 +83,13 @@ class Run:
 
         copies = [_copied(self.carry) for _ in self.scratch[1:]]
         with _together:
-            others = [_pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
-            taken = part(0, self.carry)
+            try:
+                others = [_pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
+                taken = part(0, self.carry)
+            except BaseException:
+                # Ctrl-C, or no further thread to be had: those that have begun would wait for the others for ever
+                counter[0] = EVERYBODY_CAME
+                raise
             for other in others:
                 other.result()
         return taken
@@ -123,10 +130,19 @@ def program(
 
 def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     """The program with these constants, in the order in which `traced` returned them."""
+    _refuse_beyond_memory(written)
     data = _aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
         put(data, memory.start, memory, array_of(constants[position]))
     return Program(written, compiled(written.text, written.dtype, written.layout.lanes, written.layout.threads), data)
+
+
+def _refuse_beyond_memory(written: Written) -> None:
+    """Raise MemoryError if what the kernel reads and writes does not fit beside what the caller holds."""
+    layout = written.layout
+    numbers = layout.data + layout.threads * (layout.carry + layout.scratch + 2 * layout.room)
+    what = f"the kernel's arrays of {numbers:,} numbers take"
+    refuse_beyond_memory(numbers * np.dtype(written.dtype).itemsize, what, "fewer samples or smaller params")
 
 
 def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
@@ -146,13 +162,20 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     return schedule, text, layout
 
 
-_together = threading.Lock()
+_together = new_lock()
 """Held while threads wait for each other: parts of two runs must not take each other's places in the pool."""
+
+
+EVERYBODY_CAME = 2**62
+"""In the counter of those that have come to a meeting: more than anybody waits for."""
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(processors(), "fastpoly")
+    return ThreadPoolExecutor(MOST_THREADS, "fastpoly")  # it starts no more than are wanted at a time
+
+
+in_child(_pool.cache_clear)
 
 
 def processors() -> int:

@@ -7,14 +7,15 @@ functions lie on the heap (Python 3.11), so that a higher limit costs nothing an
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from fastpoly_kernels.forking import new_lock
 
 FRAMES = 12
 """For each operation: element, _element, _computed, a rule, broadcast, and again as many for views between."""
 
-_lock = threading.Lock()
+_lock = new_lock()
 _inside: list[int] = []  # what the threads that are inside want
 _before = 0
 

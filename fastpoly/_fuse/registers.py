@@ -35,7 +35,7 @@ def registers_at_a_time(schedule: Schedule) -> int:
     most = schedule.available // 8  # 4 of 32, 2 of 16: each also holds some sums, and what is the same for all samples
     sums = max((len(schedule.shared([nest])) for nest in schedule.nests), default=0)
     plain = [nest for nest in schedule.nests if not nest.is_jammed]
-    filled = -(-schedule.samples // width)
+    filled = max(-(-schedule.samples // width), 1)  # of no samples at all: any number is as good
     turn = schedule.cycles_of(plain) / filled
     if sums > FEW_SUMS:
         return 1

@@ -5,19 +5,21 @@ Of these it knows only which columns are ones throughout.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+from fastpoly_kernels.forking import new_lock
 
 from .._errors import UnsupportedOperationError
 from . import pointwise, rules
 from .expressions import Memory
 from .graph import Graph, Node
 from .layout import Layout
+from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .recursion import room_for
 from .schedule import Schedule
 from .survey import constants
@@ -26,6 +28,8 @@ from .whole_numbers import refuse_inexact_integers
 
 REMEMBERED = 256
 """Texts kept in memory; one is some kilobytes."""
+
+Kept = TypeVar("Kept")
 
 Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, str, Layout]]
 """write(graph, dtype, stop_at): the schedule of a graph for some machine, the text of its kernel, and where things
@@ -60,7 +64,8 @@ class Written:
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
-_lock = threading.Lock()
+_seen: OrderedDict[Any, Seen] = OrderedDict()
+_lock = new_lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +75,14 @@ class Reading:
     Attributes:
         graph: what it does.
         known: the constants of the graph, in the order of their use.
-        signature: equal for graphs that differ in nothing but the values of their constants.
+        signature: equal for graphs that differ in nothing but the values of their constants, and their numbers.
+        numbers: those that are part of the kernel, in words; None for those that are among the constants.
     """
 
     graph: Graph
     known: list[Node]
     signature: tuple[Any, ...]
+    numbers: tuple[str | None, ...]
 
     @property
     def constants(self) -> list[torch.Tensor]:
@@ -120,13 +127,21 @@ def read(
     """Trace a step. Arguments and errors as for `traced`."""
     graph = _graph(function, inputs, names)
     known = constants(graph)
-    return Reading(graph, known, _signature(graph, known))
+    numbers = places_of_numbers(graph, known)
+    signature, values = _signature(graph, known, numbers), tuple(numbers.values())
+    with _lock:
+        seen = _remembered(_seen, signature, lambda: Seen(values))
+        seen.also(values)
+        changing = seen.changing
+    make_arguments((place for i, place in enumerate(numbers) if i in changing), graph.inputs[0].dtype)
+    baked = tuple(None if i in changing else value for i, value in enumerate(values))
+    return Reading(graph, constants(graph), signature, baked)
 
 
 def found(reading: Reading, stop_at: int | None, write: Writer) -> Written | None:
     """The kernel of a step, if this process has written it before."""
-    key = (reading.signature, _one_dtype(reading.graph), stop_at, write)
-    refuse_inexact_integers(reading.graph, key[1])  # by the values of constants, too
+    key = (reading.signature, reading.numbers, _one_dtype(reading.graph), stop_at, write)
+    refuse_inexact_integers(reading.graph, key[2])  # by the values of constants, too
     with _lock:
         written = _known.get(key)
         if written is not None:
@@ -136,14 +151,21 @@ def found(reading: Reading, stop_at: int | None, write: Writer) -> Written | Non
 
 def written_anew(reading: Reading, stop_at: int | None, write: Writer) -> Written:
     """Write the kernel of a step, and remember it."""
-    key = (reading.signature, _one_dtype(reading.graph), stop_at, write)
+    key = (reading.signature, reading.numbers, _one_dtype(reading.graph), stop_at, write)
     with room_for(len(reading.graph.nodes)):
-        written = _written(reading.graph, reading.known, key[1], stop_at, write)
+        written = _written(reading.graph, reading.known, key[2], stop_at, write)
     with _lock:
-        _known[key] = written
-        while len(_known) > REMEMBERED:
-            _known.popitem(last=False)
-    return written
+        return _remembered(_known, key, lambda: written)
+
+
+def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept]) -> Kept:
+    """known[key], made if it is not there; what was asked for longest ago gives way."""
+    if key not in known:
+        known[key] = make()
+    known.move_to_end(key)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
+    return known[key]
 
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
@@ -178,8 +200,8 @@ def _graph(
         ) from error
 
 
-def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
-    """Equal for graphs that differ in nothing but the values of their constants."""
+def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tuple[Any, ...]:
+    """Equal for graphs that differ in nothing but the values of their constants, and the numbers at these places."""
     number: dict[Node, int] = {}
 
     def described(value: Any) -> Any:
@@ -192,10 +214,13 @@ def _signature(graph: Graph, known: list[Node]) -> tuple[Any, ...]:
     parts: list[Any] = []
     for node in (*graph.inputs, *known, *graph.nodes):
         number[node] = len(number)
-        baked = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
+        baked: Any = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
+        if (node, -1) in numbers:
+            baked = "number"
+        args = tuple("number" if (node, i) in numbers else described(a) for i, a in enumerate(node.args))
         place = None if node.tensor is None else (node.tensor.stride(), described(node.view_of or ()))
         names = (node.label, node.where)
-        parts.append((node.op, node.shape, str(node.dtype), described(node.args), baked, place, node.ones, *names))
+        parts.append((node.op, node.shape, str(node.dtype), args, baked, place, node.ones, *names))
     parts.append(described(graph.outputs))
     return tuple(parts)
 

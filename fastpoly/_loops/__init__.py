@@ -10,8 +10,9 @@ What a step gives is a list of tensors, the same in number, shape and dtype ever
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
+
+from fastpoly_kernels.aside import imported
 
 if TYPE_CHECKING:
     import torch
@@ -70,5 +71,5 @@ class Begin(Protocol):
 
 def begin(name: str) -> Begin:
     """The loop of that name."""
-    function: Begin = import_module(f"{__name__}.{MODULES[name]}").begin
+    function: Begin = imported(f"{__name__}.{MODULES[name]}").begin
     return function

@@ -9,17 +9,18 @@ to tensors from outside.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fastpoly_kernels.forking import new_lock
+
 from .._errors import UnsupportedOperationError
 from .replayed import WARM_UPS
 
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = new_lock()
 """Only one capture may be under way in a process."""
 
 

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastpoly_kernels.aside import imported
+
 from .._errors import BackendUnavailableError, UnsupportedOperationError
 from .recorded import recorded
 from .replayed import ReplayedLoop
@@ -129,11 +131,12 @@ def begin(
     reason = unavailable_on_gpu() if on_gpu else unavailable()
     if reason is not None:
         raise BackendUnavailableError(f"backend 'compile' cannot run here: {reason}")
-    from torch._dynamo.exc import TorchDynamoException
-
     with warnings.catch_warnings():
         # torch's compiler imports torch.utils.mkldnn, which torch itself deprecates
         warnings.filterwarnings("ignore", r"`torch\.jit\.script", DeprecationWarning)
+        imported("torch._inductor.compile_fx")  # seconds, in which Ctrl-C is to be heard
+        from torch._dynamo.exc import TorchDynamoException
+
         try:
             if on_gpu:
                 return _on_gpu(function, inputs, stop_at)

@@ -22,10 +22,12 @@ import triton
 from triton import knobs
 from triton.runtime.jit import JITFunction
 
+from .forking import new_lock
+
 KNOWN = ("3.6.", "3.7.")
 """Versions of Triton for which the passes left out were seen to change nothing in the machine code."""
 
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def with_few_passes(kernel: Any, through_memory: bool = False) -> Any:
