@@ -36,19 +36,19 @@ def run_in_portions(
     monitor: Monitor,
     advance: Advance,
     step_seconds: float,
-    first_seconds: float = FIRST_SECONDS,
+    first_seconds: float | None = None,
 ) -> Trajectory:
     """The whole run.
 
     Args:
         advance: takes the steps.
         step_seconds: a guess of what one step costs; it sets the first portion only.
-        first_seconds: how long that should take: longer if the guess is a good one.
+        first_seconds: how long that should take, if not FIRST_SECONDS: longer if the guess is a good one.
     """
     every = problem.trace_every or 1
     trace = uninitialised(problem.rows(problem.steps), problem.storage)
     weights, done, diverged = problem.initial_weights, 0, False
-    portion = max(1, int(first_seconds / step_seconds))
+    portion = max(1, int((first_seconds or FIRST_SECONDS) / step_seconds))
     while done < problem.steps and not diverged and not monitor.interrupted:
         steps = min(portion, problem.steps - done)
         wait = steps if problem.trace_every is None else -done % every
