@@ -254,10 +254,14 @@ class _Writer:
         self.names = []
         for i in range(r.choice((1, 1, 2, 2, 3))):
             shape, last = self._shape(2), self.names[-1] if self.names else None
-            kinds = [f"num({shape}, {i})"] * 14 + [
-                f"num({(*shape, 2)}, {i})[..., 0]",
-                f"num((1,), {i})[0].expand({shape})",
-            ]
+            kinds = (
+                [f"num({shape}, {i})"] * 14
+                + [f"(num({shape}, {i}) * 2).round() / 2"]
+                + [
+                    f"num({(*shape, 2)}, {i})[..., 0]",
+                    f"num((1,), {i})[0].expand({shape})",
+                ]
+            )
             kinds.append(f"num({shape[::-1]}, {i}).permute({tuple(range(len(shape)))[::-1]})")
             if last:
                 kinds += [last, f"{last}.reshape(-1)[:1]"]  # the same tensor twice, and a view of another
@@ -278,6 +282,7 @@ class _Writer:
             rest = ", ".join(map(str, (*shape[1:], "")))
             kinds = [f"num({shape}, {seed})"] * 12
             kinds += [f"num((1,), {seed})[0].expand({shape})", f"torch.ones({shape}, dtype=D)", r.choice(self.names)]
+            kinds += [f"(num({shape}, {seed}) * 2).round() / 2", f"num({shape}, {seed}, torch.bfloat16)"]
             kinds += [f"num({shape}, {seed}) > {level}" for level in (0.1, 0.1, 2, -2)]
             kinds += [f"(num({shape}, {seed}) * {scale}).to({dtype})" for scale in (5, 90) for dtype in WHOLE[1:]]
             kinds += [f"(num({shape}, {seed}) * 100).abs().to(torch.uint8)"] * 2

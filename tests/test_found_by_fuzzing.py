@@ -41,6 +41,19 @@ LOSSES = {  # name: (loss, params, data)
         W,
     ),
     "data of half the bytes": (lambda w, x: (w * x[:3]).sum() + (w * x[2:]).square().sum(), W, X.bfloat16()),
+    "a product less itself, and another": (lambda w: (w * 1e20 * w.roll(1) - w.roll(1) * (w * 1e20) + w).sum(), W),
+    "the mean of squares of nothing": (lambda w: F.mse_loss(w[:0], w[:0]).nan_to_num(2.0) + w.sum(), W),
+    "the gradient of elu at NaN": (lambda w: F.elu(w * of(1, NAN, 2)).nansum() + w.sum(), W),
+    "the gradient of hardtanh at NaN": (lambda w: F.hardtanh(w * of(1, NAN, 2)).nansum() + w.sum(), W),
+    "the gradient of hardswish at NaN": (lambda w: F.hardswish(w * of(1, NAN, 20)).nansum() + w.sum(), W),
+    "the gradient of smooth_l1 at NaN": (
+        lambda w: F.smooth_l1_loss(w * of(1, NAN, 20), w, reduction="none").nansum(),
+        W,
+    ),
+    "a quotient by infinity, rounded down": (
+        lambda w: (torch.div(w.detach(), INF, rounding_mode="floor") * w).sum(),
+        W,
+    ),
     "zeros of either sign": (lambda w: 1 / (torch.cat([torch.zeros(2), -torch.zeros(1)]).double() * w.abs()) @ w, W),
 }
 

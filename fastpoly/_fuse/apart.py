@@ -148,6 +148,28 @@ def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
     return torch.ops.aten.index_put(a, places, source if alpha == 1 else source * alpha, True)
 
 
+# -- gradients with NaN where torch's kernels have it, which its decompositions have not; and of means of nothing
+
+
+def _elu_backward(grad: Any, alpha: float, scale: float, inside: float, is_result: bool, a: Any) -> Any:
+    negative = a + alpha * scale if is_result else alpha * scale * torch.exp(a * inside)
+    return torch.where(a > 0, grad * scale, grad * inside * negative)
+
+
+def _smooth_l1_backward(grad: Any, a: Any, target: Any, reduction: int, beta: float) -> Any:
+    off = a - target
+    grad = grad / max(a.numel(), 1) if reduction == _MEAN else grad
+    return grad * (torch.where(off.abs() >= beta, off.sign(), off / beta) if beta else off.sign())
+
+
+def _mse_backward(grad: Any, a: Any, target: Any, reduction: int) -> Any:
+    return grad * (2 / max(a.numel(), 1) if reduction == _MEAN else 2) * (a - target)
+
+
+_MEAN = 1
+"""What torch calls the reduction "mean" in C++."""
+
+
 OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation
     "var": lambda *arguments: _variance(*arguments)[0],
     "var_mean": _variance,
@@ -157,6 +179,11 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "split_with_sizes": lambda a, sizes, dim=0: [a.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)],
     "unsafe_split": lambda a, size, dim=0: list(a.split(size, dim)),
     "slice_backward": lambda *arguments: _unsliced(*arguments),
+    "elu_backward": lambda *arguments: _elu_backward(*arguments),
+    "hardtanh_backward": lambda grad, a, low, high: torch.where((a > low) & (a < high), grad, 0.0),
+    "hardswish_backward": lambda grad, a: torch.where(a >= 3, 1.0, torch.where(a <= -3, 0.0, a / 3 + 0.5)) * grad,
+    "smooth_l1_loss_backward": lambda *arguments: _smooth_l1_backward(*arguments),
+    "mse_loss_backward": lambda *arguments: _mse_backward(*arguments),
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),

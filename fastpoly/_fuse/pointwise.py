@@ -133,7 +133,9 @@ def hypot(a: Expr, b: Expr) -> Expr:
     large, small = call("maximum", a, b), call("minimum", a, b)
     has_ratio = logical("and", compare("gt", large, 0), compare("lt", large, math.inf))
     ratio = where(has_ratio, small / large, 0.0)
-    return large * call("sqrt", 1 + ratio * ratio)
+    length = large * call("sqrt", 1 + ratio * ratio)
+    is_infinite = logical("or", compare("eq", a, math.inf), compare("eq", b, math.inf))  # and the other one may be NaN
+    return where(is_infinite, math.inf, length)
 
 
 def quotient(a: Expr, b: Expr, mode: str | None) -> Expr:
@@ -144,8 +146,9 @@ def quotient(a: Expr, b: Expr, mode: str | None) -> Expr:
     exactly = Expr("div", a, b)  # not a product with 1 / b
     if mode == "trunc":
         return call("trunc", exactly)
-    rest = remainder(a, b)
+    rest = call("fmod", a, b)
     whole = Expr("div", a - rest, b)  # but for a rounding
+    whole = where(_is_of_other_sign(rest, b), whole - 1, whole)
     near = call("floor", whole)
     near = where(compare("gt", whole - near, 0.5), near + 1, near)
     return where(compare("eq", b, 0), exactly, where(compare("eq", whole, 0), exactly * 0.0, near))
@@ -154,8 +157,11 @@ def quotient(a: Expr, b: Expr, mode: str | None) -> Expr:
 def remainder(a: Expr, b: Expr) -> Expr:
     """What is left of `a`, with the sign of b."""
     rest = call("fmod", a, b)
-    other_sign = logical("xor", compare("lt", b, 0), compare("lt", rest, 0))
-    return where(logical("and", compare("ne", rest, 0), other_sign), rest + b, rest)
+    return where(_is_of_other_sign(rest, b), rest + b, rest)
+
+
+def _is_of_other_sign(rest: Expr, b: Expr) -> Expr:
+    return logical("and", compare("ne", rest, 0), logical("xor", compare("lt", b, 0), compare("lt", rest, 0)))
 
 
 def clamp(a: Expr, low: Any, high: Any) -> Expr:

@@ -75,7 +75,9 @@ class _Chains:
             terms = self._terms(expr)
             products = [term for term in terms if term[1].op == "mul" and term[1].axes == expr.axes]
             others = [term for term in terms if term not in products]
-            if len(products) > 1 and any(sign > 0 for sign, _ in others):
+            # what cancels must do so where it stands: x * y - x * y + z is z, and z + x * y - x * y is not
+            is_plain = len(products) == len({product for _, product in products})
+            if len(products) > 1 and is_plain and any(sign > 0 for sign, _ in others):
                 return self._chained(sorted(others, reverse=True, key=lambda term: term[0]), products)
         if expr.op == "kept":
             return Expr("kept", self.new[expr.args[0]], expr.args[1]) if expr.args[0] in self.stored else expr
