@@ -201,7 +201,10 @@ def losses(name, backend, steps):
     return descend(loss, params, learn_rate=1e-3, steps=steps, backend=backend).loss.tolist()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+SLOW = {"more than sixty memories": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in LOSSES])
 def test_it_gives_eagers_losses(interpreted, name):
     steps = 1 if "memories" in name else 3
     want = interpreted(emulated, losses, name, "eager", steps)

@@ -13,7 +13,10 @@ def test_what_a_kernel_reads_and_writes(monkeypatch):
     monkeypatch.setattr(_memory, "SMALL_BYTES", 0)
     monkeypatch.setattr(_memory, "available_bytes", lambda: 10_000_000)
     monkeypatch.setattr("fastpoly._fuse.program.put", lambda *_: pytest.fail("begun"))
-    message = r"the kernel's arrays of 2,\d+,\d+ numbers take 0\.0 GB and 0\.0 GB are free; choose fewer samples"
+    message = (
+        r"the kernel's arrays of 2,\d+,\d+ numbers take 0\.0 GB \([\d,]+ bytes\) and 0\.0 GB are free; "
+        "choose fewer samples"
+    )
     with pytest.raises(MemoryError, match=message):
         descend(
             lambda p, x, y: ((p * x - y) ** 2).mean(),

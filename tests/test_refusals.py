@@ -504,7 +504,7 @@ BAD = {
     "nesterov alone": (
         lambda: optimizers.SGD(nesterov=True),
         ValueError,
-        "nesterov: wants a momentum and no dampening",
+        "nesterov: wants a momentum > 0 and no dampening",
     ),
     "weight_decay infinite": (
         lambda: optimizers.SGD(weight_decay=INF),

@@ -25,8 +25,8 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 BY_MATH = {name: np.vectorize(getattr(math, name), otypes=[float]) for name in ("erf", "erfc", "lgamma")}
 RENAMED = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan"}
 RENAMED |= {"atanh": "arctanh", "pow": "power", "fast_dividef": "divide"}
-SAME_NAME = ["ceil", "cos", "cosh", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2", "rint", "sin"]
-SAME_NAME += ["sinh", "sqrt", "tan", "tanh", "trunc"]
+SAME_NAME = ["ceil", "cos", "cosh", "exp", "exp2", "expm1", "floor", "fmod", "log", "log10", "log1p", "log2"]
+SAME_NAME += ["rint", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]
 
 
 def stand_in(function):

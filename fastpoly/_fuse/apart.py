@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -166,6 +167,9 @@ def _mse_backward(grad: Any, a: Any, target: Any, reduction: int) -> Any:
     return grad * (2 / max(a.numel(), 1) if reduction == _MEAN else 2) * (a - target)
 
 
+_A_SIXTH = float(np.float32(1 / 6))
+"""As torch's kernel has it, in double, too."""
+
 _MEAN = 1
 """What torch calls the reduction "mean" in C++."""
 
@@ -181,6 +185,7 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "slice_backward": lambda *arguments: _unsliced(*arguments),
     "elu_backward": lambda *arguments: _elu_backward(*arguments),
     "hardtanh_backward": lambda grad, a, low, high: torch.where((a > low) & (a < high), grad, 0.0),
+    "hardsigmoid_backward": lambda grad, a: torch.where((a > -3) & (a < 3), grad * _A_SIXTH, 0.0),
     "hardswish_backward": lambda grad, a: torch.where(a >= 3, 1.0, torch.where(a <= -3, 0.0, a / 3 + 0.5)) * grad,
     "smooth_l1_loss_backward": lambda *arguments: _smooth_l1_backward(*arguments),
     "mse_loss_backward": lambda *arguments: _mse_backward(*arguments),
