@@ -176,6 +176,7 @@ class Functions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if is_name_of_cuda(kwargs.get("device")):
             kwargs["device"] = IN_CPP
+        kwargs.pop("pin_memory", None)  # which wants a driver
         if func is torch.Tensor.cuda:
             return args[0].to(IN_CPP)
         if func is torch.Tensor.type:
@@ -269,6 +270,8 @@ def stand_in(patch):
         patch.setattr(torch.cuda, name, lambda *of, value=value: value)
     patch.setattr(torch.cuda, "device", Nothing)
     patch.setattr(torch.cuda, "device_of", Nothing)
+    stream = SimpleNamespace(synchronize=lambda: None)
+    patch.setattr(torch.cuda, "current_stream", lambda *of: stream)
     patch.setattr(torch.version, "cuda", torch.version.cuda or "13.0")
     patch.setattr(fake_tensor, "init_gpu_context", lambda *device: None)
     torch._C._ensureCUDADeviceGuardSet()
