@@ -8,7 +8,7 @@ itself. A change that comes in a later call, or is smaller than rounding, is not
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ._errors import UnsupportedOperationError
@@ -24,6 +24,9 @@ Where a step multiplies roundings by more, `_rounding` finds out."""
 
 NUDGE = {8: 1e-12, 4: 1e-5}
 """Relative change of the inputs, some thousand roundings, which shows how much a step makes of a rounding."""
+
+TRIALS = 8
+"""Of roundings drawn at random: whether a sum is off by one in its last place is a matter of chance."""
 
 MARGIN = 100
 """Times as far as NUDGE moves a result, another order of sums may move it, whose roundings are in other places."""
@@ -102,15 +105,29 @@ def _steady(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor] | None) -
 def _by_rounding(
     step: Step, before: Sequence[torch.Tensor], want: Sequence[torch.Tensor], got: Sequence[torch.Tensor], i: int
 ) -> bool:
-    """Would the function itself give so much else if its inputs were rounded otherwise?"""
+    """Would the function itself give so much else if its inputs were rounded otherwise?
+
+    All of them a little larger or smaller; and each by a rounding or two of its own, for what is made of roundings
+    alone, as the deviation of equal numbers is.
+    """
     moved = 0.0
-    for nudge in (NUDGE[_bytes(before[0])], -NUDGE[_bytes(before[0])]):
-        nudged = [tensor * (1 + nudge) + nudge for tensor in before]
+    for nudged in _nudged(before):
         there = _called(step, nudged)
         if there is None or not _finite_alike(there[i], want[i]):
             return True
         moved = max(moved, float((there[i].double() - want[i].double()).abs().max()))
     return float((got[i].double() - want[i].double()).abs().max()) <= MARGIN * moved  # False if that is NaN
+
+
+def _nudged(before: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    import torch
+
+    for nudge in (NUDGE[_bytes(before[0])], -NUDGE[_bytes(before[0])]):
+        yield [tensor * (1 + nudge) + nudge for tensor in before]
+    for seed in range(TRIALS):
+        draws = torch.Generator().manual_seed(seed)
+        signs = [torch.randint(-2, 3, tensor.shape, generator=draws).to(tensor) for tensor in before]
+        yield [t * (1 + torch.finfo(t.dtype).eps * sign) for t, sign in zip(before, signs, strict=True)]
 
 
 def _finite_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
