@@ -134,9 +134,11 @@ def _numbers(result):
 
 
 def _in_two(case, backend, split):
-    """The numbers of a run that is taken up again after `split` steps."""
+    """The numbers of a run that is taken up again after `split` steps; None if it leaves the floats before."""
     every = case.options.get("trace_every", 1)
     first = case.descend(backend, steps=split)
+    if not all(bool(numbers.isfinite().all()) for numbers in _numbers(first)[1:]):
+        return None
     rest = case.options["steps"] - split
     second = case.descend(backend, params=first.params, state=first.state, steps=rest, trace_every=every and 1)
     kept = second.loss if every is None else second.loss[-split % every :: every]
