@@ -8,7 +8,7 @@ from fuzzer_check import check
 from fuzzer_workers import Worker
 from fuzzer_writer import write
 
-SECONDS = {"fused": 6, "interpreted": 6}
+SECONDS = {"fused": 4, "interpreted": 4}
 """Of one core, by backend, with the second or two that a process takes to begin."""
 
 
