@@ -17,6 +17,7 @@ from .._errors import UnsupportedOperationError
 from .arguments import leaves
 from .graph import Graph, Node
 from .rules import VIEWS
+from .survey import COMPARISONS
 
 Bounds = tuple[float, float]
 """The smallest and the largest value that there may be; whole numbers are ints here, which have all their digits."""
@@ -24,9 +25,6 @@ Bounds = tuple[float, float]
 EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
 
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
-
-LOGICAL = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf"})
 BITWISE = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"})
 
 BY_PLACE = frozenset({"gather", "scatter", "scatter_add", "index", "index_put", "_unsafe_index", "_unsafe_index_put"})
@@ -109,7 +107,7 @@ Rule = Callable[[Node, Callable[[Any], Bounds]], Bounds]
 
 def _hull(node: Node, of: Callable[[Any], Bounds]) -> Bounds:
     """Of all that it is given."""
-    found = [of(part) for part in leaves(node.args) if isinstance(part, (Node, int, float)) and part is not None]
+    found = [of(part) for part in leaves(node.args) if isinstance(part, (Node, int, float))]
     return min(low for low, _ in found), max(high for _, high in found)
 
 
