@@ -13,8 +13,9 @@ import processes
 import pytest
 import torch
 import zoo
+from raw_runs import fit
 
-from fastpoly import fit, reference
+from fastpoly import reference
 from fastpoly._post import REFERENCES, STEPS
 
 PRECISIONS = {"double": (np.float64, torch.float64), "single": (np.float32, torch.float32)}

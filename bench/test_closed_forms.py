@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from raw_runs import fit, fit_many
 
-from fastpoly import fit, fit_many
 from fastpoly._post import LEARN_RATE, REFERENCES, STEPS
 
 EXACT = REFERENCES["double"]

@@ -6,15 +6,15 @@ from importlib.util import find_spec
 
 import processes
 import pytest
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import REFERENCES, STEPS
 
 SAMPLES = "import numpy as np; x = np.linspace(0, 5, 100); y = np.sin(x); "
 COLUMNS = SAMPLES + "x, y = x.reshape(-1, 1), y.reshape(-1, 1); "
 FIT = (
     SAMPLES + "from fastpoly import fit; "
-    "print(fit(x, y, steps={steps}, backend={backend!r}, precision={precision!r}).weights[2])"
+    "print(fit(x, y, 4, {steps}, 1e-5, domain=None, backend={backend!r}, precision={precision!r}).weights[2])"
 )
 TRAIN = COLUMNS + "from fastpoly import train; print(train(x, y)['w'][2, 0])"
 LOOP = COLUMNS + "from fastpoly.reference import train; print(train(x, y, nSteps={steps})['w'][2, 0])"

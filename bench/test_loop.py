@@ -3,8 +3,8 @@
 import numpy as np
 import peers
 import pytest
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import REFERENCES, STEPS
 
 

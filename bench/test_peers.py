@@ -6,8 +6,8 @@ A peer's answer is right if its weights are where a run of its precision must en
 import numpy as np
 import peers
 import pytest
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import REFERENCES, STEPS
 
 PRECISIONS = ("double", "single")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_runs import fit
 
 import fastpoly
-from fastpoly import fit
 from fastpoly._post import REFERENCES, STEPS
 
 POST = json.loads((Path(__file__).parents[1] / "tests/data/post.json").read_text())

@@ -6,8 +6,9 @@ The exponents and the crossings are computed from the rows, by fastpoly/_report/
 import numpy as np
 import pytest
 from growing import PRECISION, samples
+from raw_runs import fit, fit_many
 
-from fastpoly import fit, fit_many, stability_limit
+from fastpoly import stability_limit
 from fastpoly._memory import available_bytes
 from fastpoly._post import LEARN_RATE, STEPS
 

@@ -13,8 +13,15 @@ from . import optimizers, reference
 from ._backends import Backend, backends
 from ._descend import DescentResult, descend, descend_module
 from ._dropin import train
-from ._errors import BackendUnavailableError, DivergenceWarning, Interrupted, UnsupportedOperationError
+from ._errors import (
+    BackendUnavailableError,
+    ConvergenceWarning,
+    DivergenceWarning,
+    Interrupted,
+    UnsupportedOperationError,
+)
 from ._fit import fit
+from ._fit_batch import FitBatch
 from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
@@ -29,8 +36,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Backend",
     "BackendUnavailableError",
+    "ConvergenceWarning",
     "DescentResult",
     "DivergenceWarning",
+    "FitBatch",
     "FitProblem",
     "FitResult",
     "Interrupted",

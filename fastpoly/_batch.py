@@ -23,7 +23,8 @@ from ._arrays import (
     to_device,
     vector,
 )
-from ._problem import PRECISIONS, FitProblem, checked_options, positive, refuse_long_trace
+from ._domain import Domain, checked_domain, checked_domains, mapped
+from ._problem import PRECISIONS, FitProblem, checked_options, positive, refuse_long_trace, shown
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ class BatchProblem:
         learn_rates: (batch,) float64.
         initial_weights: (batch, degree + 1), in the storage dtype.
         degree, steps, precision, trace_every, device: as in FitProblem.
+        domain: what x was mapped from: None, (lower, upper), or (batch, 2).
     """
 
     x: Any
@@ -50,6 +52,7 @@ class BatchProblem:
     initial_weights: Array
     trace_every: int | None
     device: torch.device | None = None
+    domain: Any = None
 
     @classmethod
     def checked(
@@ -63,12 +66,15 @@ class BatchProblem:
         precision: Any,
         initial_weights: Any,
         trace_every: Any,
+        domain: Any = None,
+        problems: Any = "rows",
     ) -> BatchProblem:
-        """Check everything a caller may get wrong, once; raises as `FitProblem.checked`."""
+        """Check everything a caller of `fit_many` may get wrong, once; raises as `FitProblem.checked`."""
         degree, steps, trace_every, arithmetic, storage = checked_options(degree, steps, precision, trace_every)
         device = device_of(x, y)
-        y = sample_rows(y, "y")
-        x = sample_rows(x, "x") if _in_rows(x) else samples(x, "x")
+        in_rows = _in_rows(x)
+        y = _rows(sample_rows(y, "y"), problems, in_rows)
+        x = sample_rows(x, "x") if in_rows else samples(x, "x")
         if x.ndim == 2 and x.shape != y.shape:
             got = f"{tuple(x.shape)} and {tuple(y.shape)}"
             raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}; look at .T")
@@ -79,6 +85,8 @@ class BatchProblem:
             refuse_large_copy(array, arithmetic)
             refuse_nonfinite(array, name, np.dtype(arithmetic))
         batch = int(y.shape[0])
+        interval = checked_domains(domain, x) if in_rows else checked_domain(domain, x)
+        x = mapped(x, interval)
         problem = cls(
             *_alike(x, y, arithmetic),
             degree,
@@ -88,6 +96,7 @@ class BatchProblem:
             _start(initial_weights, batch, degree, storage),
             trace_every,
             device,
+            interval,
         )
         refuse_long_trace(batch * problem.rows(steps), np.dtype(storage).itemsize, "steps")
         return problem
@@ -147,7 +156,15 @@ class BatchProblem:
             self.initial_weights[rows],
             self.trace_every,
             self.device,
+            self.domain if isinstance(self.domain, tuple) or self.domain is None else self.domain[rows],
         )
+
+    def domain_of(self, i: int) -> Domain | None:
+        """What the x of the i-th problem was mapped from."""
+        if self.domain is None or isinstance(self.domain, tuple):
+            return self.domain
+        lower, upper = self.domain[i].tolist()
+        return lower, upper
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +180,22 @@ class BatchTrajectory:
     weights: Any
     mse: Any
     diverged_at: Any
+
+
+def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:
+    """y with a row for each problem."""
+    if problems not in (None, "rows", "columns"):
+        got = f"got {shown(problems)}; 'rows' is y[i], 'columns' is y[:, i]"
+        raise ValueError(f"problems: wants 'rows', 'columns' or None, {got}")
+    square = y.shape[0] == y.shape[1] != 1
+    if problems is None and square and not x_in_rows:
+        way = "say which: problems='rows' or problems='columns'"
+        raise ValueError(f"y: of shape {tuple(y.shape)} may have its problems in rows or in columns; {way}")
+    if problems != "columns":
+        return y
+    if x_in_rows:
+        raise ValueError("problems: 'columns' goes with one x for all, of shape (n,); pass x.T and y.T")
+    return y.T
 
 
 def _in_rows(x: Any) -> bool:

@@ -17,12 +17,17 @@ class DivergenceWarning(RuntimeWarning):
     """The mean squared error grew out of the range of its type; the message names the step and the stability limit."""
 
 
+class ConvergenceWarning(UserWarning):
+    """The run ended far from the minimum it goes towards; the message names what gets there."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run.
 
     Attributes:
         partial: the FitResult or DescentResult so far. `fit(..., initial_weights=partial.weights,
-            steps=steps - partial.steps)` goes on from it; so does `descend` with its `params` and `state`.
+            steps=steps - partial.steps, learn_rate=partial.learn_rate, domain=partial.domain)` goes on from it; so does
+            `descend` with its `params` and `state`.
             The loops (`numpy`, `torch`, ..., `numba`, and `gram` in `mixed`) then end with the same bits as a
             run that was never interrupted; the closed forms agree to rounding. The new trace counts its steps from 0.
             After `fit_many` it holds the first problems, those that were finished.

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 
 from ._arrays import to_device
-from ._backends import choose_many
+from ._backends import CLOSED, choose_many
 from ._batch import BatchProblem
-from ._errors import DivergenceWarning, Interrupted
+from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
+from ._fit_batch import FitBatch
 from ._growth import grown_many
+from ._minima import Minima
+from ._minimum import MOST
 from ._model import stability_limit
 from ._monitor import Monitor, Progress
+from ._plan import is_auto, most_of_a_loop
+from ._problem import refuse_long_trace
 from ._progress import shown
-from ._result import FitResult
+from ._warn import warn
 
 
 def fit_many(
     x: Any,
     y: Any,
     degree: int = 4,
-    steps: int = 200_000,
-    learn_rate: Any = 1e-5,
+    steps: int | str = "auto",
+    learn_rate: Any = "auto",
     *,
+    domain: Any = "auto",
+    problems: str | None = None,
     backend: str = "auto",
     precision: str = "double",
     initial_weights: Any = None,
     trace_every: int | None = None,
     progress: bool | Progress = False,
-) -> FitResult:
+) -> FitBatch:
     """Fit a polynomial to each row of y, as `fit` would, in one call.
 
     Args:
         x: where the samples lie: (n,) for all problems, or (batch, n), a row for each.
         y: (batch, n).
-        degree, steps, precision: as in `fit`, for all problems.
-        learn_rate: a number, or (batch,), one for each problem.
+        degree, precision: as in `fit`, for all problems.
+        steps: for all problems; "auto": as many as the slowest of them needs.
+        learn_rate: a number, or (batch,), one for each problem; "auto": as in `fit`, one for all where x is shared.
+        domain: as in `fit`; "auto" where x has rows: an interval for each row.
+        problems: "rows" of y, or its "columns", for y of shape (n, batch). None is rows, and refuses a square y.
         backend: "spectral" (double): where x is shared one small matrix product for all; else singular values of each.
             "gram" (double, mixed): from moments; where x is shared in double without a trace, one small matrix product.
             "numba": the loops, problems across threads. "triton": the loops on the GPU, a program for each. "auto":
@@ -48,9 +58,10 @@ def fit_many(
         progress: True shows a bar; a function is called with (problems done, batch).
 
     Returns:
-        A FitResult with the problems as first axis: weights (batch, degree + 1), mse (batch, steps / trace_every), NaN
-        from where a problem diverged. diverged_at is None, or (batch,) steps, -1 for the problems that did not diverge.
-        Temporary memory is bounded (some 100 MiB), whatever the batch.
+        A FitBatch: a FitResult with the problems as first axis, weights (batch, degree + 1), mse (batch, steps /
+        trace_every), NaN from where a problem diverged; and a sequence of the FitResult of each. diverged_at is None,
+        or (batch,) steps, -1 for the problems that did not diverge. Temporary memory is bounded (some 100 MiB),
+        whatever the batch.
 
     Raises:
         TypeError, ValueError, BackendUnavailableError, MemoryError: as `fit`.
@@ -59,42 +70,79 @@ def fit_many(
     Warns:
         DivergenceWarning: some problems diverged, or grow with a learn rate above the stability limit; the message says
             which, and from which step to which the mse of the first grew.
+        ConvergenceWarning: some problems ended far from their minima; the message says which, and what gets there.
     """
+    auto_steps, auto_rate = is_auto(steps, "steps"), is_auto(learn_rate, "learn_rate")
     problem = BatchProblem.checked(
         x,
         y,
         degree,
-        steps,
-        learn_rate,
+        0 if auto_steps else steps,
+        1.0 if auto_rate else learn_rate,
         precision=precision,
         initial_weights=initial_weights,
         trace_every=trace_every,
+        domain=domain,
+        problems=problems,
     )
     with shown(progress) as report:
         monitor = Monitor(report)
         name, train = choose_many(backend, problem)
+        minima = None
+        if auto_steps or auto_rate:
+            minima = Minima.of(problem)
+            most = MOST if (name, problem.precision) in CLOSED else most_of_a_loop(problem.y.shape[1], problem.degree)
+            problem = _chosen(problem, minima, None if auto_steps else problem.steps, auto_rate, most)
         started = time.perf_counter()
         trajectory = train(problem, monitor)
         seconds = time.perf_counter() - started
     diverged_at = to_device(trajectory.diverged_at, None)
     diverged = diverged_at >= 0
-    result = FitResult(
+    rates = problem.learn_rates
+    result = FitBatch(
         weights=to_device(trajectory.weights, problem.device),
         mse=to_device(trajectory.mse, problem.device),
         steps=problem.steps,
-        learn_rate=learn_rate,
+        learn_rate=learn_rate if not auto_rate else float(rates[0]) if (rates == rates[0]).all() else rates,
         precision=problem.precision,
         backend=name,
         seconds=seconds,
         diverged_at=to_device(diverged_at, problem.device) if diverged.any() else None,
         trace_every=problem.trace_every,
+        domain=problem.domain,
+        _problem=problem,
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{len(trajectory.weights):,} of {problem.batch:,} problems")
     said = _divergence(problem, diverged, diverged_at, grown_many(problem, trajectory))
     if said is not None:
-        warnings.warn(said, DivergenceWarning, stacklevel=2)
+        warn(said, DivergenceWarning)
+    elif problem.steps:
+        minima = minima or Minima.of(problem)
+        far = minima.excess(np.asarray(to_device(trajectory.weights, None), np.float64)) > minima.useful
+        if far.any():
+            warn(_too_early(problem, result, far), ConvergenceWarning)
     return result
+
+
+def _chosen(problem: BatchProblem, minima: Minima, steps: int | None, auto_rate: bool, most: int) -> BatchProblem:
+    """With the steps and the learn rates that "auto" means."""
+    rates = minima.rates(steps) if auto_rate else problem.learn_rates
+    if steps is None:
+        steps = minima.steps(rates, most)
+    refuse_long_trace(problem.batch * -(-steps // (problem.trace_every or steps or 1)), 8, "steps")
+    return dataclasses.replace(problem, steps=steps, learn_rates=np.array(np.broadcast_to(rates, problem.batch)))
+
+
+def _too_early(problem: BatchProblem, result: FitBatch, far: Any) -> str:
+    """What to warn of: problems that ended far from their minima."""
+    which = np.flatnonzero(far).tolist()
+    first = result[which[0]]
+    way = "leave out domain, steps and learn_rate, which are chosen then, or lower the degree"
+    return (
+        f"{len(which):,} of {problem.batch:,} problems ended far from their minima, first problem {which[0]}: "
+        f"its mse is {first.final_mse:.4g}, least squares' {first.least_squares_mse:.4g}; {_listed(which)}; {way}"
+    )
 
 
 NAMED = 10

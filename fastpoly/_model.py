@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import is_tensor, numbers, refuse_nonfinite, vector
+from ._domain import checked_domain, mapped
 from ._memory import refuse_beyond_memory
 from ._problem import MAX_DEGREE, integer
 
@@ -84,7 +85,7 @@ def poly(x: Any, w: Any) -> Any:
     return powers @ w.to(powers.dtype)
 
 
-def stability_limit(x: Any, degree: int) -> float:
+def stability_limit(x: Any, degree: int, domain: Any = None) -> float:
     """The learn rate at which gradient descent on these samples stops converging.
 
     The error shrinks by 1 - learn_rate * lambda a step along each eigenvector of G = (2/n) V^T V, V the matrix of
@@ -93,6 +94,8 @@ def stability_limit(x: Any, degree: int) -> float:
     Args:
         x: (n,) or (n, 1) samples.
         degree: of the polynomial.
+        domain: the interval of x that is mapped to [-1, 1], as in `fit`: "auto" for what `fit` does unless told
+            otherwise; None for x as it is, as the post has it.
 
     Returns:
         2 / max(lambda), to about 1e-12 relative; 0.0 when G overflows float64.
@@ -102,6 +105,7 @@ def stability_limit(x: Any, degree: int) -> float:
     """
     x = vector(x, "x")
     refuse_nonfinite(x, "x", np.dtype(np.float64))
+    x = mapped(x, checked_domain(domain, x))
     size = integer(degree, "degree", 0, MAX_DEGREE) + 1
     gram = np.zeros((size, size))
     with np.errstate(over="ignore", invalid="ignore"):

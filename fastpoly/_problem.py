@@ -56,6 +56,8 @@ class FitProblem:
         initial_weights: (degree + 1,) of `storage`.
         trace_every: keep the mse of steps 0, trace_every, 2 trace_every, ...; None keeps none.
         device: where the caller's tensors lie; None when the caller uses numpy.
+        scale: what each residual is multiplied by, (n,) float64; None is 1 for all.
+        penalty: (degree + 1,), what each squared weight adds to the mse; None is nothing.
     """
 
     x: Any
@@ -67,6 +69,8 @@ class FitProblem:
     initial_weights: Array
     trace_every: int | None
     device: torch.device | None = None
+    scale: Array | None = None
+    penalty: Array | None = None
 
     @classmethod
     def checked(
@@ -126,6 +130,11 @@ class FitProblem:
         """Raise MemoryError if there is no room for the samples as they are computed with."""
         for array in (self.x, self.y):
             refuse_large_copy(array, self.arithmetic)
+
+    @property
+    def weighted(self) -> bool:
+        """Is it more than the mean of squares? Only `spectral` knows more."""
+        return self.scale is not None or self.penalty is not None
 
     @property
     def on_gpu(self) -> bool:

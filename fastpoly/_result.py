@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, is_tensor, numbers, to_device
+from . import _domain
+from ._arrays import Array, is_tensor, to_device
 from ._memory import refuse_beyond_memory
+from ._quality import Quality
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from os import PathLike
+
     from numpy.polynomial import Polynomial
 
+    from ._domain import Domain
+    from ._minimum import Minimum
     from ._problem import FitProblem
 
 
@@ -28,6 +36,7 @@ class Trajectory:
         diverged_at: the first step whose mse is not finite in the storage dtype, or None. Then `weights` are those that
             have this mse, and steps == diverged_at.
         stable: True if the backend has found the learn rate within the stability limit, so that no mse has grown.
+        minimum: what the backend has found of the minimum, if it has.
     """
 
     weights: Any
@@ -35,24 +44,27 @@ class Trajectory:
     steps: int
     diverged_at: int | None = None
     stable: bool = False
+    minimum: Minimum | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitResult:
-    """A polynomial fitted by gradient descent, or a batch of them. Arrays are numpy or torch, as x and y were.
-
-    After `fit_many`, weights, mse and predictions have the problems as their first axis; `learn_rate` is what was
-    given; `diverged_at` is None if no problem diverged, else an array of steps, -1 for those that did not.
+class FitResult(Quality):
+    """A polynomial fitted by gradient descent. Arrays are numpy or torch, as x and y were.
 
     Attributes:
-        weights: (degree + 1,), x^0 first; float64 in precision "double", else float32.
+        weights: (degree + 1,), of the powers of the mapped variable, power 0 first; of x itself if `domain` is None.
+            float64 in precision "double", else float32.
         mse: the mean squared error before steps 0, trace_every, 2 trace_every, ...; same dtype. The returned weights'
-            own mse is therefore not in it: it belongs to the step after the last.
+            own mse is therefore not in it (it is `final_mse`): it belongs to the step after the last.
         steps: how many steps were taken.
-        learn_rate, precision, trace_every: as asked for.
+        learn_rate: the factor on the gradient; as asked for, or as "auto" has chosen it.
+        precision: as asked for.
         backend: what ran.
         seconds: how long the run took; the first in a process loads numba, the first on a machine compiles as well.
         diverged_at: None, or the step at which the mse stopped being finite; `mse` and `weights` end there.
+        trace_every: how many steps lie between two of `mse`; None: there is none.
+        domain: the interval of x that is mapped to `window`, or None: x is not mapped.
+        validation_mse: of the validation samples, before the same steps as `mse`; None without such samples.
     """
 
     weights: Any
@@ -64,6 +76,9 @@ class FitResult:
     seconds: float
     diverged_at: Any
     trace_every: int | None
+    domain: Domain | None = None
+    validation_mse: Any = None
+    _find_minimum: Callable[[], Minimum] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, problem: FitProblem, trajectory: Trajectory, backend: str, seconds: float) -> FitResult:
@@ -81,21 +96,31 @@ class FitResult:
         )
 
     @property
-    def polynomial(self) -> Polynomial:
-        """The fit as a numpy.polynomial.Polynomial in float64 (`.deriv()`, `.roots()`, and so on).
+    def window(self) -> Domain | None:
+        """What `domain` is mapped to: (-1, 1), as in numpy.polynomial."""
+        return None if self.domain is None else _domain.WINDOW
 
-        Raises:
-            ValueError: this is a batch; make one of a row of `weights`.
+    @cached_property
+    def raw_weights(self) -> Array:
+        """(degree + 1,) float64 weights of the powers of x as it was given, of which `weights` are the mapped.
+
+        Warns:
+            RuntimeWarning: terms of the polynomial in x cancel so far that digits are lost; `predict` loses none.
         """
-        from numpy.polynomial import Polynomial
-
         weights = self._numpy_weights()
-        if weights.ndim > 1:
-            raise ValueError(f"polynomial: there are {len(weights)} fits; use Polynomial(result.weights[i])")
-        return Polynomial(weights)
+        if self.domain is None:
+            return weights
+        found, _ = _domain.raw(weights, self.domain)
+        _domain.warn_of_lost_digits(found, self.domain, self.predict)
+        return found
+
+    @property
+    def polynomial(self) -> Polynomial:
+        """The fit as a numpy.polynomial.Polynomial in float64 with domain and window (`.deriv()`, `.roots()`, ...)."""
+        return _domain.polynomial(self._numpy_weights(), self.domain)
 
     def predict(self, x: Any) -> Any:
-        """The polynomial at `x`: a number, list, array or tensor of any shape, in that shape.
+        """The polynomial at `x`: a number, list, array or tensor of any shape, in that shape; x as `fit` was given it.
 
         Evaluated by Horner's rule in float64, or in the tensor's own dtype if that is float16, bfloat16, float32 or
         float64, on its own device. Of a batch, every polynomial is evaluated: (batch, ...). NaN in x is NaN in y.
@@ -105,7 +130,7 @@ class FitResult:
             MemoryError: the values do not fit.
         """
         weights: Any = self._numpy_weights()
-        x = numbers(x, "x")
+        x = _domain.places(x, self.domain)
         values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
         refuse_beyond_memory(3 * values * 8, f"{values:,} predictions take", "fewer places at a time")
         if is_tensor(x):
@@ -125,18 +150,45 @@ class FitResult:
                 value = value * x + weights[..., k]
         return value
 
+    def save(self, path: str | PathLike[str], *, trace: bool = True) -> None:
+        """Write all of it as JSON, which `load` reads, whole or not at all; without `mse` if trace is False.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        from ._saved import save
+
+        save(self, path, trace)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> FitResult:
+        """What `save` has written; arrays are numpy.
+
+        Raises:
+            OSError: it cannot be read. ValueError: it is no such file.
+        """
+        from ._saved import load
+
+        return load(path)
+
     def _numpy_weights(self) -> Array:
         weights = self.weights.cpu().numpy() if is_tensor(self.weights) else self.weights
         return np.asarray(weights, np.float64)
 
     def __repr__(self) -> str:
-        if self.weights.ndim > 1:
-            batch, size = self.weights.shape
-            run = f"{self.steps:,} steps, {self.backend} {self.precision}, {self.seconds:.3g} s"
-            return f"FitResult({batch:,} polynomials of degree {size - 1}; {run})"
+        name = "x" if self.domain is None else "t"
         terms = " ".join(
-            f"{weight:+.6g}" + (f" x^{k}" if k > 1 else " x" if k else "")
+            f"{weight:+.6g}" + (f" {name}^{k}" if k > 1 else f" {name}" if k else "")
             for k, weight in enumerate(self._numpy_weights())
         )
+        where = "" if self.domain is None else f"; t = x mapped from [{self.domain[0]:.6g}, {self.domain[1]:.6g}]"
         end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"
-        return f"FitResult({terms.lstrip('+')}; {end}, {self.backend} {self.precision}, {self.seconds:.3g} s)"
+        run = f"{end}, {self.backend} {self.precision}, {self.seconds:.3g} s"
+        return f"FitResult({terms.lstrip('+')}{where}; {run})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To pickle and copy: with what is known of the minimum, and without the samples."""
+        state = dict(self.__dict__)
+        state["_find_minimum"] = None
+        state["minimum"] = self.minimum
+        return state

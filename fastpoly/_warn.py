@@ -22,13 +22,18 @@ def warn_once(text: str, category: type[Warning], about: Any) -> None:
     _told.add(key)
 
 
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the caller's line."""
+    warnings.warn(text, category, stacklevel=_to_the_caller())
+
+
 def forget() -> None:
     """Begin anew: every warning may come again."""
     _told.clear()
 
 
 def _to_the_caller() -> int:
-    """The stack level of the first frame that is not of this package, as seen by warnings.warn in `warn_once`."""
+    """The stack level of the first frame that is not of this package, as seen by warnings.warn in `warn`."""
     frame, level = sys._getframe(2), 2
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]

@@ -10,8 +10,9 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from raw_runs import fit, fit_many
 
-from fastpoly import DivergenceWarning, _arrays, fit, fit_many, reference, stability_limit, train
+from fastpoly import DivergenceWarning, _arrays, reference, stability_limit, train
 from fastpoly._backends import triton_loop
 from fastpoly._monitor import Monitor
 from fastpoly._problem import FitProblem

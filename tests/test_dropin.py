@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import POST
+from raw_runs import fit
 
-from fastpoly import BackendUnavailableError, DivergenceWarning, fit, reference, train
+from fastpoly import BackendUnavailableError, DivergenceWarning, reference, train
 
 FLAGS = [
     dict(zip(("use_torch", "use_autograd", "use_gpu"), values, strict=True))

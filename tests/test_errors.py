@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from raw_runs import fit
 
-from fastpoly import BackendUnavailableError, backends, fit, stability_limit, train
+from fastpoly import BackendUnavailableError, backends, stability_limit, train
 
 X = [0.0, 1.0, 2.0]
 NAN, INF = float("nan"), float("inf")

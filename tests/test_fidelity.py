@@ -8,8 +8,9 @@ import mpmath
 import numpy as np
 import pytest
 from conftest import EXACT, FIDELITY
+from raw_runs import fit
 
-from fastpoly import fit, stability_limit
+from fastpoly import stability_limit
 
 BOUNDS = {
     # backend, precision: weights relative to max(1, largest), mse relative to max(1, value)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import EXACT, exact_descent
+from raw_runs import fit
 
-from fastpoly import DivergenceWarning, FitProblem, backends, fit, stability_limit
+from fastpoly import DivergenceWarning, FitProblem, backends, stability_limit
 
 PRECISIONS = ["double", "mixed", "single"]
 HERE = [backend for backend in backends() if backend.available]

@@ -14,9 +14,10 @@ import pytest
 import torch
 import zoo
 from machine_code_gpu import ARCHITECTURES, compiled_launches, machine_code, opcodes
+from raw_runs import fit
 from torch.utils import _pytree as tree
 
-from fastpoly import BackendUnavailableError, DivergenceWarning, descend, fit, scan
+from fastpoly import BackendUnavailableError, DivergenceWarning, descend, scan
 
 TYPES = {"float32": "*fp32", "float64": "*fp64"}
 SIN_AND_COS = ("fourier", "damped-sine")

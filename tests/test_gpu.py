@@ -9,9 +9,10 @@ import pytest
 import torch
 import zoo
 from conftest import EXACT
+from raw_runs import fit, fit_many
 from torch.utils import _pytree as tree
 
-from fastpoly import DivergenceWarning, UnsupportedOperationError, descend, fit, fit_many, reference, scan, train
+from fastpoly import DivergenceWarning, UnsupportedOperationError, descend, reference, scan, train
 from fastpoly._loops.capture import CudaCapture
 from fastpoly._post import LEARN_RATE, REFERENCES, STEPS
 from fastpoly._post import samples as post_samples

@@ -7,8 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from raw_runs import fit, fit_many
 
-from fastpoly import DivergenceWarning, Interrupted, fit, fit_many, stability_limit
+from fastpoly import DivergenceWarning, Interrupted, stability_limit
 
 BACKENDS = [("spectral", "double"), ("gram", "double"), ("gram", "mixed"), ("numba", "double"), ("numba", "single")]
 NAN = float("nan")

@@ -83,7 +83,9 @@ def test_stability_limit_where_powers_overflow_is_zero():
 
 
 def test_stability_limit_splits_converging_from_diverging(small):
-    from fastpoly import DivergenceWarning, fit
+    from raw_runs import fit
+
+    from fastpoly import DivergenceWarning
 
     limit = stability_limit(small[0], 3)
     assert fit(*small, 3, 20_000, limit * 0.99).diverged_at is None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from conftest import EXACT, POST
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import REFERENCES, samples
 
 EXACT_WEIGHTS = np.array(EXACT["post"]["weights"], float)

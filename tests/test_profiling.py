@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from raw_runs import fit
 from typer.testing import CliRunner
 
 import fastpoly
-from fastpoly import fit
 from fastpoly._backends import missing_cuda
 from fastpoly._cli.app import app
 from fastpoly._post import samples

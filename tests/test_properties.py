@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_runs import fit
 
-from fastpoly import backends, fit, stability_limit
+from fastpoly import backends, stability_limit
 
 COMPILED = ("numba", "gram", "spectral")
 

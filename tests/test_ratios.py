@@ -8,8 +8,9 @@ import time
 
 import numpy as np
 import pytest
+from raw_runs import fit
 
-from fastpoly import fit, reference
+from fastpoly import reference
 
 STEPS = 20_000
 

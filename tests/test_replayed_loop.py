@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from raw_runs import fit
 from torch.utils import _pytree as tree
 
-from fastpoly import DivergenceWarning, fit, reference, scan
+from fastpoly import DivergenceWarning, reference, scan
 from fastpoly._backends import autograd
 from fastpoly._errors import BackendUnavailableError, UnsupportedOperationError
 from fastpoly._loops import PREFERENCES, cudagraph, eager, replayed

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from machine_code_gpu import ARCHITECTURES, compiled_launches, opcodes
+from raw_runs import fit, fit_many
 
-from fastpoly import BackendUnavailableError, DivergenceWarning, Interrupted, backends, fit, fit_many, stability_limit
+from fastpoly import BackendUnavailableError, DivergenceWarning, Interrupted, backends, stability_limit
 from fastpoly import _backends as registry
 from fastpoly._backends import moments as on_the_cpu
 from fastpoly._backends import triton_loop

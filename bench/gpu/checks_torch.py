@@ -3,9 +3,10 @@
 import warnings
 
 import numpy as np
+from raw_runs import fit, fit_many
 
 import fastpoly
-from fastpoly import DivergenceWarning, fit, fit_many
+from fastpoly import DivergenceWarning
 
 from . import card
 from .measure import looped, off, on_gpu

@@ -1,9 +1,9 @@
 """Is the loop by hand right? At each of its plans: registers of one warp, of more, a loop over blocks of samples."""
 
 import numpy as np
+from raw_runs import fit, fit_many
 
 from fastpoly import _portions as portions
-from fastpoly import fit, fit_many
 
 from . import card
 from .measure import looped, off

@@ -7,8 +7,8 @@ A loop that would take too long runs fewer steps, and what a run of one step tak
 import time
 
 import numpy as np
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import STEPS as ALL
 
 from . import card

@@ -3,8 +3,8 @@
 import os
 
 import numpy as np
+from raw_runs import fit
 
-from fastpoly import fit
 from fastpoly._post import STEPS as ALL
 from fastpoly._post import samples
 

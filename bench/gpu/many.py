@@ -4,8 +4,8 @@ import os
 from contextlib import contextmanager
 
 import numpy as np
+from raw_runs import fit_many
 
-from fastpoly import fit_many
 from fastpoly._post import LEARN_RATE
 
 from . import card

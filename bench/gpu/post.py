@@ -6,9 +6,10 @@ What the post published is run for few steps, as its steps take tenths of a mill
 import time
 
 import numpy as np
+from raw_runs import fit
 
 import fastpoly
-from fastpoly import fit, reference
+from fastpoly import reference
 from fastpoly._post import PUBLISHED_SECONDS, REFERENCES, samples
 from fastpoly._post import STEPS as ALL
 

@@ -20,8 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastpoly_kernels.aside import imported
 
+from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
@@ -246,6 +249,12 @@ _ENTRIES = (
     ),
 )
 
+WEIGHTED = "spectral"
+"""The one backend that takes sigma, sample_weight and ridge."""
+
+CLOSED = {("spectral", "double"), ("gram", "double")}
+"""Backends and precisions whose steps cost nothing, but for those that are recorded."""
+
 SPECTRAL_SAMPLES = 4096
 """Where decomposing all samples becomes slower than a pass over them and a recurrence: measured."""
 
@@ -265,6 +274,8 @@ def backends() -> tuple[Backend, ...]:
 
 def _fastest(problem: FitProblem) -> str:
     n = len(problem.x)
+    if problem.weighted:
+        return WEIGHTED
     if problem.precision == "single":
         name = _single(problem.device)
         return name if name == "numba" or n <= BESIDE else _on_card(problem, n)
@@ -296,6 +307,9 @@ def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
         BackendUnavailableError: it cannot run here.
     """
     entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
+    if problem.weighted and entry.name != WEIGHTED:
+        way = f"backend={WEIGHTED!r} or 'auto', in double, knows them"
+        raise ValueError(f"backend: {entry.name} takes no sigma, sample_weight or ridge; {way}")
     if not entry.checks_samples:
         problem.refuse_large_copies()
         problem.refuse_nonfinite()
@@ -308,6 +322,28 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
         name = {"double": "spectral", "mixed": "gram", "single": _single(problem.device)}[problem.precision]
     entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
     return entry.name, partial(_train_many, entry)
+
+
+def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
+    """A matrix with the singular values of [V | y - V w_0]; see `spectral.rows_of`.
+
+    Raises:
+        ValueError: a sample is not finite, or its powers are not.
+    """
+    rows: Array = _imported("spectral_torch" if problem.on_gpu else "spectral").rows_of(problem, monitor)
+    if problem.degree == 0 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
+        problem.refuse_nonfinite()
+    if not np.isfinite(rows).all():
+        raise ValueError("x: wants numbers whose powers float64 can hold; choose domain='auto'")
+    return rows
+
+
+def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
+    """`spectral`, from rows that are there already."""
+    trajectory: Trajectory = _imported("spectral_torch" if problem.on_gpu else "spectral").train_from(
+        problem, rows, monitor
+    )
+    return trajectory
 
 
 def _train(entry: _Entry, problem: FitProblem, monitor: Monitor) -> Trajectory:

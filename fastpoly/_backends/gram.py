@@ -27,6 +27,7 @@ from fastpoly_kernels.simd import register_bits
 
 from .._arrays import Array, on_gpu, to_device
 from .._batch import BatchProblem, BatchTrajectory
+from .._minimum import Minimum
 from .._monitor import Monitor
 from .._pages import uninitialised
 from .._portions import run_in_portions
@@ -63,10 +64,16 @@ def train_by(problem: FitProblem, monitor: Monitor, sums: Moments | None) -> Tra
         return numba_loop.train(problem.on_cpu(), monitor)
     if problem.precision == "double" and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
         trajectory = _abreast(problem, monitor, sums, rate)
-        if trajectory.mse.size and cancels(sums, trajectory.weights):
+        cancelled = cancels(sums, trajectory.weights)
+        if trajectory.mse.size and cancelled:
             return closed_form(dataclasses.replace(problem, steps=trajectory.steps), monitor)
-        return trajectory
+        return trajectory if cancelled else dataclasses.replace(trajectory, minimum=minimum_of(problem, sums))
     return one_by_one(problem, monitor, sums, rate)
+
+
+def minimum_of(problem: FitProblem, sums: Moments) -> Minimum | None:
+    """What the moments say of the minimum, where they do."""
+    return Minimum.of_moments(sums.matrix, sums.vector, sums.square, sums.n, problem.initial_weights)
 
 
 def in_range(sums: Moments, rate: float, start: Array) -> bool:

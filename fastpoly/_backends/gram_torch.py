@@ -65,9 +65,10 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     if rows < trace.shape[1]:
         done = rows * (problem.trace_every or 1)
         found = Trajectory(Change.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)
-    if rows and gram.cancels(sums, to_device(found.weights, None)):
+    cancelled = gram.cancels(sums, to_device(found.weights, None))
+    if rows and cancelled:
         return gram.closed_form(dataclasses.replace(problem, steps=found.steps), monitor)
-    return found
+    return found if cancelled else dataclasses.replace(found, minimum=gram.minimum_of(problem, sums))
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .._arrays import Array, computable
+from .._minimum import Minimum, log_factor
 from .._monitor import Monitor
 from .._pages import uninitialised
 from .._problem import FitProblem
@@ -48,18 +50,30 @@ FADED = -75.0
 
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
-    start = problem.initial_weights
+    rows = rows_of(problem, monitor)
+    if monitor.interrupted:
+        return Trajectory(problem.initial_weights, np.empty(0), 0)
+    return train_from(problem, rows, monitor)
+
+
+def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
+    """[V | y - V w_0] of few samples, else a triangle of its QR decomposition."""
+    start, scale = problem.initial_weights, problem.scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        if len(problem.x) <= BLOCK:
+            return _rows(*problem.arrays(), start, scale)
+        return triangle(problem.x, problem.y, start, monitor, scale)
+
+
+def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
+    """The run, from what `rows_of` gives."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        few = len(problem.x) <= BLOCK
-        rows = _rows(*problem.arrays(), start) if few else triangle(problem.x, problem.y, start, monitor)
-        if monitor.interrupted:
-            return Trajectory(start, np.empty(0), 0)
         found = solved(problem, rows)
         if found is None:
             return diverge(problem, monitor)
         trace = found.modes.mse(len(problem.x), problem.rows(found.steps), problem.trace_every or 1)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
+    return found.trajectory(trace)
 
 
 @dataclass(frozen=True)
@@ -68,13 +82,19 @@ class Solution:
 
     Attributes:
         modes: what the residual is made of at the start.
-        weights, steps, diverged_at: as in Trajectory.
+        weights, steps, diverged_at, minimum: as in Trajectory.
     """
 
     modes: Modes
     weights: Array
     steps: int
     diverged_at: int | None
+    minimum: Minimum
+
+    def trajectory(self, trace: Any) -> Trajectory:
+        """With its trace."""
+        stable = not self.modes.grows
+        return Trajectory(self.weights, trace, self.steps, self.diverged_at, stable, self.minimum)
 
 
 def solved(problem: FitProblem, rows: Array) -> Solution | None:
@@ -89,40 +109,45 @@ def solved(problem: FitProblem, rows: Array) -> Solution | None:
         problem.refuse_nonfinite()
     if not finite:
         return None
-    u, s, v = np.linalg.svd(rows[:, :m], full_matrices=False)
-    residual = rows[:, m]
-    z = u.T @ residual
-    outside = residual - u @ z
+    minimum = Minimum.of(rows, len(problem.x), start, problem.penalty)
     rate = problem.learn_rate * 2 / len(problem.x)
-    if not math.isfinite(rate * s[0] * s[0]):
+    if not math.isfinite(rate * minimum.s[0] * minimum.s[0]):
         return None
-    modes = Modes(s, z, math.sqrt(outside @ outside), rate)
+    modes = Modes(minimum.s, minimum.z, minimum.rho, rate)
     diverged_at = modes.first_overflow(problem.steps)
     steps = problem.steps if diverged_at is None else diverged_at
-    weights = start + v.T @ modes.progress(steps)
+    weights = start + minimum.v.T @ modes.progress(steps)
     if diverged_at is None and not np.isfinite(weights).all():
         diverged_at = steps
-    return Solution(modes, weights, steps, diverged_at)
+    return Solution(modes, weights, steps, diverged_at, minimum)
 
 
 def diverge(problem: FitProblem, monitor: Monitor) -> Trajectory:
-    """Where powers or the learn rate leave float64: leave it to the loop, which diverges at once."""
+    """Where powers or the learn rate leave float64: leave it to the loop, which diverges at once.
+
+    Raises:
+        ValueError: the loop cannot, as it knows nothing of sigma, sample_weight and ridge.
+    """
+    if problem.weighted:
+        raise ValueError("x, y and sigma: wants powers and a learn rate that float64 can hold; scale x or y down")
     from . import numba_loop
 
     return numba_loop.train(problem, monitor)
 
 
-def _rows(x: Array, y: Array, start: Array) -> Array:
-    """[V | y - V start]."""
+def _rows(x: Array, y: Array, start: Array, scale: Array | None = None) -> Array:
+    """[V | y - V start], each row multiplied by its scale."""
     rows = np.empty((x.size, start.size + 1), order="F")
     rows[:, 0] = 1
     for k in range(1, start.size):
         np.multiply(rows[:, k - 1], x, out=rows[:, k])
     np.subtract(y, rows[:, :-1] @ start, out=rows[:, -1])
+    if scale is not None:
+        rows *= scale[:, None]
     return rows
 
 
-def triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
+def triangle(x: Array, y: Array, start: Array, monitor: Monitor, scale: Array | None = None) -> Array:
     """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition.
 
     In blocks, each converted by itself: samples in a file, or of another dtype, are never in memory whole. If a row is
@@ -136,7 +161,8 @@ def triangle(x: Array, y: Array, start: Array, monitor: Monitor) -> Array:
     with monitor.listening():
         for first in range(0, x.size, BLOCK):
             part = slice(first, first + BLOCK)
-            rows = _rows(computable(x[part], np.float64), computable(y[part], np.float64), start)
+            samples = (computable(values[part], np.float64) for values in (x, y))
+            rows = _rows(*samples, start, None if scale is None else scale[part])
             if monitor.interrupted or not np.isfinite(rows).all():
                 return rows
             found.append(np.asarray(np.linalg.qr(rows, mode="r")))
@@ -244,12 +270,6 @@ class Modes:
             sign = np.where(self.odd & (steps % 2 == 1), 1.0, -1.0)
             gained = np.where(large, sign * power / self.s, gained)
         return gained
-
-
-def log_factor(a: Array) -> tuple[Array, Array]:
-    """log |1 - a|, and where 1 - a is negative."""
-    log = np.log1p(np.maximum(-a, a - 2))
-    return np.maximum(log, -1e6), a > 1  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
 
 
 def gain(log: Array, odd: Array, s: Array, steps: int) -> Array:

@@ -6,10 +6,11 @@ import numpy as np
 
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
+from .._minimum import log_factor
 from .._monitor import Monitor
 from . import spectral
 from .each import fill
-from .spectral import gain, log_factor
+from .spectral import gain
 
 VALUES = 2**20
 """Numbers in the largest temporary array: 8 MiB."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._problem import FitProblem
@@ -34,34 +35,49 @@ Tensor = torch.Tensor
 def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     """See the module's docstring."""
     assert problem.device is not None
-    x, y = problem.tensors(problem.device)
-    rows = triangle(x, y, torch.from_numpy(problem.initial_weights).to(x), monitor)
+    rows = rows_of(problem, monitor)
     if monitor.interrupted:
         return Trajectory(problem.initial_weights, np.empty(0), 0)
+    return train_from(problem, rows, monitor)
+
+
+def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
+    """As `spectral.rows_of`."""
+    assert problem.device is not None
+    x, y = problem.tensors(problem.device)
+    scale = None if problem.scale is None else torch.as_tensor(problem.scale).to(x)
+    return np.asarray(triangle(x, y, torch.from_numpy(problem.initial_weights).to(x), monitor, scale).cpu().numpy())
+
+
+def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
+    """The run, from what `rows_of` gives; its trace on the device."""
+    n, device = len(problem.x), problem.device
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = spectral.solved(problem, rows.cpu().numpy())
+        found = spectral.solved(problem, rows)
         if found is None:
             return spectral.diverge(problem.on_cpu(), monitor)
         count = problem.rows(found.steps)
         if count and found.modes.grows:
-            trace = torch.from_numpy(found.modes.mse(len(x), count, problem.trace_every or 1)).to(x)
+            trace = torch.from_numpy(found.modes.mse(n, count, problem.trace_every or 1)).to(device)
         elif count:
-            coarse, fine, _ = found.modes.factors(len(x), count, problem.trace_every or 1)
-            trace = (torch.from_numpy(coarse).to(x).T @ torch.from_numpy(fine).to(x)).reshape(-1)[:count]
+            coarse, fine, _ = found.modes.factors(n, count, problem.trace_every or 1)
+            trace = (torch.from_numpy(coarse).to(device).T @ torch.from_numpy(fine).to(device)).reshape(-1)[:count]
         else:
-            trace = x.new_empty(0)
+            trace = torch.empty(0, dtype=torch.float64, device=device)
     monitor.report(found.steps, problem.steps)
-    return Trajectory(found.weights, trace, found.steps, found.diverged_at, stable=not found.modes.grows)
+    return found.trajectory(trace)
 
 
-def triangle(x: Tensor, y: Tensor, start: Tensor, monitor: Monitor) -> Tensor:
-    """R of the QR decomposition of [V | y - V start]; NaN if a row is not finite."""
+def triangle(x: Tensor, y: Tensor, start: Tensor, monitor: Monitor, scale: Tensor | None = None) -> Tensor:
+    """R of the QR decomposition of [V | y - V start], its rows multiplied by scale; NaN if a row is not finite."""
     found = x.new_empty((0, len(start) + 1))
     with monitor.listening():
         for first in range(0, len(x), BLOCK):
             part = slice(first, first + BLOCK)
             powers = powers_of(x[part], len(start))
             rows = torch.cat([powers, (y[part] - powers @ start)[:, None]], 1)
+            if scale is not None:
+                rows = rows * scale[part, None]
             found = torch.linalg.qr(torch.cat([found, rows]), mode="r")[1]
             # a decomposition makes NaN of NaN, but of infinity it may make anything
             found = found + torch.where(rows.isfinite().all(), 0.0, math.nan)

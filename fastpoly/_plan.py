@@ -1,0 +1,178 @@
+"""A fit before it runs: everything checked, and what was left to "auto" chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._arrays import Array, dimensions, refuse_nonfinite, vector
+from ._backends import CLOSED, choose, rows_of
+from ._domain import Domain, checked_domain, mapped
+from ._held_out import held_out_mse
+from ._minimum import FEWEST, MOST, Minimum
+from ._monitor import Monitor
+from ._problem import FitProblem, refuse_long_trace, shown, truth
+from ._samples import Samples
+
+KEPT = 10**5
+"""Values that a trace has at most, if nobody asks for more."""
+
+LOOP = 10**11, 10**7
+"""Samples times weights times steps that "auto" asks of a loop at most, a minute or two; and steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What `fit` runs.
+
+    Attributes:
+        problem: with x mapped, and steps and learn rate chosen.
+        backend: the name of what runs.
+        domain: what x was mapped from, or None.
+        chosen: of "domain", "steps" and "learn_rate", those that were left to "auto".
+        rows: what they were chosen from, or None: [V | y - V w_0], or a triangle of its QR decomposition.
+        minimum: the same.
+        validation_mse: of other samples, along the run.
+    """
+
+    problem: FitProblem
+    backend: str
+    domain: Domain | None
+    chosen: frozenset[str]
+    rows: Array | None = None
+    minimum: Minimum | None = None
+    validation_mse: Array | None = None
+    stops_early: bool = False
+
+
+def planned(
+    samples: Samples,
+    degree: Any,
+    steps: Any,
+    learn_rate: Any,
+    *,
+    domain: Any = "auto",
+    ridge: Any = 0.0,
+    validation: Any = None,
+    early_stopping: Any = False,
+    backend: Any = "auto",
+    precision: Any = "double",
+    initial_weights: Any = None,
+    trace_every: Any = "auto",
+) -> Plan:
+    """See `fit`, whose arguments these are and whose errors these are."""
+    chosen = frozenset(
+        name
+        for name, value in (("domain", domain), ("steps", steps), ("learn_rate", learn_rate))
+        if is_auto(value, name)
+    )
+    interval = checked_domain(domain, samples.x)
+    raw = interval is None and not chosen
+    problem = FitProblem.checked(
+        mapped(samples.x, interval),
+        samples.y,
+        degree,
+        0 if "steps" in chosen else steps,
+        1.0 if "learn_rate" in chosen else learn_rate,
+        precision=precision,
+        initial_weights=initial_weights,
+        trace_every=(1 if raw else None) if is_auto(trace_every, "trace_every") else trace_every,
+        every_sample=False,
+    )
+    penalty = penalty_of(ridge, problem.degree)
+    problem = dataclasses.replace(problem, scale=samples.scale, penalty=penalty, device=samples.device)
+    others = _validation(validation, early_stopping, problem, interval)
+    from_rows = backend == "auto" and problem.precision == "double"
+    needed = "steps" in chosen or "learn_rate" in chosen or others is not None
+    name, _ = choose("spectral" if needed and from_rows else backend, problem)
+    rows = minimum = None
+    if needed:
+        rows = _rows(problem)
+        minimum = Minimum.of(rows, len(problem.x), problem.initial_weights, problem.penalty)
+    if minimum is not None:
+        given = None if "steps" in chosen else problem.steps
+        rate = minimum.rate(given) if "learn_rate" in chosen else problem.learn_rate
+        if given is None:
+            most = MOST if (name, problem.precision) in CLOSED else most_of_a_loop(len(problem.x), problem.degree)
+            given = minimum.steps(rate, most) or (most if rate <= minimum.limit else FEWEST)
+        problem = dataclasses.replace(problem, steps=given, learn_rate=rate)
+    if is_auto(trace_every, "trace_every") and not raw:
+        problem = dataclasses.replace(problem, trace_every=max(1, -(-problem.steps // KEPT)))
+    refuse_long_trace(problem.rows(problem.steps), np.dtype(problem.storage).itemsize, "steps")
+    plan = Plan(problem, name, interval, chosen, rows if name == "spectral" else None, minimum)
+    return plan if others is None else _held_out(plan, others, bool(early_stopping))
+
+
+def is_auto(value: Any, name: str) -> bool:
+    """Is it left to "auto"?
+
+    Raises:
+        ValueError: it is another word.
+    """
+    if not isinstance(value, str):
+        return False
+    if value != "auto":
+        raise ValueError(f"{name}: wants 'auto' or a number, got {shown(value)}; 'auto' chooses one from the samples")
+    return True
+
+
+def penalty_of(ridge: Any, degree: int) -> Array | None:
+    """(degree + 1,) what each squared weight adds to the mse; None for nothing."""
+    alone = dimensions(ridge, "ridge") == 0
+    values = vector([ridge] if alone else ridge, "ridge")
+    refuse_nonfinite(values, "ridge", np.dtype(np.float64))
+    if values.size != degree + 1 and not alone:
+        raise ValueError(f"ridge: wants a number, or {degree + 1} for degree {degree}, got {values.size}")
+    if (values < 0).any():
+        raise ValueError(f"ridge: wants numbers >= 0, got {values.min()}; 0 is none")
+    return np.array(np.broadcast_to(values, degree + 1), np.float64) if values.any() else None
+
+
+def _rows(problem: FitProblem) -> Array:
+    monitor = Monitor()
+    rows = rows_of(problem, monitor)
+    if monitor.interrupted:
+        raise KeyboardInterrupt("interrupted before the first step")
+    return rows
+
+
+def most_of_a_loop(n: int, degree: int) -> int:
+    """How many steps "auto" asks of a loop over n samples."""
+    work, steps = LOOP
+    return max(FEWEST, min(steps, work // (n * (degree + 1))))
+
+
+def _validation(validation: Any, early_stopping: Any, problem: FitProblem, domain: Domain | None) -> FitProblem | None:
+    """The problem whose samples are the held-out ones."""
+    stops = truth(early_stopping, "early_stopping")
+    if validation is None:
+        if stops:
+            raise ValueError("early_stopping: wants validation=(x, y), samples to stop by; hold some out")
+        return None
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        raise TypeError(f"validation: wants a pair (x, y), got {shown(validation)}; hold some samples out")
+    x, y = validation
+    try:
+        others = Samples.checked(x, y)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from None
+    if others.y.ndim == 2:
+        raise ValueError("validation: wants one column of y; choose one, y[:, 0]")
+    return dataclasses.replace(problem, x=mapped(others.x, domain), y=others.y, scale=None, penalty=None)
+
+
+def _held_out(plan: Plan, others: FitProblem, stops: bool) -> Plan:
+    problem, minimum = plan.problem, plan.minimum
+    assert minimum is not None
+    if problem.trace_every is None:
+        raise ValueError("trace_every: wants a number with validation, got None; 'auto' chooses one")
+    count, every = problem.rows(problem.steps), problem.trace_every
+    trace = held_out_mse(minimum, problem.learn_rate, count, every, _rows(others), len(others.x))
+    if stops and count:
+        best = int(np.nanargmin(trace)) if np.isfinite(trace).any() else 0
+        problem = dataclasses.replace(problem, steps=best * every)
+        trace = trace[: problem.rows(problem.steps)]
+    return dataclasses.replace(plan, problem=problem, validation_mse=trace, stops_early=stops)
