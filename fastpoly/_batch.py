@@ -144,7 +144,7 @@ class BatchProblem:
             self.trace_every,
         )
 
-    def part(self, rows: slice) -> BatchProblem:
+    def part(self, rows: slice | Array) -> BatchProblem:
         """The problems of these rows."""
         return BatchProblem(
             self.x if self.shared_x else self.x[rows],
@@ -175,11 +175,14 @@ class BatchTrajectory:
         weights: (batch, degree + 1), in the storage dtype; numpy, or a tensor on a GPU, as all of these.
         mse: (batch, rows) of the same dtype, NaN from where a problem diverged.
         diverged_at: (batch,) int64, the step as in Trajectory, -1 for a problem that did not diverge.
+        ended: (batch,) 1 for problems that surely came near their minima, -1 for those that surely did not, 0 where
+            that takes more digits; None if nothing is known.
     """
 
     weights: Any
     mse: Any
     diverged_at: Any
+    ended: Array | None = None
 
 
 def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:

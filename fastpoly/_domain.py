@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ._arrays import Array, is_tensor, numbers, refuse_nonfinite, to_device
+from ._arrays import Array, is_tensor, refuse_nonfinite, to_device
+from ._memory import refuse_beyond_memory
+from ._problem import shown
 
 if TYPE_CHECKING:
     from numpy.polynomial import Polynomial
@@ -40,13 +42,16 @@ def checked_domain(domain: Any, x: Any) -> Domain | None:
 
     Raises:
         TypeError, ValueError: it means none; or x has none: it is not finite, or its range is beyond float64.
+        MemoryError: there is no room for x as it is mapped.
     """
     if domain is None:
         return None
+    samples = math.prod(x.shape)
+    refuse_beyond_memory(8 * samples, f"{samples:,} samples as they are mapped take", "fewer, or domain=None")
     if not isinstance(domain, str):
         return _ends(domain)
     if domain != "auto":
-        raise ValueError(f"domain: wants 'auto', None or two numbers, got {domain!r}; 'auto' is the range of x")
+        raise ValueError(f"domain: wants 'auto', None or two numbers, got {shown(domain)}; 'auto' is the range of x")
     lower, upper = float(x.min()), float(x.max())
     if not (math.isfinite(lower) and math.isfinite(upper)):
         refuse_nonfinite(x, "x", np.dtype(np.float64))
@@ -81,11 +86,11 @@ def _row_ends(x: Any) -> tuple[Any, Any]:
 def _ends(domain: Any) -> Domain:
     wants = "domain: wants 'auto', None or two numbers, the lower first"
     try:
-        ends = [float(end) for end in np.asarray(domain, np.float64).ravel()]
-    except (TypeError, ValueError):
+        ends = np.asarray(domain, np.float64).ravel().tolist()
+    except Exception:  # whatever a stranger raises
         raise TypeError(f"{wants}, got {type(domain).__name__}; write (x.min(), x.max())") from None
     if len(ends) != 2 or not ends[0] < ends[1]:
-        raise ValueError(f"{wants}, got {domain!r}; write (x.min(), x.max())")
+        raise ValueError(f"{wants}, got {shown(domain)}; write (x.min(), x.max())")
     return _finite(ends[0], ends[1], wants)
 
 
@@ -185,8 +190,7 @@ def polynomial(weights: Array, domain: Domain | None) -> Polynomial:
 
 
 def places(x: Any, domain: Domain | None) -> Any:
-    """Places to predict at, in the mapped variable: see `FitResult.predict`."""
-    x = numbers(x, "x")
+    """Places to predict at, real numbers, in the mapped variable; tensors of a dtype that is computed with keep it."""
     if domain is None:
         return x
     if is_tensor(x):

@@ -154,8 +154,8 @@ def run(plan: Plan, progress: Progress | None = None) -> FitResult:
     def minimum() -> Minimum:
         found = trajectory.minimum or plan.minimum
         if found is None:
-            start = problem.initial_weights.astype(np.float64)
-            found = Minimum.of(rows_of(problem, Monitor()), len(problem.x), start, problem.penalty)
+            rows = rows_of(problem, Monitor())
+            found = Minimum.of(rows, len(problem.x), problem.initial_weights, problem.penalty)
         return found
 
     others = plan.validation_mse

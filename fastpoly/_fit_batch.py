@@ -49,8 +49,7 @@ class FitBatch(FitResult, Sequence[FitResult]):
 
         def minimum() -> Minimum:
             one = problem.one(at)
-            start = one.initial_weights.astype(np.float64)
-            return Minimum.of(rows_of(one, Monitor()), len(one.x), start)
+            return Minimum.of(rows_of(one, Monitor()), len(one.x), one.initial_weights)
 
         diverged = None if self.diverged_at is None else int(self.diverged_at[at])
         stopped = diverged is not None and diverged >= 0

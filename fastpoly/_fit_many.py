@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import to_device
+from ._arrays import Array, to_device
 from ._backends import CLOSED, choose_many
-from ._batch import BatchProblem
+from ._batch import BatchProblem, BatchTrajectory
 from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
 from ._fit_batch import FitBatch
 from ._growth import grown_many
@@ -118,11 +118,23 @@ def fit_many(
     if said is not None:
         warn(said, DivergenceWarning)
     elif problem.steps:
-        minima = minima or Minima.of(problem)
-        far = minima.excess(np.asarray(to_device(trajectory.weights, None), np.float64)) > minima.useful
-        if far.any():
-            warn(_too_early(problem, result, far), ConvergenceWarning)
+        far = _far(problem, trajectory, minima)
+        if far.size:
+            warn(_too_early(problem, result, far.tolist()), ConvergenceWarning)
     return result
+
+
+def _far(problem: BatchProblem, trajectory: BatchTrajectory, minima: Minima | None) -> Array:
+    """Which problems ended far from their minima."""
+    weights = np.asarray(to_device(trajectory.weights, None), np.float64)
+    if minima is not None:
+        return np.flatnonzero(minima.excess(weights) > minima.useful)
+    ended = np.zeros(problem.batch, np.int8) if trajectory.ended is None else trajectory.ended
+    far, unknown = ended < 0, np.flatnonzero(ended == 0)
+    if unknown.size:
+        minima = Minima.of(problem if unknown.size == problem.batch else problem.part(unknown))
+        far[unknown] = minima.excess(weights[unknown]) > minima.useful
+    return np.flatnonzero(far)
 
 
 def _chosen(problem: BatchProblem, minima: Minima, steps: int | None, auto_rate: bool, most: int) -> BatchProblem:
@@ -134,9 +146,8 @@ def _chosen(problem: BatchProblem, minima: Minima, steps: int | None, auto_rate:
     return dataclasses.replace(problem, steps=steps, learn_rates=np.array(np.broadcast_to(rates, problem.batch)))
 
 
-def _too_early(problem: BatchProblem, result: FitBatch, far: Any) -> str:
+def _too_early(problem: BatchProblem, result: FitBatch, which: list[int]) -> str:
     """What to warn of: problems that ended far from their minima."""
-    which = np.flatnonzero(far).tolist()
     first = result[which[0]]
     way = "leave out domain, steps and learn_rate, which are chosen then, or lower the degree"
     return (

@@ -38,9 +38,7 @@ class Minima:
 
     @classmethod
     def of(cls, problem: BatchProblem) -> Minima:
-        """In portions, on the CPU but for products with y, which are taken where y lies."""
-        if not problem.shared_x:
-            problem = problem.on_cpu()
+        """In portions; what grows with n is computed where the samples lie."""
         n, m = problem.y.shape[1], problem.degree + 1
         portion = max(1, VALUES // (n if problem.shared_x else n * m))
         shared = _decomposed(to_device(problem.x, None)[None], m) if problem.shared_x else None
@@ -128,33 +126,41 @@ def _visible(s: Array, n: int, m: int) -> Array:
     return np.asarray(s > max(n, m) * EPS * s[:, :1])
 
 
-def _decomposed(x: Array, m: int) -> tuple[Array, Array, Array]:
-    """u, s and v of the powers of each row of x."""
-    powers = x[..., None] ** np.arange(m)
-    return np.linalg.svd(powers, full_matrices=False)
+def _decomposed(x: Any, m: int) -> tuple[Any, Any, Any]:
+    """u, s and v of the powers of each row of x, where x lies."""
+    if is_tensor(x):
+        import torch
+
+        powers = x.double()[..., None] ** torch.arange(m, device=x.device)
+        return tuple(torch.linalg.svd(powers, full_matrices=False))
+    return np.linalg.svd(x[..., None].astype(np.float64) ** np.arange(m), full_matrices=False)
 
 
 def _part(problem: BatchProblem, m: int, shared: Any) -> tuple[Array, ...]:
     """s, v, z, what lies outside, the size of y, and its sum of squares about the mean, of each problem."""
-    u, s, v = shared or _decomposed(problem.x, m)
-    start, y = problem.initial_weights, problem.y
-    mean = y.mean(1)[:, None]
+    y = _float64(problem.y)
+    u, s, v = (_like(y, values) for values in shared) if shared else _decomposed(problem.x, m)
     residual = y
-    if start.any():
-        powers = (u * s[:, None, :]) @ v
-        fitted = start @ powers[0].T if shared else np.einsum("bnm,bm->bn", powers, start)
-        residual = y - (_like(y, fitted))
-    z = residual @ _like(y, u[0]) if shared else np.einsum("bn,bnr->br", residual, u)
-    outside = residual - (z @ _like(y, u[0]).T if shared else np.einsum("bnr,br->bn", u, z))
-    squares = [(part * part).sum(1) for part in (outside, residual, y, y - mean)]
-    rest, first, second, total = (to_device(part, None) for part in squares)
-    return s, v, to_device(z, None), rest, np.sqrt(np.maximum(first, second)), total
+    if problem.initial_weights.any():
+        start = _like(y, problem.initial_weights)
+        components = s * (start[:, None] @ v.swapaxes(1, 2))[:, 0]
+        residual = y - (components[:, None] @ u.swapaxes(1, 2))[:, 0]
+    z = residual @ u[0] if shared else (residual[:, None] @ u)[:, 0]
+    outside = residual - (z @ u[0].T if shared else (z[:, None] @ u.swapaxes(1, 2))[:, 0])
+    about = y - y.mean(1)[:, None]
+    rest, first, second, total = (to_device((part * part).sum(1), None) for part in (outside, residual, y, about))
+    size = np.sqrt(np.maximum(first, second))
+    return to_device(s, None), to_device(v, None), to_device(z, None), rest, size, total
 
 
-def _like(y: Any, values: Array) -> Any:
+def _float64(values: Any) -> Any:
+    return values.double() if is_tensor(values) else values.astype(np.float64, copy=False)
+
+
+def _like(y: Any, values: Any) -> Any:
     """Values as y is: an array, or a tensor where y is one."""
     if not is_tensor(y):
-        return values
+        return np.asarray(values, np.float64)
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values)).to(y)
+    return torch.as_tensor(values).to(y)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ._arrays import Array
+from ._lazy import lazy
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -72,7 +72,7 @@ class Minimum:
         Args:
             penalty: (m,), what each squared weight adds to the mse.
         """
-        m = len(start)
+        start, m = start.astype(np.float64, copy=False), len(start)
         powers, residual = rows[:, :m], rows[:, m]
         y = residual if not start.any() else residual + powers @ start
         ones = powers[:, 0]
@@ -105,12 +105,12 @@ class Minimum:
         rho = math.sqrt(max(residual - z @ z, 0.0))
         return cls(n, start, s, v, z, rho, math.sqrt(max(square, residual)), max(square - n * mean**2, 0.0))
 
-    @cached_property
+    @lazy
     def visible(self) -> Array:
         """Which components V has: the others' singular values are rounding errors."""
         return np.asarray(self.s > max(self.n, len(self.start)) * EPS * self.s[0])
 
-    @cached_property
+    @lazy
     def least(self) -> float:
         """The least sum of squares."""
         hidden = self.z[~self.visible]

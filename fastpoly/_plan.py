@@ -125,7 +125,8 @@ def penalty_of(ridge: Any, degree: int) -> Array | None:
     values = vector([ridge] if alone else ridge, "ridge")
     refuse_nonfinite(values, "ridge", np.dtype(np.float64))
     if values.size != degree + 1 and not alone:
-        raise ValueError(f"ridge: wants a number, or {degree + 1} for degree {degree}, got {values.size}")
+        got = f"got {values.size}; a number is for all"
+        raise ValueError(f"ridge: wants a number, or {degree + 1} for degree {degree}, {got}")
     if (values < 0).any():
         raise ValueError(f"ridge: wants numbers >= 0, got {values.min()}; 0 is none")
     return np.array(np.broadcast_to(values, degree + 1), np.float64) if values.any() else None

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _domain
-from ._arrays import Array, is_tensor
+from ._arrays import Array, is_tensor, numbers
+from ._lazy import lazy
 from ._student import quantile
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Quality:
         """Of the polynomial."""
         return int(self.weights.shape[-1]) - 1
 
-    @cached_property
+    @lazy
     def minimum(self) -> Minimum:
         """What all of this is computed from: the singular values of the power matrix, and what y has along each.
 
@@ -49,7 +49,7 @@ class Quality:
             raise ValueError("minimum: this result has none; fit again, it is known of what fit returns")
         return self._find_minimum()
 
-    @cached_property
+    @lazy
     def _excess(self) -> float:
         return self.minimum.excess(self._numpy_weights())
 
@@ -106,7 +106,7 @@ class Quality:
         """The sum of squared residuals, without a penalty."""
         return self.minimum.residual_squares(self._numpy_weights())
 
-    @cached_property
+    @lazy
     def covariance(self) -> Array:
         """(degree + 1, degree + 1), of `weights`: (V^T V)^-1 times the variance of the residuals of least squares.
 
@@ -125,7 +125,7 @@ class Quality:
         """(degree + 1,), of `weights`."""
         return np.sqrt(self.covariance.diagonal())
 
-    @cached_property
+    @lazy
     def raw_covariance(self) -> Array:
         """As `covariance`, of `raw_weights`."""
         if self.domain is None:
@@ -141,7 +141,7 @@ class Quality:
 
     def standard_error(self, x: Any) -> Array:
         """Of the polynomial at x, a number or an array-like of any shape; float64 of that shape."""
-        at = _domain.places(x, self.domain)
+        at = _domain.places(numbers(x, "x"), self.domain)
         at = np.asarray(at.detach().cpu() if is_tensor(at) else at, np.float64)
         powers = at[..., None] ** np.arange(self.degree + 1)
         minimum, dof = self.minimum, self.degrees_of_freedom

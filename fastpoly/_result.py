@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _domain
-from ._arrays import Array, is_tensor, to_device
+from ._arrays import Array, is_tensor, numbers, to_device
+from ._lazy import lazy
 from ._memory import refuse_beyond_memory
 from ._quality import Quality
 
@@ -100,7 +100,7 @@ class FitResult(Quality):
         """What `domain` is mapped to: (-1, 1), as in numpy.polynomial."""
         return None if self.domain is None else _domain.WINDOW
 
-    @cached_property
+    @lazy
     def raw_weights(self) -> Array:
         """(degree + 1,) float64 weights of the powers of x as it was given, of which `weights` are the mapped.
 
@@ -130,9 +130,10 @@ class FitResult(Quality):
             MemoryError: the values do not fit.
         """
         weights: Any = self._numpy_weights()
-        x = _domain.places(x, self.domain)
+        x = numbers(x, "x")
         values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
         refuse_beyond_memory(3 * values * 8, f"{values:,} predictions take", "fewer places at a time")
+        x = _domain.places(x, self.domain)
         if is_tensor(x):
             import torch
 

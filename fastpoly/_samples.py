@@ -79,20 +79,19 @@ def _mask(values: Any) -> Array | None:
 
 def _kept(x: Any, y: Any, masked: list[Array | None], weight: Array | None, *, omit: bool) -> Array | None:
     """Which samples count, or None: all do."""
-    keep = np.ones(len(x), bool)
-    for mask in masked:
-        if mask is not None:
-            keep &= ~mask
+    left_out = [mask for mask in masked if mask is not None]
     if weight is not None:
-        keep &= weight > 0
+        left_out.append(weight == 0)
     if omit:
-        finite = to_device(_finite(y), None)
-        if finite.ndim == 2:
-            if (finite.any(axis=1) != finite.all(axis=1)).any():
+        missing = ~to_device(_finite(y), None)
+        if missing.ndim == 2:
+            if (missing.any(axis=1) != missing.all(axis=1)).any():
                 raise ValueError("y: lacks other samples in one column than in another; fit them one by one")
-            finite = finite.all(axis=1)
-        keep &= to_device(_finite(x), None) & finite
-    return None if keep.all() else keep
+            missing = missing.all(axis=1)
+        left_out += [~to_device(_finite(x), None), missing]
+    if not any(mask.any() for mask in left_out):
+        return None
+    return np.asarray(~np.logical_or.reduce(left_out))
 
 
 def _finite(values: Any) -> Any:
@@ -110,13 +109,18 @@ def _factor(value: Any, name: str, n: int, wanted: str) -> Array | None:
     if value is None:
         return None
     values = vector(value, name) if dimensions(value, name) else vector([value], name)
-    if values.size not in (1, n) or (values.size == 1 and dimensions(value, name) and n != 1):
-        raise ValueError(f"{name}: wants a number, or one for each of {n:,} samples, got {values.size:,}")
+    if values.size != n and dimensions(value, name):
+        got = f"got {values.size:,}; choose those of the samples"
+        raise ValueError(f"{name}: wants a number, or one for each of {n:,} samples, {got}")
     refuse_nonfinite(values, name, np.dtype(np.float64))
     values = np.broadcast_to(values.astype(np.float64), n)
-    good = values > 0 if wanted == "positive" else values >= 0
+    with np.errstate(over="ignore", under="ignore"):
+        square = values * values
+    good = (values > 0) & (square > 0) & np.isfinite(square) if wanted == "positive" else values >= 0
     if not good.all():
         i = int(np.argmin(good))
-        way = "leave such samples out" if wanted == "positive" else "0 leaves a sample out"
+        way = "0 leaves a sample out"
+        if wanted == "positive":
+            way = "leave such samples out" if not values[i] > 0 else "scale it: its square leaves float64"
         raise ValueError(f"{name}: wants {wanted} numbers, got {name}[{i}] = {values[i]}; {way}")
     return values

@@ -21,7 +21,7 @@ CALLS = {
     ".params.tolist()",
     "compile": "descend(loss, torch.ones(2), (torch.linspace(-1, 1, 100),), learn_rate=0.01, steps=20, "
     "backend='compile', optimizer='adam').params.tolist()",
-    "numba": "fit(x, np.sin(x), steps=200, backend='numba').weights.tolist()",
+    "numba": "fit(x, np.sin(x), steps=200, learn_rate=1e-5, domain=None, backend='numba').weights.tolist()",
     "train": "train(x, np.sin(x), 200)['w'].tolist()",
     "train-autograd": "train(x, np.sin(x), 200, use_autograd=True)['w'].tolist()",
     "scan": "scan(lambda c, x: (c * 0.9 + x.sum(), c), torch.ones(2), (torch.linspace(-1, 1, 9),), length=9)[0]"

@@ -175,6 +175,11 @@ RULE = dict(learn_rate=0.1, steps=2, backend="eager")
 
 CALLS = {
     "fit": (fit, dict(x=X, y=Y, **FEW, backend="auto", precision="double", initial_weights=None, trace_every=1)),
+    "fit auto": (
+        fit,
+        dict(x=X, y=Y, degree=1, steps="auto", learn_rate="auto", domain="auto", sigma=None, sample_weight=None)
+        | dict(ridge=0.0, nan_policy="raise", validation=None, early_stopping=False, trace_every="auto"),
+    ),
     "fit mixed": (fit, dict(x=X, y=Y, **FEW, precision="mixed")),
     "fit numba": (fit, dict(x=X, y=Y, **FEW, backend="numba")),
     "fit gram": (fit, dict(x=X, y=Y, **FEW, backend="gram")),
@@ -183,8 +188,12 @@ CALLS = {
     "train": (train, dict(x=X, y=Y, nSteps=3, learnRate=0.1, degree=1, use_torch=False, use_autograd=False)),
     "train gpu": (train, dict(x=X, y=Y, nSteps=3, use_gpu=False)),
     "fit_many": (fit_many, dict(x=X, y=MANY, **FEW, initial_weights=None, trace_every=None, backend="auto")),
+    "fit_many auto": (
+        fit_many,
+        dict(x=X, y=MANY, degree=1, steps="auto", learn_rate="auto", domain="auto", problems="rows"),
+    ),
     "fit_many mixed": (fit_many, dict(x=X, y=MANY, **FEW, precision="mixed", progress=False)),
-    "stability_limit": (stability_limit, dict(x=X, degree=1)),
+    "stability_limit": (stability_limit, dict(x=X, degree=1, domain=None)),
     "poly": (poly, dict(x=X, w=np.array([1.0, 2.0]))),
     "dpoly_dw": (dpoly_dw, dict(x=X, w=np.array([1.0, 2.0]))),
     "reference": (reference.train, dict(x=X[:, None], y=Y[:, None], nSteps=3, learnRate=0.1, degree=1)),
@@ -223,6 +232,12 @@ FINE = {
     "length": {"zero"},
     "degree": {"zero"},
     "learn_rate": {"a half", "a fraction", "1e300"},
+    "domain": {"None", "a list"},
+    "sigma": {"None", "a half", "a fraction", "true", "numpy true"},
+    "sample_weight": {"None", "a half", "1e300", "a fraction", "true", "numpy true"},
+    "ridge": {"zero", "a half", "1e300", "a fraction", "true", "numpy true", "a list", "a tensor of two"},
+    "validation": {"None"},
+    "early_stopping": {"zero"},
     "learnRate": {"a half", "a fraction", "1e300"},
     "initial_weights": {"None", "a list", "a tensor of two"},
     "trace_every": {"None"},
@@ -253,6 +268,9 @@ MORE = {
     ("predict", "x"): ANY_NUMBER,
     ("stability_limit", "x"): {"a list", "an array of one", "a tensor of two", "too few"},
     ("fit_many", "y"): {"a row"},
+    ("fit_many auto", "y"): {"a row"},
+    ("fit_many auto", "problems"): {"None"},
+    ("fit_many auto", "learn_rate"): {*FINE["learn_rate"], "a list", "a tensor of two"},
     ("autograd_ladder", "progress"): {"None"},
     ("autograd_ladder", "rungs"): {"None"},
     ("write_trace", "path"): {"text", "digits"},
@@ -274,6 +292,8 @@ def call(name, **changed):
 
 def values_of(name, argument):
     values = {**NOTHING, **NUMBERS, **(SAMPLES if argument in PLACES else {})}
+    if name.startswith("fit") and "many" not in name and argument in ("x", "y"):
+        del values["masked"]  # samples that are masked are left out
     if name == "stability_limit" and argument == "x":
         del values["more than there is room for"]  # it looks at them all, for some hours
     if argument in CALLED:
@@ -371,19 +391,22 @@ def test_samples_that_overlap_are_as_good_as_copies(name):
     assert np.array_equal(np.asarray(NUMBERS_OUT[name](y=flat)), expected)
 
 
-def test_masked_samples_can_be_paired_as_the_error_says():
+def test_masked_samples_are_left_out_in_pairs():
     x = np.ma.masked_array(np.linspace(0, 1, 6), mask=[1, 0, 0, 0, 0, 0])
     y = np.ma.masked_array(2 * np.linspace(0, 1, 6), mask=[0, 0, 0, 0, 0, 1])
-    with pytest.raises(ValueError, match="x: has masked entries") as error:
-        fit(x, y, degree=1)
+    for given in ((x, y), (x.data, np.ma.masked_array(y.data, x.mask | y.mask))):
+        result = fit(*given, degree=1)
+        assert result.minimum.n == np.ma.count(given[0] + given[1])
+        assert result.raw_weights == pytest.approx(np.ma.polyfit(*given, 1)[::-1], abs=1e-9)
+    with pytest.raises(ValueError, match="x: has masked entries") as error:  # where they are not left out
+        train(x, y)
     advice = re.search(r"keep = (.*), then", str(error.value))[1]
     keep = eval(advice, {"np": np, "x": x, "y": y})
-    result = fit(x[keep], y[keep], degree=1, learn_rate=0.5, steps=10**6)
-    assert result.weights == pytest.approx(np.ma.polyfit(x, y, 1)[::-1], abs=1e-9)
+    assert fit(x[keep], y[keep], degree=1).raw_weights == pytest.approx(np.ma.polyfit(x, y, 1)[::-1], abs=1e-9)
 
 
 def test_predictions_of_integers_are_not_cut():
-    result = fit(X, 0.5 + 0.25 * X - 0.75 * X**2, degree=2, steps=10**6, learn_rate=0.5)
+    result = fit(X, 0.5 + 0.25 * X - 0.75 * X**2, degree=2)
     for dtype in (torch.int64, torch.int32, torch.uint8):
         predicted = result.predict(torch.arange(4).to(dtype))
         assert predicted.dtype == torch.float64
@@ -396,7 +419,7 @@ def test_predictions_of_integers_are_not_cut():
 @pytest.mark.parametrize(
     ("work", "bytes_needed"),
     [
-        (lambda huge: fit(huge[:1], Y[:1], steps=10**13), 8 * 10**13),
+        (lambda huge: fit(huge[:1], Y[:1], steps=10**13, trace_every=1), 8 * 10**13),
         (lambda huge: fit_many(X, np.broadcast_to(Y, (10**12, N)), steps=1), 48 * 10**12),
         (lambda huge: fit_many(X, MANY, steps=10**13, trace_every=1), 16 * 10**13),
         (lambda huge: fit(huge, huge, backend="numba", trace_every=None), 8 * 10**13),

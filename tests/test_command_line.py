@@ -147,7 +147,7 @@ def test_demo_of_what_cannot_run_here_says_why(here, monkeypatch):
 
 def test_demo_looks_at_its_folder_before_it_runs(here, monkeypatch):
     (here / "taken").write_text("")
-    monkeypatch.setattr(demo, "fit", None)  # a run would fail otherwise
+    monkeypatch.setattr(demo, "solve", None)  # a run would fail otherwise
     assert told_in_a_line(invoke("demo", "--out", "taken"), "taken")
 
 
@@ -175,12 +175,14 @@ def test_ctrl_c_ends_the_demo_in_a_line(tmp_path):
 
 
 def test_ctrl_c_keeps_the_rows_that_the_demo_has_done(here, monkeypatch):
-    def fit_until_numba(*arguments, backend, **options):
+    solve = demo.solve
+
+    def solve_until_numba(problem, backend, progress):
         if backend == "numba":
             raise KeyboardInterrupt
-        return fastpoly.fit(*arguments, backend=backend, **options)
+        return solve(problem, backend, progress)
 
-    monkeypatch.setattr(demo, "fit", fit_until_numba)
+    monkeypatch.setattr(demo, "solve", solve_until_numba)
     run = invoke("demo", "--only", "numpy", "--only", "numba", "--steps", 20)
     assert interrupted_in_a_line(run, "interrupted after 1 of 4 rows; what is done is in fastpoly-demo")
     assert "numpy    mixed" in run.stdout

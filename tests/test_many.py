@@ -146,7 +146,7 @@ def test_the_result_of_a_batch():
     at = np.array([[0.1, 0.2]])
     assert many.predict(at).shape == (BATCH, 1, 2)
     assert many.predict(0.1)[2] == pytest.approx(np.polynomial.polynomial.polyval(0.1, many.weights[2]))
-    assert repr(many).startswith("FitResult(7 polynomials of degree 3; 10 steps, spectral double")
+    assert repr(many).startswith("FitBatch(7 polynomials of degree 3; 10 steps, spectral double")
     with pytest.raises(ValueError, match="there are 7 fits"):
         _ = many.polynomial
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import EXACT
+from raw_runs import fit, fit_many
 
 from fastpoly import (
     BackendUnavailableError,
     DivergenceWarning,
     _arrays,
     _backends,
-    fit,
-    fit_many,
     stability_limit,
     train,
 )
@@ -242,7 +241,7 @@ def test_a_batch_with_one_kind_of_each():
 class Problem:
     """As much of one as choosing looks at."""
 
-    degree, steps = 4, 100
+    degree, steps, weighted = 4, 100, False
 
     def __init__(self, precision, n, device):
         self.precision, self.x = precision, range(n)

@@ -10,6 +10,7 @@ with samples where they lie names the module that does so on a GPU; what it retu
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -24,7 +25,7 @@ import numpy as np
 
 from fastpoly_kernels.aside import imported
 
-from .._arrays import Array
+from .._arrays import Array, on_gpu
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._monitor import Monitor
@@ -325,12 +326,18 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
 
 
 def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
-    """A matrix with the singular values of [V | y - V w_0]; see `spectral.rows_of`.
+    """A matrix with the singular values of [V | y - V w_0], in float64; see `spectral.rows_of`.
 
     Raises:
         ValueError: a sample is not finite, or its powers are not.
     """
-    rows: Array = _imported("spectral_torch" if problem.on_gpu else "spectral").rows_of(problem, monitor)
+    start = problem.initial_weights.astype(np.float64)
+    problem = dataclasses.replace(problem, precision="double", initial_weights=start)
+    if problem.on_gpu:
+        where = next(samples.device for samples in (problem.x, problem.y) if on_gpu(samples))
+        rows: Array = _imported("spectral_torch").rows_of(dataclasses.replace(problem, device=where), monitor)
+    else:
+        rows = _imported("spectral").rows_of(problem, monitor)
     if problem.degree == 0 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
         problem.refuse_nonfinite()
     if not np.isfinite(rows).all():

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
-from .._minimum import log_factor
+from .._minimum import EPS, USEFUL, log_factor
 from .._monitor import Monitor
 from . import spectral
 from .each import fill
@@ -29,30 +29,33 @@ def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     weights = np.empty((problem.batch, m))
     mse = np.full((problem.batch, problem.rows(problem.steps)), np.nan)
     diverged_at = np.full(problem.batch, -1)
+    ended = np.zeros(problem.batch, np.int8)
     portion = max(1, VALUES // (n if problem.shared_x else n * m))
     done = 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         while done < problem.batch and not monitor.interrupted:
             part = slice(done, min(done + portion, problem.batch))
-            _fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], monitor)
+            _fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], ended[part], monitor)
             done = part.stop
             monitor.report(done, problem.batch)
-    return BatchTrajectory(weights[:done], mse[:done], diverged_at[:done])
+    return BatchTrajectory(weights[:done], mse[:done], diverged_at[:done], ended[:done])
 
 
-def _fill_part(problem: BatchProblem, weights: Array, mse: Array, diverged_at: Array, monitor: Monitor) -> None:
+def _fill_part(
+    problem: BatchProblem, weights: Array, mse: Array, diverged_at: Array, ended: Array, monitor: Monitor
+) -> None:
     """Fill the rows of a BatchTrajectory: those that stay finite together, the others one by one."""
     unusual = np.ones(problem.batch, bool)
     powers = _powers(problem.x, problem.degree + 1)
     if np.isfinite(powers).all():
-        unusual = _fill_together(problem, powers, weights, mse)
+        unusual = _fill_together(problem, powers, weights, mse, ended)
     for i in np.flatnonzero(unusual).tolist():
         mse[i] = np.nan
         fill(i, spectral.train(problem.one(i), monitor.of_a_part()), weights, mse, diverged_at)
 
 
-def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Array) -> Array:
-    """Fill weights and mse; return which problems leave float64 on the way, whose rows mean nothing."""
+def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Array, ended: Array) -> Array:
+    """Fill weights, mse and ended; return which problems leave float64 on the way, whose rows mean nothing."""
     n, steps, every = problem.y.shape[1], problem.steps, problem.trace_every or 1
     u, s, v = np.linalg.svd(powers, full_matrices=False)
     residual = problem.y
@@ -66,6 +69,8 @@ def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Ar
     weights[:] = problem.initial_weights + (gained @ v if problem.shared_x else np.einsum("bk,bkm->bm", gained, v))
 
     squares = np.einsum("bn,bn->b", residual, residual)
+    if not problem.initial_weights.any():
+        ended[:] = how_near(u, s, z, log, squares, steps)
     if steps:
         squares = squares + np.exp(2.0 * (steps - 1) * log + 2 * np.log(np.abs(z))).sum(axis=1)
     unusual: Array = ~(np.isfinite(squares) & np.isfinite(weights).all(axis=1)) | far_grown(z, log, steps)
@@ -85,6 +90,23 @@ def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Ar
                 modes = spectral.Modes(singular[i], z[i], float(np.sqrt(rho[i])), float(rates[i]))
                 mse[i] = modes.mse(n, rows, every)
     return unusual
+
+
+def how_near(u: Array, s: Array, z: Array, log: Array, squares: Array, steps: int) -> Array:
+    """`BatchTrajectory.ended`, from what is there already; `Minima` is right to all digits.
+
+    Sums of squares less their parts lose digits: what may be lost is given to either side. Without initial weights
+    only: with them the residual's mean is not that of y.
+    """
+    visible = s > max(u.shape[-2], s.shape[-1]) * EPS * s[..., :1]
+    excess = np.where(visible, z * z * np.exp(2.0 * steps * log), 0.0).sum(axis=1)
+    lost = 1e-13 * squares
+    least = squares - np.where(visible, z * z, 0.0).sum(axis=1)
+    sums = (u.sum(axis=-2) * z).sum(axis=1)  # of the residual: the constant lies in V's range
+    about = squares - sums * sums / u.shape[-2]
+    near = excess <= np.maximum(USEFUL[0] * (least - lost), USEFUL[1] * (about - lost))
+    far = excess > np.maximum(USEFUL[0] * (least + lost), USEFUL[1] * (about + lost))
+    return np.asarray(near.astype(np.int8) - far.astype(np.int8))
 
 
 def far_grown(z: Array, log: Array, steps: int) -> Array:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from .._backends import Backend, backends
-from .._fit import fit
+from .._fit import solve
 from .._monitor import Progress
 from .._post import DEGREE, LEARN_RATE, PUBLISHED_SECONDS, REFERENCES, STEPS, samples
 from .._problem import FitProblem
@@ -116,14 +116,15 @@ def _precisions(backend: Backend) -> tuple[str, ...]:
 def _measure(backend: Backend, precision: str, steps: int, report: Progress) -> Row:
     x, y = samples()
 
-    def run(steps: int, progress: Progress | bool) -> FitResult:
-        return fit(x, y, DEGREE, steps, LEARN_RATE, backend=backend.name, precision=precision, progress=progress)
+    def run(steps: int, progress: Progress | None = None) -> FitResult:
+        problem = FitProblem.checked(x, y, DEGREE, steps, LEARN_RATE, precision=precision)
+        return solve(problem, backend.name, progress)
 
-    run(1, False)  # imports, compiles
+    run(1)  # imports, compiles
     result = run(steps, report)
     seconds = [result.seconds]
     while len(seconds) < REPEATS and seconds[0] < QUICK_SECONDS:
-        seconds.append(run(steps, False).seconds)
+        seconds.append(run(steps).seconds)
     reference = REFERENCES[precision] if steps == STEPS else None
     difference = None if reference is None else float(np.abs(result.weights - reference.weights).max())
     return Row(

@@ -20,7 +20,8 @@ import torch
 from .. import reference
 from .._arrays import Array
 from .._backends import backends, missing_cuda, missing_torch_compile
-from .._fit import fit
+from .._fit import solve
+from .._problem import FitProblem
 
 BLOCK = 8
 """Steps in one compiled call and in one captured graph; see `fastpoly._loops.compiled` for why 8."""
@@ -348,7 +349,8 @@ def fused(problem: Problem) -> Loop:
     x, y = (_vector(samples) for samples in (problem.x, problem.y))
 
     def loop(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-        run = fit(x, y, problem.degree, steps, problem.learn_rate, backend=backend, precision=precision)
+        whole = FitProblem.checked(x, y, problem.degree, steps, problem.learn_rate, precision=precision)
+        run = solve(whole, backend)
         return torch.from_numpy(run.weights).reshape(-1, 1), torch.from_numpy(run.mse)
 
     return loop
