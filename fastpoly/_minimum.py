@@ -138,15 +138,18 @@ class Minimum:
 
     def gaps(self, weights: Any) -> Array:
         """(r,) components of the residual of these weights."""
-        gained = self.v @ (np.asarray(weights, np.float64) - self.start)
-        return np.asarray(self.z - self.s * gained)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gained = self.v @ (np.asarray(weights, np.float64) - self.start)
+            return np.asarray(self.z - self.s * gained)
 
     def excess(self, weights: Any) -> float:
         """The sum of squares of these weights, less the least."""
         if not np.isfinite(weights).all():
             return math.inf
         gaps = self.gaps(weights)[self.visible]
-        return float(gaps @ gaps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(gaps @ gaps)
+        return min(math.inf, square)
 
     def residual_squares(self, weights: Any) -> float:
         """The sum of squared residuals of these weights, without the penalty."""
@@ -157,7 +160,8 @@ class Minimum:
 
     def gradient_norm(self, weights: Any) -> float:
         """The length of the gradient of the mse by the weights."""
-        return float(np.linalg.norm(2 / self.n * (self.s * self.gaps(weights))))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.linalg.norm(2 / self.n * (self.s * self.gaps(weights))))
 
     def solution(self) -> Array:
         """(m,) the least-squares weights that descent goes to: what V does not see stays as at the start."""
