@@ -16,6 +16,10 @@ from ._problem import FitProblem
 from ._result import Trajectory
 
 
+TRIED = 2**15
+"""Samples on which a remedy is tried, twice as many at most: some milliseconds."""
+
+
 def divergence(problem: FitProblem, trajectory: Trajectory, way: str = "") -> str | None:
     """The mse overflowed, or is on its way there, which no run below the stability limit is; or None.
 
@@ -63,7 +67,10 @@ def too_early(problem: FitProblem, minimum: Minimum, end: tuple[float, float], c
 
 
 def _remedy(problem: FitProblem, minimum: Minimum, chosen: frozenset[str]) -> str:
-    """The first that works, tried on the numbers of the minimum."""
+    """The first that works, tried on the numbers of the minimum; of many samples, on some of them."""
+    part = slice(None, None, max(1, len(problem.x) // TRIED))
+    scale = None if problem.scale is None else problem.scale[part]
+    problem = dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
     if "domain" not in chosen:
         inside = dataclasses.replace(problem, x=mapped(problem.x, checked_domain("auto", problem.x)))
         steps = _steps(_minimum_of(inside))

@@ -144,7 +144,9 @@ def _real(value: object, name: str) -> Array:
 def _way_out(kind: str, name: str, ndim: int) -> str:
     """What makes real numbers of another kind of dtype."""
     if kind == "O" and ndim == 0:
-        return f"make a list of what can be counted through, list({name})"
+        return f"write float({name}) for a number, list({name}) for what can be counted through"
+    if kind == "O":
+        return f"convert it with np.asarray({name}, float); dates and None are no numbers"
     return {
         "c": f"choose {name}.real, or abs({name})",
         "M": f"count from a first date, ({name} - {name}[0]) / np.timedelta64(1, 'D')",

@@ -13,7 +13,7 @@ from ._arrays import Array, to_device
 from ._backends import choose, rows_of, train_from
 from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
 from ._fit_many import fit_many
-from ._minimum import Minimum
+from ._minimum import FAR, Minimum
 from ._monitor import Monitor, Progress
 from ._plan import Plan, planned
 from ._problem import FitProblem
@@ -103,7 +103,8 @@ def fit(
     Warns:
         DivergenceWarning: the mse left the range of its dtype, and the result ends there; or it has grown, with a
             learn_rate above the stability limit, whether there is a trace or not.
-        ConvergenceWarning: the run ended far from the minimum; the message says how far, and what gets there.
+        ConvergenceWarning: the run ended far from the minimum; the message says how far, and what gets there. Far is
+            what is not `converged`, or where both steps and learn_rate are given, 5 % of the variance of y.
     """
     samples = Samples.checked(x, y, sigma, sample_weight, nan_policy)
     if samples.y.ndim == 2:
@@ -170,10 +171,18 @@ def run(plan: Plan, progress: Progress | None = None) -> FitResult:
     said = divergence(problem, trajectory, ", or leave out domain and learn_rate")
     if said is not None:
         warn(said, DivergenceWarning)
-    elif problem.steps and result.diverged_at is None and not plan.stops_early and not result.converged:
+    elif problem.steps and result.diverged_at is None and not plan.stops_early and _far(result, plan.chosen):
         end = result.final_mse, result.least_squares_mse
         warn(too_early(problem, result.minimum, end, plan.chosen), ConvergenceWarning)
     return result
+
+
+def _far(result: FitResult, chosen: frozenset[str]) -> bool:
+    """Is the end worth a warning? Who gave both steps and learn rate has said where to end, and hears less."""
+    if {"steps", "learn_rate"} & chosen:
+        return not result.converged
+    minimum = result.minimum
+    return minimum.excess(result.weights_as_array()) > max(minimum.useful, FAR * minimum.total)
 
 
 def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None = None) -> FitResult:

@@ -15,7 +15,7 @@ from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
 from ._fit_batch import FitBatch
 from ._growth import grown_many
 from ._minima import Minima
-from ._minimum import MOST
+from ._minimum import FAR, MOST
 from ._model import stability_limit
 from ._monitor import Monitor, Progress
 from ._plan import is_auto, most_of_a_loop
@@ -118,22 +118,22 @@ def fit_many(
     if said is not None:
         warn(said, DivergenceWarning)
     elif problem.steps:
-        far = _far(problem, trajectory, minima)
+        far = _far(problem, trajectory, minima, 0.0 if auto_steps or auto_rate else FAR)
         if far.size:
             warn(_too_early(problem, result, far.tolist()), ConvergenceWarning)
     return result
 
 
-def _far(problem: BatchProblem, trajectory: BatchTrajectory, minima: Minima | None) -> Array:
-    """Which problems ended far from their minima."""
+def _far(problem: BatchProblem, trajectory: BatchTrajectory, minima: Minima | None, part: float) -> Array:
+    """Which problems ended far from their minima: not converged, and missing that part of the variance of their y."""
     weights = np.asarray(to_device(trajectory.weights, None), np.float64)
     if minima is not None:
-        return np.flatnonzero(minima.excess(weights) > minima.useful)
+        return np.flatnonzero(minima.excess(weights) > np.maximum(minima.useful, part * minima.total))
     ended = np.zeros(problem.batch, np.int8) if trajectory.ended is None else trajectory.ended
     far, unknown = ended < 0, np.flatnonzero(ended == 0)
     if unknown.size:
         minima = Minima.of(problem if unknown.size == problem.batch else problem.part(unknown))
-        far[unknown] = minima.excess(weights[unknown]) > minima.useful
+        far[unknown] = minima.excess(weights[unknown]) > np.maximum(minima.useful, part * minima.total)
     return np.flatnonzero(far)
 
 

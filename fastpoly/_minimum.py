@@ -17,6 +17,9 @@ import numpy as np
 from ._arrays import Array
 from ._lazy import lazy
 
+FAR = 0.05
+"""The part of the variance of y by which a run may miss the minimum unwarned, if steps and learn rate were given."""
+
 EPS = float(np.finfo(np.float64).eps)
 
 NEAR = 1e-3
@@ -26,8 +29,9 @@ USEFUL = 1e-2, 1e-6
 """A run has converged when its mse is within the first part of least squares' own, or misses no more than the second
 part of the variance of y."""
 
-CONDITION = 1e-11
-"""Eigenvalues of V^T V are off by some eps of the largest; above this part of it they have four digits or more."""
+PIVOT = 1e-4
+"""What is left of a column of length 1 without the columns before it. Its square is off by some eps, and so has seven
+digits or more."""
 
 FEWEST, MOST = 10**4, 10**12
 """Steps that "auto" takes."""
@@ -90,20 +94,26 @@ class Minimum:
 
     @classmethod
     def of_moments(cls, matrix: Array, vector: Array, square: float, n: int, start: Array) -> Minimum | None:
-        """From H = V^T V, h = V^T y and y.y; None where H is so ill-conditioned that its small eigenvalues are wrong.
+        """From H = V^T V, h = V^T y and y.y; None where H is so ill-conditioned that digits are missing.
 
-        Components are right to eps |h| / s_k each, which is nothing beside y. Least squares' own sum is right where
-        `gram.cancels` says that sums of squares are.
+        Its Cholesky factor is a triangle of the QR decomposition of V. With columns scaled to length 1 before, its
+        digits are lost to what the columns have in common, and not to their sizes. The size of the residual outside V's
+        range is right where `gram.cancels` says that sums of squares are.
         """
-        values, vectors = np.linalg.eigh(matrix)
-        if not values[0] > CONDITION * values[-1]:
+        sizes = np.sqrt(matrix.diagonal())
+        try:
+            factor = np.linalg.cholesky(matrix / np.multiply.outer(sizes, sizes))
+        except np.linalg.LinAlgError:
             return None
-        s, v = np.sqrt(values[::-1]), vectors.T[::-1]
-        z = v @ (vector - matrix @ start) / s
-        mean = vector[0] / n
-        residual = square - start @ (2 * vector - matrix @ start)
-        rho = math.sqrt(max(residual - z @ z, 0.0))
-        return cls(n, start, s, v, z, rho, math.sqrt(max(square, residual)), max(square - n * mean**2, 0.0))
+        if not float(factor.diagonal().min()) > PIVOT:
+            return None
+        rows = np.zeros((len(sizes) + 1, len(sizes) + 1))
+        rows[:-1, :-1] = factor.T * sizes
+        z = np.linalg.solve(factor, vector / sizes)
+        rows[:-1, -1] = z
+        rows[-1, -1] = math.sqrt(max(square - z @ z, 0.0))
+        rows[:, -1] -= rows[:, :-1] @ start
+        return cls.of(rows, n, start)
 
     @lazy
     def visible(self) -> Array:

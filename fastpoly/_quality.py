@@ -31,7 +31,7 @@ class Quality:
     weights: Any
     predict: Callable[[Any], Any]
     _find_minimum: Callable[[], Minimum] | None
-    _numpy_weights: Callable[[], Array]
+    weights_as_array: Callable[[], Array]
 
     @property
     def degree(self) -> int:
@@ -51,7 +51,7 @@ class Quality:
 
     @lazy
     def _excess(self) -> float:
-        return self.minimum.excess(self._numpy_weights())
+        return self.minimum.excess(self.weights_as_array())
 
     @property
     def final_mse(self) -> float:
@@ -71,7 +71,7 @@ class Quality:
     @property
     def gradient_norm(self) -> float:
         """The length of the gradient of the mse at `weights`."""
-        return self.minimum.gradient_norm(self._numpy_weights())
+        return self.minimum.gradient_norm(self.weights_as_array())
 
     @property
     def steps_to_converge(self) -> int | None:
@@ -83,7 +83,7 @@ class Quality:
             return 0
         if not math.isfinite(self._excess):
             return None
-        return self.minimum.steps(float(self.learn_rate), gaps=self.minimum.gaps(self._numpy_weights()))
+        return self.minimum.steps(float(self.learn_rate), gaps=self.minimum.gaps(self.weights_as_array()))
 
     @property
     def r_squared(self) -> float:
@@ -104,7 +104,7 @@ class Quality:
     @property
     def _squares(self) -> float:
         """The sum of squared residuals, without a penalty."""
-        return self.minimum.residual_squares(self._numpy_weights())
+        return self.minimum.residual_squares(self.weights_as_array())
 
     @lazy
     def covariance(self) -> Array:
@@ -130,7 +130,7 @@ class Quality:
         """As `covariance`, of `raw_weights`."""
         if self.domain is None:
             return self.covariance
-        _, change = _domain.raw(self._numpy_weights(), self.domain)
+        _, change = _domain.raw(self.weights_as_array(), self.domain)
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(change @ self.covariance @ change.T)
 

@@ -107,7 +107,7 @@ class FitResult(Quality):
         Warns:
             RuntimeWarning: terms of the polynomial in x cancel so far that digits are lost; `predict` loses none.
         """
-        weights = self._numpy_weights()
+        weights = self.weights_as_array()
         if self.domain is None:
             return weights
         found, _ = _domain.raw(weights, self.domain)
@@ -117,7 +117,7 @@ class FitResult(Quality):
     @property
     def polynomial(self) -> Polynomial:
         """The fit as a numpy.polynomial.Polynomial in float64 with domain and window (`.deriv()`, `.roots()`, ...)."""
-        return _domain.polynomial(self._numpy_weights(), self.domain)
+        return _domain.polynomial(self.weights_as_array(), self.domain)
 
     def predict(self, x: Any) -> Any:
         """The polynomial at `x`: a number, list, array or tensor of any shape, in that shape; x as `fit` was given it.
@@ -129,7 +129,7 @@ class FitResult(Quality):
             TypeError, ValueError: x is no real number, or masked: as for `fit`.
             MemoryError: the values do not fit.
         """
-        weights: Any = self._numpy_weights()
+        weights: Any = self.weights_as_array()
         x = numbers(x, "x")
         values = math.prod(weights.shape[:-1]) * math.prod(x.shape)
         refuse_beyond_memory(3 * values * 8, f"{values:,} predictions take", "fewer places at a time")
@@ -172,7 +172,8 @@ class FitResult(Quality):
 
         return load(path)
 
-    def _numpy_weights(self) -> Array:
+    def weights_as_array(self) -> Array:
+        """`weights` in numpy and float64."""
         weights = self.weights.cpu().numpy() if is_tensor(self.weights) else self.weights
         return np.asarray(weights, np.float64)
 
@@ -180,7 +181,7 @@ class FitResult(Quality):
         name = "x" if self.domain is None else "t"
         terms = " ".join(
             f"{weight:+.6g}" + (f" {name}^{k}" if k > 1 else f" {name}" if k else "")
-            for k, weight in enumerate(self._numpy_weights())
+            for k, weight in enumerate(self.weights_as_array())
         )
         where = "" if self.domain is None else f"; t = x mapped from [{self.domain[0]:.6g}, {self.domain[1]:.6g}]"
         end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"

@@ -46,7 +46,12 @@ BAD = [
         "y: wants real numbers, got dtype comp",
     ),
     ("text", dict(y=["a", "b", "c"]), TypeError, "y: wants real numbers, got dtype <U1"),
-    ("objects", dict(x=pd.Series([1, None, 3], dtype=object)), TypeError, "got dtype object; convert it with .astype"),
+    (
+        "objects",
+        dict(x=pd.Series([1, None, 3], dtype=object)),
+        TypeError,
+        "got dtype object; convert it with np.asarray(x, float)",
+    ),
     ("an object", dict(x=Unfriendly()), TypeError, "x: wants real numbers, got dtype object"),
     (
         "dates",

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
-from .._minimum import EPS, USEFUL, log_factor
+from .._minimum import EPS, FAR, USEFUL, log_factor
 from .._monitor import Monitor
 from . import spectral
 from .each import fill
@@ -105,7 +105,7 @@ def how_near(u: Array, s: Array, z: Array, log: Array, squares: Array, steps: in
     sums = (u.sum(axis=-2) * z).sum(axis=1)  # of the residual: the constant lies in V's range
     about = squares - sums * sums / u.shape[-2]
     near = excess <= np.maximum(USEFUL[0] * (least - lost), USEFUL[1] * (about - lost))
-    far = excess > np.maximum(USEFUL[0] * (least + lost), USEFUL[1] * (about + lost))
+    far = excess > np.maximum(USEFUL[0] * (least + lost), FAR * (about + lost))
     return np.asarray(near.astype(np.int8) - far.astype(np.int8))
 
 
