@@ -15,7 +15,6 @@ from ._monitor import Monitor
 from ._problem import FitProblem
 from ._result import Trajectory
 
-
 TRIED = 2**15
 """Samples on which a remedy is tried, twice as many at most: some milliseconds."""
 

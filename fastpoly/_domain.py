@@ -10,12 +10,12 @@ import math
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ._arrays import Array, is_tensor, refuse_nonfinite, to_device
-from ._memory import refuse_beyond_memory
 from ._problem import shown
 
 if TYPE_CHECKING:
@@ -42,12 +42,9 @@ def checked_domain(domain: Any, x: Any) -> Domain | None:
 
     Raises:
         TypeError, ValueError: it means none; or x has none: it is not finite, or its range is beyond float64.
-        MemoryError: there is no room for x as it is mapped.
     """
     if domain is None:
         return None
-    samples = math.prod(x.shape)
-    refuse_beyond_memory(8 * samples, f"{samples:,} samples as they are mapped take", "fewer, or domain=None")
     if not isinstance(domain, str):
         return _ends(domain)
     if domain != "auto":
@@ -130,6 +127,35 @@ def mapped(x: Any, domain: Any) -> Any:
     lower, upper = domain if isinstance(domain, tuple) else _columns(domain, x)
     with np.errstate(over="ignore", invalid="ignore"):
         return ((x - lower) - (upper - x)) / (upper - lower)
+
+
+MANY = 2**20
+"""Samples from which on they are mapped when they are read, and not before: a file of them is never in memory whole."""
+
+
+class Mapped:
+    """Samples in the mapped variable, (n,) float64: as much of an array as those who read them in parts ask for."""
+
+    dtype, ndim = np.dtype(np.float64), 1
+    flags = SimpleNamespace(c_contiguous=False, writeable=True)
+
+    def __init__(self, x: Array, domain: Domain) -> None:
+        self._x, self._domain = x, domain
+        self.shape, self.size = x.shape, x.size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: Any) -> Any:
+        return mapped(self._x[part], self._domain)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype)
+
+
+def mapped_when_read(x: Any, domain: Domain | None) -> Any:
+    """As `mapped`; many samples are mapped in the parts in which they are read."""
+    return mapped(x, domain) if domain is None or is_tensor(x) or x.size < MANY else Mapped(x, domain)
 
 
 def raw(weights: Array, domain: Domain) -> tuple[Array, Array]:

@@ -100,7 +100,7 @@ class Minimum:
         digits are lost to what the columns have in common, and not to their sizes. The size of the residual outside V's
         range is right where `gram.cancels` says that sums of squares are.
         """
-        sizes = np.sqrt(matrix.diagonal())
+        sizes: Array = np.sqrt(np.asarray(matrix.diagonal()))
         try:
             factor = np.linalg.cholesky(matrix / np.multiply.outer(sizes, sizes))
         except np.linalg.LinAlgError:
@@ -111,7 +111,7 @@ class Minimum:
         rows[:-1, :-1] = factor.T * sizes
         z = np.linalg.solve(factor, vector / sizes)
         rows[:-1, -1] = z
-        rows[-1, -1] = math.sqrt(max(square - z @ z, 0.0))
+        rows[-1, -1] = math.sqrt(max(float(square - z @ z), 0.0))
         rows[:, -1] -= rows[:, :-1] @ start
         return cls.of(rows, n, start)
 

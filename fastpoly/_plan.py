@@ -10,7 +10,7 @@ import numpy as np
 
 from ._arrays import Array, dimensions, refuse_nonfinite, vector
 from ._backends import CLOSED, choose, rows_of
-from ._domain import Domain, checked_domain, mapped
+from ._domain import Domain, checked_domain, mapped, mapped_when_read
 from ._held_out import held_out_mse
 from ._minimum import FEWEST, MOST, Minimum
 from ._monitor import Monitor
@@ -69,10 +69,9 @@ def planned(
         for name, value in (("domain", domain), ("steps", steps), ("learn_rate", learn_rate))
         if is_auto(value, name)
     )
-    interval = checked_domain(domain, samples.x)
-    raw = interval is None and not chosen
+    raw = domain is None and not chosen
     problem = FitProblem.checked(
-        mapped(samples.x, interval),
+        samples.x,
         samples.y,
         degree,
         0 if "steps" in chosen else steps,
@@ -83,7 +82,11 @@ def planned(
         every_sample=False,
     )
     penalty = penalty_of(ridge, problem.degree)
-    problem = dataclasses.replace(problem, scale=samples.scale, penalty=penalty, device=samples.device)
+    if backend not in ("auto", "gram", "spectral"):  # a loop needs all samples in memory: no need to look at them first
+        problem.refuse_large_copies()
+    interval = checked_domain(domain, samples.x)
+    x = mapped(samples.x, interval) if problem.on_gpu else mapped_when_read(samples.x, interval)
+    problem = dataclasses.replace(problem, x=x, scale=samples.scale, penalty=penalty, device=samples.device)
     others = _validation(validation, early_stopping, problem, interval)
     from_rows = backend == "auto" and problem.precision == "double"
     needed = "steps" in chosen or "learn_rate" in chosen or others is not None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import DATA
 
-from fastpoly import ConvergenceWarning, DivergenceWarning, fit, fit_many, stability_limit
+from fastpoly import ConvergenceWarning, DivergenceWarning, _domain, fit, fit_many, stability_limit
 
 PROBLEMS = json.loads((DATA / "useful.json").read_text())
 NAMES = [problem["name"] for problem in PROBLEMS]
@@ -299,3 +299,22 @@ def test_initial_weights_are_of_the_mapped_variable():
     again = fit(x, np.sqrt(x), 2, 0, initial_weights=first.weights)
     assert again.predict(x) == pytest.approx(first.predict(x), rel=1e-14)
     assert fit(x, np.sqrt(x), 2, initial_weights=first.weights).converged
+
+
+def test_many_samples_are_mapped_as_they_are_read(monkeypatch, tmp_path):
+    """The same bits as of few, by every backend that takes them, and never a copy of the whole."""
+    x = np.linspace(1990, 2020, 20_000).astype(np.float32)
+    y = np.sin(x)
+    plain = {backend: fit(x, y, 3, 500, 0.3, backend=backend) for backend in ("numba", "gram", "spectral")}
+    monkeypatch.setattr(_domain, "MANY", 1000)
+    for backend, expected in plain.items():
+        result = fit(x, y, 3, 500, 0.3, backend=backend)
+        assert result.weights.tolist() == expected.weights.tolist()
+    auto = fit(x, y, 3)
+    assert auto.converged
+    with pytest.warns(DivergenceWarning, match="leave out domain and learn_rate"):
+        fit(x, y, 3, 500, 30.0, backend="gram")
+    with pytest.warns(ConvergenceWarning):
+        fit(x, y, 3, 5, backend="gram")
+    monkeypatch.setattr(_domain.Mapped, "__array__", None)
+    assert fit(x, y, 3).weights.tolist() == auto.weights.tolist()
