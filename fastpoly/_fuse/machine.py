@@ -1,4 +1,4 @@
-"""The text of a kernel as machine code that can be called: from memory, from the disk, or from numba.
+"""The text of a kernel as machine code that can be called: from memory, from the disk, or from LLVM.
 
 Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; loading it needs
 neither numba nor its import (0.3 s), only LLVM's linker; Ctrl-C while it is made is heard at once and spoils nothing;
@@ -15,9 +15,7 @@ import contextlib
 import ctypes
 import hashlib
 import itertools
-import os
 import re
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
@@ -25,12 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastpoly_kernels import store
+from fastpoly_kernels import processor, store
 from fastpoly_kernels.aside import aside
 from fastpoly_kernels.forking import compiling, in_child
 from fastpoly_kernels.stamp import package_stamp
 
-from .recursion import room_for
+from .read import read
+from .to_llvm import BITS, to_llvm
 
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
@@ -91,7 +90,7 @@ def _made(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
         if kernel is None:
             # texts that differ in their comments only have one key
             kernel = _linked_kernels.get(key) or _from_disk(key, threads)
-            kernel = kernel or _from_numba(key, text, dtype, lanes, threads)
+            kernel = kernel or _from_llvm(key, text, dtype, lanes, threads)
             _remember(_linked_kernels, key, kernel)
             _remember(_ready, (text, dtype, lanes), kernel)
     return kernel
@@ -105,48 +104,26 @@ def _remember(kernels: OrderedDict[Any, Kernel], key: Any, kernel: Kernel) -> No
 
 def _key(text: str, dtype: str, lanes: int) -> str:
     code = re.sub(r"[ ]*#.*", "", text)
-    made_by = (package_stamp(), _own_stamp(), version("numba"), version("llvmlite"), _processor())
+    made_by = (package_stamp(), _own_stamp(), version("llvmlite"), aside(_processor))
     parts = (code, dtype, str(lanes), *made_by)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @cache
 def _own_stamp() -> str:
-    """A digest of this file, which tells numba how to compile."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """A digest of the files that make machine code of a text."""
+    files = ("ir.py", "machine.py", "read.py", "to_llvm.py")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in files)).hexdigest()
 
 
-@cache
 def _processor() -> str:
-    """What numba compiles for, as far as it can be known without numba."""
-    return aside(_told_by_llvm)
+    """What is compiled for."""
+    return " ".join((processor.name(), processor.features(), processor.triple()))
 
 
-def _told_by_llvm() -> str:
-    import llvmlite.binding as llvm
-
-    asked = (os.environ.get(f"NUMBA_{name}", "") for name in ("CPU_NAME", "CPU_FEATURES", "OPT"))
-    return " ".join(
-        (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple(), *asked)
-    )
-
-
-@cache
 def register_bits() -> int:
-    """Bits of the widest vector register that numba compiles for."""
-    told = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
-    if "numba" in sys.modules or any(name in os.environ for name in told):
-        from fastpoly_kernels import simd  # it knows what numba was told
-
-        return simd.register_bits()
-    return aside(_register_bits)
-
-
-def _register_bits() -> int:
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    return 512 if features.get("avx512f") else 256 if features.get("avx") else 128
+    """Bits of the widest vector register that is compiled for."""
+    return aside(processor.register_bits)
 
 
 # -- machine code
@@ -154,63 +131,57 @@ def _register_bits() -> int:
 
 
 def _from_disk(key: str, threads: int) -> Kernel | None:
-    stored = store.load(f"{key}.kernel")
-    if stored is None:
-        return None
-    symbol, _, code = stored.partition(b"\n")
-    return _linked(key, symbol.decode(), code, threads)
+    code = store.load(f"{key}.kernel")
+    return None if code is None else _linked(key, code, threads)
 
 
-def _from_numba(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
-    import numba
-    from numba import types
+def _from_llvm(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
+    """By way of the loop IR."""
+    import llvmlite.binding as llvm
 
-    from fastpoly_kernels import simd
-
-    namespace: dict[str, Any] = {}
-    exec(compile(text, f"<fastpoly kernel {key[:8]}>", "exec"), namespace)
-    function = namespace["kernel"]
-    function.__name__ = function.__qualname__ = f"kernel_{key}"  # LLVM's linker wants every symbol once
-    number = simd.Lanes(getattr(types, dtype), lanes)
-    shared = (number, types.CPointer(types.int64), types.int64) if threads > 1 else ()
-    signature = types.int64(number, number, number, number, types.int64, types.int64, types.int64, *shared)
-    # `contract` lets a product and a sum become one fused instruction, with one rounding less; nothing else is allowed:
-    # sums are reordered by the text itself, and NaN means what it says.
-    with room_for(text.count("\n")):  # numba follows a variable back through the loops before
-        dispatcher = numba.njit(
-            signature,
-            error_model="numpy",
-            fastmath={"contract"},
-            no_cpython_wrapper=True,
-            no_cfunc_wrapper=True,
-            _nrt=False,
-        )(function)
-    result = dispatcher.overloads[dispatcher.signatures[0]]
-    library, symbol = result.library, result.fndesc.llvm_func_name
-    library._ensure_finalized()
-    code = library._codegen._tm.emit_object(library._final_module)
-    store.save(f"{key}.kernel", symbol.encode() + b"\n" + code)
-    return _linked(key, symbol, code, threads)
+    register = processor.register_bits() // BITS[dtype]
+    module = llvm.parse_assembly(to_llvm(read(text, dtype, lanes, register), _symbol(key)))
+    target = _target()
+    options = llvm.create_pipeline_tuning_options(3)
+    options.loop_vectorization, options.slp_vectorization = True, False
+    passes = llvm.create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    code: bytes = target.emit_object(module)
+    store.save(f"{key}.kernel", code)
+    return _linked(key, code, threads)
 
 
-def _linked(key: str, symbol: str, code: bytes, threads: int) -> Kernel:
-    """Object code, callable. numba's calling convention: a place for the result and one for an exception come first."""
+@cache
+def _target() -> Any:
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
+    return llvm.Target.from_triple(processor.triple()).create_target_machine(
+        cpu=processor.name(), features=processor.features(), opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+def _symbol(key: str) -> str:
+    """What a kernel is called: LLVM's linker wants every symbol once in a process."""
+    return f"kernel_{key}"
+
+
+def _linked(key: str, code: bytes, threads: int) -> Kernel:
+    """Object code, callable."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(_symbol(key))
     # a name is taken for good, even by a link that failed
     library = builder.link(_linker(), f"{key}-{next(_names)}")
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     shared = (pointer, pointer, number) if threads > 1 else ()
-    function = ctypes.CFUNCTYPE(ctypes.c_int32, *[pointer] * 6, *[number] * 3, *shared)(library[symbol])
+    function = ctypes.CFUNCTYPE(number, *[pointer] * 4, *[number] * 3, *shared)(library[_symbol(key)])
 
     def kernel(*arguments: int) -> int:
-        taken, exception = number(), pointer()
-        status = function(ctypes.byref(taken), ctypes.byref(exception), *arguments)
-        assert status == 0, "a kernel cannot raise"
-        return taken.value
+        return int(function(*arguments))
 
     kernel.code = _Code(library)  # type: ignore[attr-defined]  # it lives as long as this does
     return kernel

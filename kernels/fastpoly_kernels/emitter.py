@@ -5,7 +5,7 @@
 - a `Number` has the operators of a formula, and Python constants beside it take its type;
 - one text serves float32 and float64 (`x.format` has what differs), one lane and many;
 - no operation depends on the value of a lane, except through `where`;
-- `fma` rounds once where the CPU can, and LLVM's `contract` flag, which numba may set on every other operation, cannot
+- `fma` rounds once where the CPU can, and LLVM's `contract` flag, which may stand on every other operation, cannot
   tell: no formula may become wrong when LLVM fuses its `a * b + c`, or when it does not;
 - `function` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
 """
@@ -18,8 +18,8 @@ from fractions import Fraction
 from functools import partial
 
 from llvmlite import ir
-from numba.core import cgutils
-from numba.core.registry import cpu_target
+
+from fastpoly_kernels import processor
 
 INDEX = ir.IntType(32)
 
@@ -85,12 +85,6 @@ def format_of(kind: ir.Type) -> Format:
 def element_of(kind: ir.Type) -> ir.Type:
     """The type of a lane."""
     return kind.element if isinstance(kind, ir.VectorType) else kind
-
-
-def has_fma() -> bool:
-    """Whether the CPU that numba compiles for multiplies and adds with one rounding. Only old x86 has not."""
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return not triple.startswith(("x86", "i386", "i686")) or "+fma" in features.split(",")
 
 
 # -- expressions
@@ -272,11 +266,17 @@ class Number(Expression):
         return other if isinstance(other, Number) else self.constant(other)
 
 
+def declared(module: ir.Module, signature: ir.FunctionType, name: str) -> ir.Function:
+    """The function of this name, which is defined elsewhere."""
+    known = module.globals.get(name)
+    return ir.Function(module, signature, name) if known is None else known
+
+
 def intrinsic(name: str, *arguments: Number) -> Number:
     """LLVM's intrinsic `name`, whose arguments and result have one type."""
     kind, builder = arguments[0].kind, arguments[0].builder
     signature = ir.FunctionType(kind, [kind] * len(arguments))
-    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{_mangled(kind)}")
+    function = declared(builder.module, signature, f"llvm.{name}.{_mangled(kind)}")
     return Number(builder, builder.call(function, [argument.value for argument in arguments]))
 
 
@@ -291,9 +291,8 @@ def fma(a: Number, b: Number | float, c: Number | float) -> Number:
 
 
 def scales(x: Number) -> bool:
-    """Whether `scalef` is there: on the CPU that numba compiles for, for so many lanes."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return {"+avx512f", "+avx512vl"} <= set(features) and x.lanes * x.format.bits >= 128
+    """Whether `scalef` is there: on the processor, for so many lanes."""
+    return processor.has("avx512f") and processor.has("avx512vl") and x.lanes * x.format.bits >= 128
 
 
 def scalef(x: Number, n: Number) -> Number:
@@ -305,7 +304,7 @@ def scalef(x: Number, n: Number) -> Number:
     current_rounding = [ir.Constant(INDEX, 4)] if width * form.bits == 512 else []
     signature = ir.FunctionType(kind, [kind, kind, kind, mask, *(INDEX for _ in current_rounding)])
     name = f"llvm.x86.avx512.mask.scalef.p{'d' if form is DOUBLE else 's'}.{width * form.bits}"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    function = declared(builder.module, signature, name)
     everywhere = ir.Constant(mask, (1 << mask.width) - 1)
     parts = [
         builder.call(function, [part, exponent, part, everywhere, *current_rounding])
@@ -374,7 +373,8 @@ def function(formula: Callable[..., Number], builder: ir.IRBuilder, arguments: S
 
     It goes by the formula's name: no two formulas may share one.
     """
-    target = _written(formula.__name__, formula, builder.module, arguments, ("alwaysinline",))
+    kinds = [argument.type for argument in arguments]
+    target = written(formula.__name__, formula, builder.module, kinds, ("alwaysinline",))
     return builder.call(target, arguments)
 
 
@@ -394,7 +394,8 @@ def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
 def by_lane(name: str, *arguments: Number) -> Number:
     """The C library's function `name` (`namef` for float32), called for each lane."""
     builder, values = arguments[0].builder, [argument.value for argument in arguments]
-    target = _written(f"{name}.by_lane", partial(_by_lane, name), builder.module, values, ("noinline",))
+    kinds = [value.type for value in values]
+    target = written(f"{name}.by_lane", partial(_by_lane, name), builder.module, kinds, ("noinline",))
     return Number(builder, builder.call(target, values))
 
 
@@ -402,7 +403,7 @@ def _by_lane(name: str, *arguments: Number) -> Number:
     builder, kind, lanes = arguments[0].builder, arguments[0].kind, arguments[0].lanes
     form = arguments[0].format
     signature = ir.FunctionType(form.kind, [form.kind] * len(arguments))
-    callee = cgutils.get_or_insert_function(builder.module, signature, name + form.suffix)
+    callee = declared(builder.module, signature, name + form.suffix)
     if not lanes:
         return Number(builder, builder.call(callee, [argument.value for argument in arguments]))
     result = ir.Constant(kind, ir.Undefined)
@@ -413,21 +414,22 @@ def _by_lane(name: str, *arguments: Number) -> Number:
     return Number(builder, result)
 
 
-def _written(
+def written(
     name: str,
     formula: Callable[..., Number],
     module: ir.Module,
-    arguments: Sequence[ir.Value],
+    kinds: Sequence[ir.Type],
     attributes: Sequence[str],
 ) -> ir.Function:
-    kind = arguments[0].type
+    """The function of a formula for operands of these LLVM types, which are one; written if it is not yet there."""
+    kind = kinds[0]
     full_name = f"fastpoly.{name}.{_mangled(kind)}"
     if full_name in module.globals:
         return module.globals[full_name]
-    written = ir.Function(module, ir.FunctionType(kind, [kind] * len(arguments)), full_name)
-    written.linkage = "internal"
+    function = ir.Function(module, ir.FunctionType(kind, kinds), full_name)
+    function.linkage = "internal"
     for attribute in attributes:
-        written.attributes.add(attribute)
-    builder = ir.IRBuilder(written.append_basic_block())
-    builder.ret(formula(*(Number(builder, argument) for argument in written.args)).value)
-    return written
+        function.attributes.add(attribute)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(formula(*(Number(builder, argument) for argument in function.args)).value)
+    return function

@@ -37,8 +37,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+
+from fastpoly_kernels.processor import register_bits
 
 INDEX = ir.IntType(32)
 
@@ -89,12 +90,6 @@ class _VectorModel(models.PrimitiveModel):
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Mask) -> None:
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), kind.lanes))
-
-
-def register_bits() -> int:
-    """Bits of the widest vector register that numba compiles for (it heeds NUMBA_CPU_NAME and NUMBA_CPU_FEATURES)."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return 512 if "+avx512f" in features else 256 if "+avx" in features else 128
 
 
 def vector_of(array: types.Array | types.CPointer) -> Vector:

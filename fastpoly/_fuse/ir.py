@@ -1,0 +1,323 @@
+"""The loop IR: what a kernel does, one step after the other, before anybody has printed it.
+
+A **Kind** says what a value is: a float, an index (an integer of 64 bits: a place, a count) or a bool, one of them or one
+in each lane of a register. Floats are all of the kernel's dtype; an index is never a float.
+
+An **expression** is a value: a `Const`; a `Var`, which is an object and has a name only to be printed with; a `Load` from
+one of the kernel's buffers; or an `Op` on other expressions, whose kind follows from its operands' by the table `RESULT`.
+Beside a register one number stands for itself in every lane.
+
+A **statement** does something: `Assign` gives a variable a value, `Store` writes to a buffer, `Loop` counts an axis
+through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for what has an effect and no value.
+
+A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
+together; `read` makes one of a page of Python, `to_python` a page of one, `to_llvm` makes machine code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+# -- what values are
+# ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A float, an index or a bool: one, or one in each of `lanes` lanes."""
+
+    base: str
+    lanes: int = 0
+
+    def of(self, lanes: int) -> Kind:
+        """The same in so many lanes; 0 is one value."""
+        return Kind(self.base, lanes)
+
+    def __str__(self) -> str:
+        return f"{self.base}x{self.lanes}" if self.lanes else self.base
+
+
+FLOAT, INDEX, BOOL = Kind("float"), Kind("index"), Kind("bool")
+
+
+# -- expressions
+# ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Const:
+    """A number, or a truth."""
+
+    value: float | int | bool
+    kind: Kind
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Var:
+    """A variable. Two of one name are two."""
+
+    name: str
+    kind: Kind
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """Elements of a buffer from `index` on: one, or as many as the kind has lanes."""
+
+    buffer: str
+    index: Expr
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.buffer}[{self.index}{f' +: {self.kind.lanes}' if self.kind.lanes else ''}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """An operation on other expressions: see `RESULT`."""
+
+    name: str
+    args: tuple[Expr, ...]
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.args))})"
+
+
+Expr: TypeAlias = Const | Var | Load | Op
+
+
+# -- statements
+# -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Assign:
+    """var = value; `note` is a comment."""
+
+    var: Var
+    value: Expr
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.var}: {self.var.kind} = {self.value}"
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Write a value, in as many elements as it has lanes, to a buffer from `index` on."""
+
+    buffer: str
+    index: Expr
+    value: Expr
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.buffer}[{self.index}] = {self.value}"
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """for axis in range(first, end, step)."""
+
+    axis: Var
+    first: Expr
+    end: Expr
+    step: int
+    body: list[Statement] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"for {self.axis} in {self.first} .. {self.end} by {self.step}:\n{_indented(self.body)}"
+
+
+@dataclass(frozen=True, eq=False)
+class If:
+    """if test."""
+
+    test: Expr
+    body: list[Statement] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"if {self.test}:\n{_indented(self.body)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Break:
+    """Leave the innermost loop."""
+
+    def __str__(self) -> str:
+        return "break"
+
+
+@dataclass(frozen=True, eq=False)
+class Do:
+    """Something without a value: "aligned_stack", or "meet" at a counter."""
+
+    name: str
+    buffer: str = ""
+    args: tuple[Expr, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join([self.buffer, *map(str, self.args)] if self.buffer else [])})"
+
+
+Statement: TypeAlias = Assign | Store | Loop | If | Break | Do
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A whole program.
+
+    Attributes:
+        dtype: "float32" or "float64": of all floats.
+        lanes: elements that fill what is taken at a time.
+        arguments: their names: of its arrays (buffers), and of numbers.
+        numbers: those that are numbers, indices, by name.
+        body: what it does.
+        result: the index that it returns.
+    """
+
+    dtype: str
+    lanes: int
+    arguments: tuple[str, ...]
+    numbers: dict[str, Var]
+    body: list[Statement]
+    result: Expr
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """The names of its arrays."""
+        return tuple(name for name in self.arguments if name not in self.numbers)
+
+    def __str__(self) -> str:
+        head = f"kernel({', '.join(self.arguments)}), {self.dtype}, {self.lanes} lanes:"
+        return f"{head}\n{_indented(self.body)}\n    return {self.result}"
+
+
+def _indented(body: list[Statement]) -> str:
+    return "\n".join("    " + line for statement in body for line in str(statement).splitlines())
+
+
+def inside(body: list[Statement]) -> Iterator[Statement]:
+    """Every statement, those within loops and conditions included."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Loop | If):
+            yield from inside(statement.body)
+
+
+# -- operations
+# ------------------------------------------------------------------------------------------------------------
+
+
+class KindError(TypeError):
+    """An operation on operands that it does not take."""
+
+
+def _lanes(args: tuple[Expr, ...]) -> int:
+    """The lanes that operands meet in: of those that have more than one value, all have as many."""
+    several = {arg.kind.lanes for arg in args if arg.kind.lanes}
+    if len(several) > 1:
+        raise KindError("registers of different lengths")
+    return several.pop() if several else 0
+
+
+def _arithmetic(args: tuple[Expr, ...]) -> Kind:
+    bases = {arg.kind.base for arg in args}
+    if len(bases) != 1 or bases == {"bool"}:
+        raise KindError("numbers of two kinds")
+    return Kind(bases.pop(), _lanes(args))
+
+
+def _of_floats(args: tuple[Expr, ...]) -> Kind:
+    kind = _arithmetic(args)
+    if kind.base != "float":
+        raise KindError("no floats")
+    return kind
+
+
+def _of_indices(args: tuple[Expr, ...]) -> Kind:
+    if any(arg.kind != INDEX for arg in args):
+        raise KindError("no indices")
+    return INDEX
+
+
+def _logic(args: tuple[Expr, ...]) -> Kind:
+    bases = {arg.kind.base for arg in args}
+    if bases == {"index"}:
+        return _of_indices(args)
+    if bases != {"bool"}:
+        raise KindError("no truths")
+    return BOOL.of(_lanes(args))
+
+
+def _comparison(args: tuple[Expr, ...]) -> Kind:
+    return BOOL.of(_arithmetic(args).lanes)
+
+
+def _choice(args: tuple[Expr, ...]) -> Kind:
+    test, *sides = args
+    if test.kind.base != "bool":
+        raise KindError("no truth to choose by")
+    return Kind(_arithmetic(tuple(sides)).base, _lanes(args))
+
+
+def _one(base: str) -> Callable[[tuple[Expr, ...]], Kind]:
+    def reduced(args: tuple[Expr, ...]) -> Kind:
+        (arg,) = args
+        if arg.kind.base != "float" or not arg.kind.lanes:
+            raise KindError("no register of floats")
+        return Kind(base)
+
+    return reduced
+
+
+def _conversion(of: Kind, to: Kind) -> Callable[[tuple[Expr, ...]], Kind]:
+    def converted(args: tuple[Expr, ...]) -> Kind:
+        (arg,) = args
+        if arg.kind != of:
+            raise KindError(f"no {of}")
+        return to
+
+    return converted
+
+
+RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
+    **dict.fromkeys(("add", "sub", "mul"), _arithmetic),
+    **dict.fromkeys(("floordiv", "mod", "min"), _of_indices),
+    **dict.fromkeys(("div", "neg", "maximum", "minimum"), _of_floats),
+    **dict.fromkeys(("absolute", "floor", "ceil", "trunc", "nearest"), _of_floats),
+    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
+    **dict.fromkeys(("and", "or", "xor", "not"), _logic),
+    **dict.fromkeys(("total", "product", "largest", "smallest"), _one("float")),
+    "where": _choice,
+    "isfinite": _conversion(FLOAT, BOOL),
+    "position": _conversion(INDEX, FLOAT),
+    "integer": _conversion(FLOAT, INDEX),
+}
+"""From an operation and its operands to the kind of its value. Elementary functions (`formulas.FORMULAS`) are of floats.
+
+Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes` (the
+first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the others).
+"""
+
+
+def operation(name: str, *args: Expr, formula: bool = False) -> Op:
+    """An operation, with the kind that its operands give it.
+
+    Raises:
+        KindError: they do not go together.
+    """
+    try:
+        return Op(name, args, _of_floats(args) if formula else RESULT[name](args))
+    except KindError as error:
+        kinds = ", ".join(str(arg.kind) for arg in args)
+        raise KindError(f"{name} of {kinds}: {error}") from None

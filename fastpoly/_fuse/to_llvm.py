@@ -1,0 +1,416 @@
+"""From the loop IR to the text of an LLVM module, in one walk.
+
+Variables become SSA values at once: what a loop's body assigns and had a value before is a phi at its head, and what a
+condition's body assigns is one behind it. Nothing is kept on the stack. Elementary functions are those of
+`fastpoly_kernels.formulas`, each written once for each kind of operand and inlined by LLVM.
+
+Every operation on floats may be contracted: a product and a sum become one instruction with one rounding less. Nothing
+else is allowed; sums are reordered by the program itself, and NaN means what it says.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import cache
+
+from fastpoly_kernels import emitter, processor
+from fastpoly_kernels.formulas import FORMULAS
+
+from .ir import (
+    BOOL,
+    INDEX,
+    Assign,
+    Break,
+    Const,
+    Do,
+    Expr,
+    If,
+    Kernel,
+    Kind,
+    Load,
+    Loop,
+    Op,
+    Statement,
+    Store,
+    Var,
+    inside,
+)
+
+ELEMENT = {"float32": "float", "float64": "double"}
+BITS = {"float32": 32, "float64": 64}
+
+FLOATS = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract", "div": "fdiv contract"}
+INDICES = {"add": "add nsw", "sub": "sub nsw", "mul": "mul nsw", "floordiv": "sdiv", "mod": "srem", "and": "and", "or": "or"}
+COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
+COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
+INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}
+INTRINSIC |= {"trunc": "trunc", "nearest": "roundeven"}
+REDUCED = {"product": "", "largest": "maximum", "smallest": "minimum"}
+
+MEET = """
+define internal void @meet(ptr %counter, i64 %count) {
+  %mine = atomicrmw add ptr %counter, i64 1 acq_rel
+  br label %again
+again:
+  %turns = phi i64 [ 0, %0 ], [ %turn, %patience ], [ %turn, %wait ]
+  %come = load atomic i64, ptr %counter acquire, align 8
+  %all = icmp sge i64 %come, %count
+  br i1 %all, label %met, label %patience
+patience:
+  %turn = add i64 %turns, 1
+  %soon = icmp slt i64 %turn, 4000
+  br i1 %soon, label %again, label %wait
+wait:
+  call i32 @sched_yield()
+  br label %again
+met:
+  ret void
+}
+declare i32 @sched_yield()
+"""
+"""One comes to the counter and waits for the others; after so many looks, some microseconds, it lets others run."""
+
+
+def to_llvm(kernel: Kernel, symbol: str) -> str:
+    """A module that defines `symbol`: i64 of the addresses of the kernel's buffers and of its numbers."""
+    return _Printer(kernel).module(symbol)
+
+
+class _Printer:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.element, self.bits = ELEMENT[kernel.dtype], BITS[kernel.dtype]
+        self.lines: list[str] = []
+        self.count = 0
+        self.block = "entry"
+        self.values: dict[Var, str] = {}
+        self.exits: list[tuple[str, list[tuple[str, dict[Var, str]]]]] = []
+        self.once: dict[str, str] = {}
+        self.formulas: dict[tuple[str, str, int], None] = {}
+
+    # -- the module
+
+    def module(self, symbol: str) -> str:
+        kernel = self.kernel
+        noalias = {"carry", "data", "scratch", "out"}
+        arguments = [
+            f"i64 %{name}" if name in kernel.numbers else f"ptr {'noalias ' if name in noalias else ''}%{name}"
+            for name in kernel.arguments
+        ]
+        self.values = {var: f"%{name}" for name, var in kernel.numbers.items()}
+        self.statements(kernel.body)
+        result = self.value(kernel.result)
+        head = f"define i64 @{symbol}({', '.join(arguments)}) nounwind {{"
+        text = [f'target triple = "{processor.triple()}"', head, "entry:", *self.lines, f"  ret i64 {result}", "}"]
+        if any(isinstance(s, Do) and s.name == "meet" for s in inside(kernel.body)):
+            text.append(MEET)
+        for name, kind, lanes in self.formulas:
+            written, once = formula_text(name, kind, lanes)
+            text.append(written)
+            for line in once:
+                self.state_once(line)
+        return "\n".join([*text, *self.once.values()]) + "\n"
+
+    # -- lines
+
+    def new(self, hint: str = "v") -> str:
+        self.count += 1
+        return f"%{hint}{self.count}"
+
+    def emit(self, text: str, hint: str = "v") -> str:
+        name = self.new(hint)
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def line(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def begin(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def state_once(self, line: str) -> None:
+        """A declaration, or metadata, by what it names."""
+        name = re.search(r"""@"?([\w.]+)|^(!\d+)""", line)
+        assert name is not None
+        self.once.setdefault(name[0].replace('"', ""), line)
+
+    def type(self, kind: Kind) -> str:
+        one = {"float": self.element, "index": "i64", "bool": "i1"}[kind.base]
+        return f"<{kind.lanes} x {one}>" if kind.lanes else one
+
+    def suffix(self, kind: Kind) -> str:
+        return f"v{kind.lanes}f{self.bits}" if kind.lanes else f"f{self.bits}"
+
+    # -- statements
+
+    def statements(self, body: list[Statement]) -> None:
+        for statement in body:
+            match statement:
+                case Assign(var=var, value=value):
+                    self.values[var] = self.value(value)
+                case Store(buffer=buffer, index=index, value=value):
+                    text = self.value(value)
+                    address = self.address(buffer, index)
+                    self.line(f"store {self.type(value.kind)} {text}, ptr {address}, align {self.bits // 8}")
+                case Loop():
+                    self.loop(statement)
+                case If(test=test, body=inner):
+                    self.condition(test, inner)
+                case Break():
+                    label, arrivals = self.exits[-1]
+                    arrivals.append((self.block, dict(self.values)))
+                    self.line(f"br label %{label}")
+                    self.block = ""  # nothing comes here
+                    return
+                case Do(name="aligned_stack"):
+                    self.aligned_stack()
+                case Do(name="meet", buffer=counter, args=(count,)):
+                    self.line(f"call void @meet(ptr %{counter}, i64 {self.value(count)})")
+
+    def loop(self, loop: Loop) -> None:
+        self.count += 1
+        head, body, out = (f"{name}{self.count}" for name in ("head", "body", "out"))
+        first, end = self.value(loop.first), self.value(loop.end)
+        before, block = dict(self.values), self.block
+        carried = [var for var in assigned(loop.body) if var in before]
+        self.line(f"br label %{head}")
+        self.begin(head)
+        axis = self.new(loop.axis.name)
+        start = len(self.lines)
+        phis = {var: self.new(var.name) for var in carried}
+        self.lines += [""] * (len(carried) + 1)
+        self.values = {**before, **phis}
+        at_head = dict(self.values)
+        more = self.emit(f"icmp {'slt' if loop.step > 0 else 'sgt'} i64 {axis}, {end}")
+        self.line(f"br i1 {more}, label %{body}, label %{out}")
+        arrivals = [(head, at_head)]
+        self.exits.append((out, arrivals))
+        self.begin(body)
+        self.values = {**at_head, loop.axis: axis}
+        self.statements(loop.body)
+        after = self.emit(f"add nsw i64 {axis}, {loop.step}")
+        self.line(f"br label %{head}")
+        self.lines[start] = f"  {axis} = phi i64 [ {first}, %{block} ], [ {after}, %{self.block} ]"
+        for at, var in enumerate(carried, start + 1):
+            incoming = f"[ {before[var]}, %{block} ], [ {self.values[var]}, %{self.block} ]"
+            self.lines[at] = f"  {phis[var]} = phi {self.type(var.kind)} {incoming}"
+        self.exits.pop()
+        self.begin(out)
+        self.join(arrivals, carried, before)
+
+    def condition(self, test: Expr, body: list[Statement]) -> None:
+        self.count += 1
+        then, out = f"then{self.count}", f"past{self.count}"
+        before = dict(self.values)
+        truth = self.value(test)
+        self.line(f"br i1 {truth}, label %{then}, label %{out}")
+        arrivals = [(self.block, before)]
+        self.begin(then)
+        self.statements(body)
+        if self.block:
+            self.line(f"br label %{out}")
+            arrivals.append((self.block, self.values))
+        self.begin(out)
+        self.join(arrivals, [var for var in assigned(body) if var in before], before)
+
+    def join(self, arrivals: list[tuple[str, dict[Var, str]]], changed: list[Var], before: dict[Var, str]) -> None:
+        """Where several blocks meet: what they bring different values of is a phi."""
+        self.values = dict(before)
+        for var in changed:
+            brought = [(values[var], block) for block, values in arrivals]
+            if len({value for value, _ in brought}) == 1:
+                self.values[var] = brought[0][0]
+                continue
+            incoming = ", ".join(f"[ {value}, %{block} ]" for value, block in brought)
+            self.values[var] = self.emit(f"phi {self.type(var.kind)} {incoming}", var.name)
+
+    def aligned_stack(self) -> None:
+        """LLVM aligns the stack to registers only for what it knows beforehand: an empty variable, asked for."""
+        variable = self.emit(f"alloca i8, align {processor.register_bits() // 8}")
+        self.line(f'call void asm sideeffect "", "r"(ptr {variable})')
+
+    # -- expressions
+
+    def value(self, expr: Expr) -> str:
+        match expr:
+            case Const():
+                return self.constant(expr)
+            case Var():
+                return self.values[expr]
+            case Load(buffer=buffer, index=index, kind=kind):
+                address = self.address(buffer, index)
+                return self.emit(f"load {self.type(kind)}, ptr {address}, align {self.bits // 8}")
+            case Op(name=name) if name in FORMULAS:
+                return self.formula(expr)
+            case Op(name=name):
+                special = getattr(self, f"do_{name}", None)
+                return str(special(expr)) if special else self.plain(expr)
+
+    def constant(self, const: Const) -> str:
+        if const.kind == BOOL:
+            return "true" if const.value else "false"
+        if const.kind == INDEX:
+            return str(const.value)
+        return number(float(const.value), self.kernel.dtype)
+
+    def address(self, buffer: str, index: Expr) -> str:
+        return self.emit(f"getelementptr inbounds {self.element}, ptr %{buffer}, i64 {self.value(index)}", "p")
+
+    def widened(self, expr: Expr, lanes: int) -> str:
+        """Its value in every lane, if it is one and they are several."""
+        if not lanes or expr.kind.lanes:
+            return self.value(expr)
+        if isinstance(expr, Const):
+            return f"splat ({self.type(expr.kind)} {self.constant(expr)})"
+        return self.splat(self.value(expr), expr.kind, lanes)
+
+    def splat(self, value: str, kind: Kind, lanes: int) -> str:
+        wide = self.type(kind.of(lanes))
+        one = self.emit(f"insertelement {wide} poison, {self.type(kind)} {value}, i64 0")
+        return self.emit(f"shufflevector {wide} {one}, {wide} poison, <{lanes} x i32> zeroinitializer")
+
+    def plain(self, op: Op) -> str:
+        lanes = max(arg.kind.lanes for arg in op.args)
+        values = [self.widened(arg, lanes) for arg in op.args]
+        kind = op.args[0].kind.of(lanes)
+        wide = self.type(kind)
+        if op.name in INTRINSIC:
+            return self.call(INTRINSIC[op.name], wide, self.suffix(kind), values)
+        if op.name in COMPARED:
+            how = f"fcmp {COMPARED[op.name]}" if kind.base == "float" else f"icmp {COUNTED[op.name]}"
+        else:
+            how = (FLOATS if kind.base == "float" else INDICES | {"xor": "xor"})[op.name]
+        return self.emit(f"{how} {wide} {', '.join(values)}")
+
+    def call(self, name: str, kind: str, suffix: str, values: list[str]) -> str:
+        function = f"@llvm.{name}.{suffix}"
+        self.state_once(f"declare {kind} {function}({', '.join([kind] * len(values))})")
+        return self.emit(f"call {kind} {function}({', '.join(f'{kind} {value}' for value in values)})")
+
+    def formula(self, op: Op) -> str:
+        lanes = op.kind.lanes
+        self.formulas[op.name, self.kernel.dtype, lanes] = None
+        kind = self.type(op.kind)
+        values = [f"{kind} {self.widened(arg, lanes)}" for arg in op.args]
+        return self.emit(f'call {kind} @"fastpoly.{op.name}.{self.suffix(op.kind)}"({", ".join(values)})')
+
+    def do_neg(self, op: Op) -> str:
+        return self.emit(f"fneg contract {self.type(op.kind)} {self.value(op.args[0])}")
+
+    def do_not(self, op: Op) -> str:
+        value = self.value(op.args[0])
+        every = "splat (i1 true)" if op.kind.lanes else "true"
+        return self.emit(f"xor {self.type(op.kind)} {value}, {every}")
+
+    def do_where(self, op: Op) -> str:
+        test, *sides = op.args
+        truth = self.value(test)
+        kind = self.type(op.kind)
+        one, other = (self.widened(side, op.kind.lanes) for side in sides)
+        return self.emit(f"select {self.type(test.kind)} {truth}, {kind} {one}, {kind} {other}")
+
+    def do_isfinite(self, op: Op) -> str:
+        value = self.value(op.args[0])
+        difference = self.emit(f"fsub {self.element} {value}, {value}")
+        return self.emit(f"fcmp ord {self.element} {difference}, {number(0.0, self.kernel.dtype)}")
+
+    def do_position(self, op: Op) -> str:
+        return self.emit(f"sitofp i64 {self.value(op.args[0])} to {self.element}")
+
+    def do_integer(self, op: Op) -> str:
+        return self.emit(f"fptosi {self.element} {self.value(op.args[0])} to i64")
+
+    def do_min(self, op: Op) -> str:
+        one, other = map(self.value, op.args)
+        less = self.emit(f"icmp slt i64 {one}, {other}")
+        return self.emit(f"select i1 {less}, i64 {one}, i64 {other}")
+
+    def do_splat(self, op: Op) -> str:
+        return self.widened(op.args[0], op.kind.lanes)
+
+    def do_first_lanes(self, op: Op) -> str:
+        lanes = op.kind.lanes
+        count = self.emit(f"trunc i64 {self.value(op.args[0])} to i32")
+        wide = f"<{lanes} x i32>"
+        one = self.emit(f"insertelement {wide} poison, i32 {count}, i64 0")
+        every = self.emit(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
+        numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
+        return self.emit(f"icmp slt {wide} <{numbers}>, {every}")
+
+    def do_masked(self, op: Op) -> str:
+        mask, value = op.args
+        kind, truth = self.type(op.kind), self.value(mask)
+        wide = self.widened(value, op.kind.lanes)
+        return self.emit(f"select {self.type(mask.kind)} {truth}, {kind} {wide}, {kind} zeroinitializer")
+
+    def do_widened(self, op: Op) -> str:
+        (arg,) = op.args
+        kind, lanes = self.type(arg.kind), arg.kind.lanes
+        order = ", ".join(f"i32 {min(lane, lanes)}" for lane in range(op.kind.lanes))
+        value = self.value(arg)
+        return self.emit(f"shufflevector {kind} {value}, {kind} zeroinitializer, <{op.kind.lanes} x i32> <{order}>")
+
+    def do_total(self, op: Op) -> str:
+        """One half of the lanes added to the other, until one is left: narrower additions are faster."""
+        value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
+        while lanes > 1:
+            kind = f"<{lanes} x {self.element}>"
+            lanes //= 2
+            halves = []
+            for start in (0, lanes):
+                order = ", ".join(f"i32 {start + lane}" for lane in range(lanes))
+                halves.append(self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>"))
+            value = self.emit(f"fadd contract <{lanes} x {self.element}> {halves[0]}, {halves[1]}")
+        return self.emit(f"extractelement <1 x {self.element}> {value}, i64 0")
+
+    def reduced(self, op: Op) -> str:
+        value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
+        kind, half = f"<{lanes} x {self.element}>", lanes // 2
+        while half:
+            order = ", ".join(f"i32 {half + lane if lane < half else 0}" for lane in range(lanes))
+            moved = self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>")
+            if op.name == "product":
+                value = self.emit(f"fmul contract {kind} {value}, {moved}")
+            else:
+                value = self.call(REDUCED[op.name], kind, f"v{lanes}f{self.bits}", [value, moved])
+            half //= 2
+        return self.emit(f"extractelement {kind} {value}, i64 0")
+
+    do_product = do_largest = do_smallest = reduced
+
+
+def assigned(body: list[Statement]) -> list[Var]:
+    """Every variable that statements assign."""
+    found = (statement.var for statement in inside(body) if isinstance(statement, Assign))
+    return list(dict.fromkeys(found))
+
+
+def number(value: float, dtype: str) -> str:
+    """A float as LLVM reads it: of either width, the bits of a double."""
+    if dtype == "float32":
+        try:
+            value = struct.unpack("f", struct.pack("f", value))[0]
+        except OverflowError:
+            value = float("inf") if value > 0 else float("-inf")
+    return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
+
+
+@cache
+def formula_text(name: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...]]:
+    """The LLVM function of a formula for one kind of operand, and what it declares."""
+    from llvmlite import ir
+
+    formula = FORMULAS[name]
+    kind = emitter.SINGLE.kind if dtype == "float32" else emitter.DOUBLE.kind
+    if lanes:
+        kind = ir.VectorType(kind, lanes)
+    module = ir.Module()
+    count = formula.__code__.co_argcount
+    emitter.written(name, formula, module, [kind] * count, ("alwaysinline",))
+    text = re.sub(r" = (fadd|fsub|fmul|fdiv) ", r" = \1 contract ", str(module))
+    lines = [line for line in text.split("\n") if not line.startswith((";", "target", "source_filename"))]
+    # what formulas say of branches is all that they have of metadata, and the same in each: !0
+    once = [line for line in lines if line.startswith(("declare", "!"))]
+    return "\n".join(line for line in lines if line not in once), tuple(once)

@@ -1,0 +1,382 @@
+"""Elementary functions of whole registers, as formulas that emit LLVM IR.
+
+numba's PyPI wheels come without a vector C library: an `exp` in a loop over samples is one call a sample, and the loop
+stays scalar around it. Here each function is a formula without branches that works on all lanes of a `simd.Vector` at
+once; a scalar float gives the same bits. What they meet:
+
+- at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
+  and float64, for every float, with and without LLVM's `contract` flag;
+- the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
+- few instructions: no tables, no gathers, and at most one division.
+
+`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right,
+but slow.
+
+Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
+multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative
+error; where rounding a coefficient counts, the ones after it were fitted again. The largest error of each fit, as
+rounded, stands beside it relative to the result (1 ulp is at least 2**-53 of it, in float32 2**-24).
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from fastpoly_kernels import emitter, processor
+from fastpoly_kernels.emitter import Bits, Number, Truth, fma, polynomial, unless
+
+LN2 = Fraction(0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B, 2**256)
+PI = Fraction(0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C8, 2**252)
+
+# (e**r - 1 - r) / r**2 for |r| <= ln(2) / 2: 2**-55.4 and 2**-26.0 of expm1(r)
+EXP = {
+    64: (0.5000000000000004, 0.16666666666666685, 0.041666666666583044, 0.008333333333314983, 0.0013888888929956076,
+         0.00019841269902433215, 2.480150687291413e-05, 2.7557228299759398e-06, 2.7625494036403795e-07,
+         2.5114413511288676e-08),
+    32: (0.5, 0.16666546, 0.04166642, 0.00836626, 0.0013939304),
+}  # fmt: skip
+
+# (2 artanh(s) - 2 s) / s**3 as a polynomial in s**2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1): 2**-58.4 and 2**-29.2 of
+# ln((1 + s) / (1 - s))
+LOG = {
+    64: (0.6666666666666731, 0.399999999994343, 0.2857142873859706, 0.2222219892602263, 0.1818354728672369,
+         0.15314461683223682, 0.14792031951092052),
+    32: (0.66666776, 0.39977583, 0.29870775),
+}  # fmt: skip
+
+# (sin(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 2: 2**-60.9 and 2**-27.3 of sin(r)
+SIN = {
+    64: (-0.16666666666666666, 0.008333333333333208, -0.00019841269841213354, 2.755731921174011e-06,
+         -2.505210692106262e-08, 1.6058941869050452e-10, -7.643042427729298e-13, 2.7216658293280833e-15),
+    32: (-0.1666666, 0.008333069, -0.00019809778, 2.606103e-06),
+}  # fmt: skip
+
+# (tan(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 4: 2**-55.9 and 2**-29.2 of tan(r)
+TAN = {
+    64: (0.3333333333333319, 0.13333333333369635, 0.0539682539444812, 0.021869489243956628, 0.00886322365909616,
+         0.0035922530399311657, 0.001454955086063122, 0.0005943100368433901, 0.0002244231813995888,
+         0.00013263053596962449, -2.1272940476647707e-05, 8.50518688888553e-05, -4.26417582504978e-05,
+         2.0355602755362984e-05),
+    32: (0.33333346, 0.13332742, 0.054053426, 0.02130793, 0.010782485, 0.00014513654, 0.0043532215),
+}  # fmt: skip
+
+# (r coth(r) - 1) / r**2 as a polynomial in r**2 for |r| <= 0.37 ln(2): 2**-62.5 and 2**-25.1 of tanh(r). In float32 a
+# search around the fit (2 gaps of the first coefficient by 1e-6 of the second) took the pair with the least error of
+# r / (r coth(r)) in gaps of the result, all roundings included, over 400,000 floats from 2**-6 up.
+R_COTH = {
+    64: (0.3333333333333332, -0.022222222222182175, 0.002116402112365507, -0.00021164002614475582,
+         2.137350510985305e-05, -2.1155209957812997e-06),
+    32: (0.33332977, -0.022034999),
+}  # fmt: skip
+
+# erf(x) / x - 1 as a polynomial in x**2 for |x| <= 1: 2**-56.0 and 2**-29.4 of erf(x)
+ERF = {
+    64: (0.12837916709551256, -0.3761263890318337, 0.11283791670939074, -0.02686617064240233, 0.005223977600945902,
+         -0.0008548325705347057, 0.00012055287454067609, -1.4924603771356185e-05, 1.6445886562062638e-06,
+         -1.619739298509525e-07, 1.3674685911377688e-08, -7.715451774395061e-10),
+    32: (0.12837917, -0.37612626, 0.11283579, -0.02685335, 0.0051871794, -0.0007998104, 7.808077e-05),
+}  # fmt: skip
+
+# ln(1 - erf(x)) for 1 <= x <= 6 (float32: 4): 2**-55.9 and 2**-29.8 of erf(x)
+LOG_ERFC = {
+    64: (-5.028129781409327e-07, -1.1283740898437467, -0.6366436263864759, -0.10270344436266331, 0.018990188345214522,
+         0.00041061435183080706, -0.0019159287698802382, 0.0007706311691755898, -0.0001350426142896163,
+         -2.0270586345560027e-05, 2.282406869310728e-05, -8.667653992035674e-06, 2.135795896532002e-06,
+         -3.7332451470170716e-07, 4.6425769766282706e-08, -3.934524857169696e-09, 2.0451134560813403e-10,
+         -4.9290217072841946e-12),
+    32: (-0.00034153252, -1.1270891, -0.6381449, -0.10310671, 0.021838063, -0.0029476676, 0.0001863816),
+}  # fmt: skip
+
+
+def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
+    """The polynomial in x whose coefficients stand in a table above."""
+    return polynomial(x, coefficients[x.format.bits])
+
+
+FORMULAS: dict[str, Callable[..., Number]] = {}
+"""By name, what the functions of `vector_math` compute."""
+
+
+def elementary(formula: Callable[..., Number]) -> Callable[..., Number]:
+    """Enter a formula into the table."""
+    FORMULAS[formula.__name__] = formula
+    return formula
+
+
+# -- exponentials
+# ------------------------------------------------------------------------------------------------------
+
+
+def nearest(x: Number, factor: Fraction, offset: float = 0.0) -> tuple[Number, Bits]:
+    """The integer n nearest to x * factor + offset; the second value has n in its low bits.
+
+    Adding 1.5 * 2**stored leaves no bits for a fraction and the integer in the lowest ones. Conversions of float64 to
+    integers would need AVX-512.
+    """
+    shift = 1.5 * 2.0**x.format.stored
+    scale = x.constant(factor)
+    shifted = fma(x, scale, offset) + shift if offset else fma(x, scale, shift)
+    return shifted - shift, shifted.bits
+
+
+def in_low_bits(n: Number) -> Bits:
+    """The integer n, as an integer in the low bits: see `nearest`."""
+    return (n + 1.5 * 2.0**n.format.stored).bits
+
+
+def from_low_bits(n: Bits) -> Number:
+    """The integer in the low bits, as a number: see `nearest`."""
+    return n.number - 1.5 * 2.0**n.format.stored
+
+
+def two_to(n: Bits) -> Number:
+    """2**n for the integer n in the low bits, if that is a normal number."""
+    form = n.format
+    return ((n << form.stored) + form.encoded(1.0)).number
+
+
+def ln2(x: Number) -> list[float]:
+    """ln(2) in two parts; the product of the first one and any exponent is exact."""
+    return x.format.parts(LN2, 2, significant=x.format.precision - 11)
+
+
+def expm1_of_rest(x: Number) -> tuple[Number, Bits]:
+    """(y, n): e**x = (1 + y) * 2**n, where 1 + y lies between sqrt(1/2) and sqrt(2)."""
+    n, integer = nearest(x, 1 / LN2)
+    high, low = ln2(x)
+    r = fma(-n, low, fma(-n, high, x))
+    return fma(r * r, fitted(r, EXP), r), integer
+
+
+def expm1_of_rest_in_parts(x: Number) -> tuple[Number, Number, Bits]:
+    """`expm1_of_rest` as a sum: the first part is the larger one, and exact."""
+    n, integer = nearest(x, 1 / LN2)
+    high, low = ln2(x)
+    exact = fma(-n, high, x)
+    rest = -n * low
+    r = exact + rest
+    return exact, fma(r * r, fitted(r, EXP), rest), integer
+
+
+@elementary
+def exp(x: Number) -> Number:
+    """e**x; 0 and infinity where that is out of range."""
+    low, high = {32: (-104.5, 89.0), 64: (-746.0, 710.0)}[x.format.bits]  # the results are 0 and infinity
+    y, n = expm1_of_rest(x.at_least(low).at_most(high))
+    if emitter.scales(x):
+        return emitter.scalef(1 + y, from_low_bits(n))
+    # 2**n need not be a normal number, its two factors are. The first one is exact: what rounds is 1 + y, and once more
+    # a denormal result.
+    half = n >> 1
+    scale = two_to(half)
+    return fma(scale, y, scale) * two_to(n - half)
+
+
+@elementary
+def expm1(x: Number) -> Number:
+    """e**x - 1, with all its digits near 0."""
+    low, high = {32: (-20.0, 89.0), 64: (-40.0, 710.0)}[x.format.bits]  # the results are -1 and infinity
+    r, s, n = expm1_of_rest_in_parts(x.at_least(low).at_most(high))
+    half = two_to(n - 1)  # 2**n may be too large
+    y = fma(half, s, fma(half, r, half - 0.5))
+    # Half of a denormal number may not be one, and -0 became 0 in the sums; there the result is x.
+    return (abs(x) < x.format.smallest_normal).where(x, y + y)
+
+
+@elementary
+def tanh(x: Number) -> Number:
+    """The hyperbolic tangent."""
+    limit = {32: 20.0, 64: 40.0}[x.format.bits]  # the result is 1
+    size = abs(x).at_most(limit)
+    # n is 0 until the result is 1/4. `nearest` is an operation less, but holds a register more, and in float32 LLVM has
+    # none of AVX2's 16 to spare (in the loop of a network: 10 % more time; in float64, with `nearest`, 5 % less).
+    if x.format is emitter.DOUBLE:
+        n, integer = nearest(size, 2 / LN2, 0.26 - 0.5)
+    else:
+        n = emitter.intrinsic("floor", fma(size, size.constant(2 / LN2), 0.26))
+        integer = in_low_bits(n)
+    r = fma(-n, size.constant(LN2 / 2), size)
+    square = r * r
+    d = fma(square, fitted(square, R_COTH), 1.0)
+    # With d = r coth(r) and u = 2**-n, the result is (d + r - u (d - r)) / (d + r + u (d - r)). Of that 1 - u is taken
+    # off, which is exact; the rest is u times a quotient, and so small that its rounding hardly counts.
+    u = (x.format.encoded(1.0) - (integer << x.format.stored)).number
+    b, q = fma(u, 0.5, -0.5), d - r
+    return fma(u, fma(b, q, r) / fma(b, q, d), 1.0 - u).or_sign_of(x)
+
+
+@elementary
+def sigmoid(x: Number) -> Number:
+    """1 / (1 + e**-x), with all its digits where it is near 0."""
+    low, high, unit = {32: (-104.5, 20.0, -32), 64: (-746.0, 40.0, -64)}[x.format.bits]  # the results are 0 and 1
+    y, n = expm1_of_rest(-x.at_least(low).at_most(high))
+    one, scale = x.constant(2.0**unit), two_to(n + unit)  # both times 2**unit, as 2**n may be too large
+    # one + scale + scale * y, summed so that neither one + scale nor scale * y loses what counts
+    large = scale > one
+    total = fma(scale, y, large.where(one, one + scale))
+    return one / large.where(total + scale, total)
+
+
+# -- logarithms
+# --------------------------------------------------------------------------------------------------------
+
+
+def split(x: Number) -> tuple[Number, Number, Number]:
+    """(m, n, 2**-n), the last only if it is normal: x = m * 2**n, where sqrt(1/2) <= m < sqrt(2), for normal x > 0."""
+    form = x.format
+    lowest = form.encoded(0.5**0.5)
+    shifted = x.bits + (form.encoded(1.0) - lowest)
+    m = ((shifted & ((1 << form.stored) - 1)) + lowest).number
+    large = 2.0**form.stored  # the lowest bits of a float of this size are an integer
+    exponent = shifted >> form.stored
+    n = (exponent | form.encoded(large)).number - (large + form.bias)
+    return m, n, ((2 * form.bias - exponent) << form.stored).number
+
+
+def log_of(f: Number, n: Number) -> Number:
+    """ln((1 + f) * 2**n)."""
+    high, low = ln2(f)
+    # With s = f / (f + 2), ln(1 + f) = 2 artanh(s) = 2 s + s * rest, where 2 s = f - f**2 / 2 + s * f**2 / 2.
+    s = f / (f + 2)
+    square = s * s
+    rest = square * fitted(square, LOG)
+    half = f * f * 0.5
+    return fma(n, high, f - (half - fma(s, half + rest, n * low)))
+
+
+def unless_singular(y: Number, x: Number, pole: float) -> Number:
+    """y, but infinity and NaN as x is, -infinity at the pole, NaN below."""
+    infinity = float("inf")
+    return (x < infinity).where((x > pole).where(y, x.equals(pole).where(x.constant(-infinity), float("nan"))), x)
+
+
+@elementary
+def log(x: Number) -> Number:
+    """The natural logarithm: -infinity of 0, NaN of what is negative."""
+    form = x.format
+    denormal = x < form.smallest_normal
+    m, n, _ = split(denormal.where(x * 2.0**form.precision, x))
+    return unless_singular(log_of(m - 1, n - denormal.where(x.constant(form.precision), 0.0)), x, 0.0)
+
+
+@elementary
+def log1p(x: Number) -> Number:
+    """The natural logarithm of 1 + x, with all its digits near 0: -infinity of -1, NaN below."""
+    form = x.format
+    high, low = x.at_least(1.0), x.at_most(1.0)
+    whole = high + low
+    rest = low - (whole - high)  # what 1 + x rounded away
+    m, n, scale = split(whole)
+    scale = (x < 2.0 ** (form.precision + 2)).where(scale, 0.0)  # beyond, the rest counts for nothing
+    f = (m - 1) + rest * scale
+    return unless_singular(log_of(f, n).with_sign_of(x), x, -1.0)
+
+
+# -- circular functions
+# ------------------------------------------------------------------------------------------------
+
+
+def far(x: Number) -> Truth:
+    """Whether x is finite and too large to subtract multiples of pi from it in floats."""
+    form = x.format
+    limit = form.encoded({32: 2.0**15, 64: 2.0**30}[form.bits]) if processor.has_fma() else 0
+    return abs(x).bits - limit < form.encoded(float("inf")) - limit
+
+
+def sin_of_reduced(x: Number, n: Number, integer: Bits) -> Number:
+    """sin(x - n * pi) * (-1)**integer, where |x - n * pi| is at most pi / 2."""
+    r = x  # the first subtraction is exact for |x| >= 1, so that the second has all digits however small r becomes
+    for part in x.format.parts(PI, 3):
+        r = fma(-n, part, r)
+    square = r * r
+    first, *others = SIN[x.format.bits]
+    y = fma(square * r, fma(square, polynomial(square, others), first), r)  # near pi / 2 each rounding here counts
+    return y.with_sign_of((r.bits ^ (integer << (x.format.bits - 1))).number)
+
+
+@elementary
+def sin(x: Number) -> Number:
+    """The sine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
+    n, integer = nearest(x, 1 / PI)
+    return unless(far(x), sin_of_reduced(x, n, integer), x, "sin")
+
+
+@elementary
+def cos(x: Number) -> Number:
+    """The cosine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
+    n, integer = nearest(x, 1 / PI, 0.5)  # cos(x) = sin(x + pi / 2)
+    return unless(far(x), sin_of_reduced(x, n - 0.5, integer), x, "cos")
+
+
+@elementary
+def tan(x: Number) -> Number:
+    """The tangent. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
+    n, integer = nearest(x, 2 / PI)
+    first, second, third = x.format.parts(PI / 2, 3)
+    exact = fma(-n, first, x)
+    r = fma(-n, second, exact)
+    # Rounding errors of r would count twice in the tangent: this is what r has too much. The second line is what the
+    # first one rounds away where r is small.
+    change = r - exact
+    lost = r - (exact + change)
+    excess = fma(n, third, fma(n, second, change) + lost)
+    square = r * r
+    y = r + fma(square * r, fitted(square, TAN), -fma(square, excess, excess))
+    return unless(far(x), (integer & 1).equals(0).where(y, -1.0 / y), x, "tan")
+
+
+# -- others
+# ------------------------------------------------------------------------------------------------------------
+
+
+@elementary
+def erf(x: Number) -> Number:
+    """The error function."""
+    size = abs(x)
+    square = size * size
+    near = fma(size, fitted(square, ERF), size)
+    bound = {32: 4.0, 64: 6.0}[x.format.bits]  # the result is 1
+    y, n = expm1_of_rest(fitted(size.at_most(bound), LOG_ERFC))
+    return (size < 1).where(near, 1 - (1 + y) * two_to(n)).with_sign_of(x)
+
+
+@elementary
+def sqrt(x: Number) -> Number:
+    """The square root."""
+    return emitter.intrinsic("sqrt", x)
+
+
+@elementary
+def pow(x: Number, y: Number) -> Number:  # noqa: A001 (the C library's name)
+    """x**y, by the C library: slow."""
+    return emitter.by_lane("pow", x, y)
+
+
+@elementary
+def fmod(x: Number, y: Number) -> Number:
+    """What is left of x when y has been taken as often as it goes, exactly, by the C library: slow."""
+    return emitter.by_lane("fmod", x, y)
+
+
+def from_c(name: str) -> Callable[..., Number]:
+    """The C library's function of one argument, called for each lane: slow."""
+
+    def formula(x: Number) -> Number:
+        return emitter.by_lane(name, x)
+
+    formula.__name__, formula.__doc__ = name, f"The C library's `{name}`, called for each lane: slow."
+    return elementary(formula)
+
+
+asin = from_c("asin")
+acos = from_c("acos")
+atan = from_c("atan")
+sinh = from_c("sinh")
+cosh = from_c("cosh")
+asinh = from_c("asinh")
+acosh = from_c("acosh")
+atanh = from_c("atanh")
+log2 = from_c("log2")
+log10 = from_c("log10")
+exp2 = from_c("exp2")
+erfc = from_c("erfc")
+lgamma = from_c("lgamma")
