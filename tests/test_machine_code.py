@@ -2,7 +2,6 @@
 
 import platform
 import re
-from collections import OrderedDict
 from functools import cache
 
 import numba
@@ -106,36 +105,17 @@ def test_the_steps_abreast_are_packed_too():
     assert not re.findall(r"\bcallq?\b", body)
 
 
-@pytest.fixture
-def fused_assembly(monkeypatch, tmp_path):
-    """fused_assembly(precision): of the kernel that is made of the post's loss and torch's autograd."""
-    made = []
-
-    def njit(*arguments, **options):
-        def compiled(function):
-            made.append(decorate(*arguments, **options)(function))
-            return made[-1]
-
-        return compiled
-
-    decorate = numba.njit
-    monkeypatch.setattr(numba, "njit", njit)
-    monkeypatch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path))
-    for kept in ("_ready", "_linked_kernels"):
-        monkeypatch.setattr(machine, kept, OrderedDict())
-
-    def of(dtype):
-        model = zoo.model("polynomial", dtype)
-        fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
-        (dispatcher,) = made
-        return dispatcher.inspect_asm(dispatcher.signatures[0])
-
-    return of
+def fused_assembly(dtype):
+    """Of the kernel that is made of the post's loss and torch's autograd."""
+    model = zoo.model("polynomial", dtype)
+    run = fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
+    lanes = int(re.search(r"along which (\d+) elements", run.source)[1])
+    return machine.target().emit_assembly(machine.optimised(run.source, str(dtype)[6:], lanes, "kernel"))
 
 
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(fused_assembly, precision):
+def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(precision):
     """Its powers are data, so that a vector of samples takes 11 operations instead of 15: 5 from y to the residual, 6
     for the sums. All are fma but those with x**0, which is known to be 1: a subtraction and an addition. The rest of
     the kernel comes once a step or once a call."""
@@ -156,7 +136,7 @@ def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(fused_assembly
 
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_what_does_not_fit_into_registers_lies_aligned(fused_assembly, precision):
+def test_what_does_not_fit_into_registers_lies_aligned(precision):
     text = fused_assembly(getattr(torch, precision))
     assert re.search(rf"\bandq?\s+\$-{max(register_bits() // 8, 16)}, %rsp", text)
 

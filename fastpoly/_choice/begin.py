@@ -209,7 +209,7 @@ class _Prospect:
 
     def _state(self, kernel: str | None) -> State:
         known = self.remembered.known if self.key is not None else frozenset()
-        loaded = "numba" if self.device.type == "cpu" else "triton"
+        loaded = "llvmlite.binding" if self.device.type == "cpu" else "triton"
         return State(kernel, loaded in sys.modules, "torch._inductor.compile_fx" in sys.modules, known)
 
     def _kernel_is(self) -> str | None:

@@ -1,12 +1,12 @@
 """The text of a kernel as machine code that can be called: from memory, from the disk, or from LLVM.
 
-Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; loading it needs
-neither numba nor its import (0.3 s), only LLVM's linker; Ctrl-C while it is made is heard at once and spoils nothing;
-kernels that nobody uses any more leave the memory. llvmlite, interrupted between two lines of its own, frees memory
-twice: whatever it does here, it does `aside`.
+Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; Ctrl-C while it is
+made is heard at once and spoils nothing; kernels that nobody uses any more leave the memory. Of llvmlite only LLVM itself
+is needed, and nothing of numba, whose import alone takes 0.3 s. llvmlite, interrupted between two lines of its own, frees
+memory twice: whatever it does here, it does `aside`.
 
 On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of the text without its comments, of the source that
-it is compiled by, of numba's version and of the processor; what is kept is the symbol's name and the object code.
+it is compiled by, of llvmlite's version and of the processor; what is kept is the object code.
 """
 
 from __future__ import annotations
@@ -136,29 +136,35 @@ def _from_disk(key: str, threads: int) -> Kernel | None:
 
 
 def _from_llvm(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
-    """By way of the loop IR."""
-    import llvmlite.binding as llvm
-
-    register = processor.register_bits() // BITS[dtype]
-    module = llvm.parse_assembly(to_llvm(read(text, dtype, lanes, register), _symbol(key)))
-    target = _target()
-    options = llvm.create_pipeline_tuning_options(3)
-    options.loop_vectorization, options.slp_vectorization = True, False
-    passes = llvm.create_pass_builder(target, options)
-    passes.getModulePassManager().run(module, passes)
-    code: bytes = target.emit_object(module)
+    code: bytes = target().emit_object(optimised(text, dtype, lanes, _symbol(key)))
     store.save(f"{key}.kernel", code)
     return _linked(key, code, threads)
 
 
+def optimised(text: str, dtype: str, lanes: int, symbol: str) -> Any:
+    """A kernel's module of LLVM, by way of the loop IR; its function is called `symbol`."""
+    import llvmlite.binding as llvm
+
+    register = processor.register_bits() // BITS[dtype]
+    module = llvm.parse_assembly(to_llvm(read(text, dtype, lanes, register), symbol))
+    options = llvm.create_pipeline_tuning_options(3)
+    options.loop_vectorization, options.slp_vectorization = True, False
+    passes = llvm.create_pass_builder(target(), options)
+    # short loops are unrolled while their elementary functions still are calls, which are not long
+    passes.getFunctionPassManager().run(module.get_function(symbol), passes)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
 @cache
-def _target() -> Any:
+def target() -> Any:
+    """What is compiled for, and how."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_triple(processor.triple()).create_target_machine(
-        cpu=processor.name(), features=processor.features(), opt=3, reloc="pic", codemodel="jitdefault", jit=True
+        cpu=processor.name(), features=processor.features(), opt=3, reloc="pic", codemodel="small", jit=True
     )
 
 
