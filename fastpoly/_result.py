@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -189,8 +190,9 @@ class FitResult(Quality):
         return f"FitResult({terms.lstrip('+')}{where}; {run})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """To pickle and copy: with what is known of the minimum, and without the samples."""
+        """To pickle and copy: with what is known of the minimum, if there is one, and without the samples."""
         state = dict(self.__dict__)
         state["_find_minimum"] = None
-        state["minimum"] = self.minimum
+        with contextlib.suppress(ValueError):
+            state["minimum"] = self.minimum
         return state
