@@ -137,7 +137,7 @@ def fit(
     decimal: Annotated[str | None, typer.Option(help="The decimal sign: . or , [default: found]")] = None,
     skip: Annotated[int, typer.Option(parser=integer, help="Lines to pass over at the start.")] = 0,
     comment: Annotated[
-        str | None, typer.Option(help="How lines begin that are passed over. [default: any of # % //]")
+        str | None, typer.Option(help="How lines begin that are passed over. [default: any of # % // ! ;]")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of the text, as utf-16 or cp1252. [default: found]")] = None,
     nan: Annotated[str, typer.Option(help="refuse samples without a number in x or y, or omit them.")] = "refuse",

@@ -20,7 +20,7 @@ from .._progress import bar
 from .._result import FitResult
 from . import plots
 from .numbers import AUTO
-from .reading import Column, Samples, Wanted, read_samples
+from .reading import Column, Samples, Wanted, name_of, read_samples
 from .write import existing, make_folder, refuse_overwriting, replacing, write_json, wrote
 
 _FILES = ("weights.json", "mse.npy", "fit.png")
@@ -67,7 +67,7 @@ def fit_file(
     results = [fit.folder / name for fit in fits for name in _FILES]
     refuse_overwriting([file], results)
     before = existing(results)
-    _say(console, f"fastpoly: {file}: {'; '.join(samples.said)}; {_counts(fits)}")
+    _say(console, f"fastpoly: {name_of(file)}: {'; '.join(samples.said)}; {_counts(fits)}")
     done = []
     for fit in fits:
         make_folder(fit.folder)
@@ -90,7 +90,7 @@ def _refuse_too_few(file: Path, problem: FitProblem) -> None:
     count, least = len(problem.x), problem.degree + 1
     if count < least:
         way = f"--degree {count - 1} or less" if count else "look at --skip and --nan"
-        raise ValueError(f"{file}: too few samples: degree {problem.degree} wants {least}, got {count}; {way}")
+        raise ValueError(f"{name_of(file)}: too few samples: degree {problem.degree} wants {least}, got {count}; {way}")
 
 
 def _counts(fits: Sequence[_Fit]) -> str:

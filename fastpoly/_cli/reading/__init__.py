@@ -1,7 +1,8 @@
 """Samples from text, .npy and .npz. Nothing is ever unpickled: a data file cannot run code.
 
-`read_samples` takes a file and a `Wanted`, and gives `Samples`. A text goes through four stages, each a file: `source`
-(its bytes), `sniff` (what it looks like), `columns` (which are x and y), `text` (their numbers).
+`read_samples` takes a file and a `Wanted`, and gives `Samples`. A text goes through four stages: `source` has its
+bytes, `sniff` finds what it looks like (`signs` the separator, `top` the names), `columns` chooses x and y, and `text`
+reads their numbers. What a cell may hold is told by `cells`, `dates` and `units`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .samples import Column, Dates, Samples, Wanted
-from .source import kind_of, refuse_missing
+from .source import kind_of, name_of, refuse_missing
 
-__all__ = ["Column", "Dates", "Samples", "Wanted", "read_samples"]
+__all__ = ["Column", "Dates", "Samples", "Wanted", "name_of", "read_samples"]
 
 
 def read_samples(file: Path, wanted: Wanted) -> Samples:

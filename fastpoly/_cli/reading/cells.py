@@ -7,7 +7,8 @@ import re
 from .dates import is_date
 
 _NOTHING = """na n/a n.a. nan -nan +nan null none nil missing - -- --- . ? * #n/a #na #nv #wert! #value! #div/0! #num!
-nan(ind) -nan(ind) 1.#qnan -1.#ind 1.#inf -1.#inf inf +inf -inf infinity +infinity -infinity"""
+nan(ind) -nan(ind) 1.#qnan -1.#ind 1.#inf -1.#inf inf +inf -inf infinity +infinity -infinity
+\u221e +\u221e -\u221e \u2212\u221e \u2013 \u2014"""
 NOTHING = frozenset(_NOTHING.split()) | {""}
 """What programs write where they have no number, in small letters; the infinities are none to fit either."""
 
@@ -20,6 +21,7 @@ _THOUSANDS = {
 _SUFFIX = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s.,:/\-+][^\d\s,;:]{0,9})")
 
 
+_MONEY = re.compile(r"[+-]?[$\u20ac\u00a3\u00a5]\s?[+-]?\d[\d.,]*")
 _FORTRAN = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+))[dD]([+-]?\d+)")
 
 
@@ -60,7 +62,7 @@ def is_nothing(cell: str) -> bool:
 
 def looks_like_a_number(cell: str, decimal: str) -> bool:
     """Is it meant as one, though it cannot be read safely: with thousands marked, a sign or a unit after it?"""
-    return has_thousands(cell, decimal) or any(form.fullmatch(cell) for form in (_SUFFIX, _FORTRAN))
+    return has_thousands(cell, decimal) or any(form.fullmatch(cell) for form in (_SUFFIX, _MONEY, _FORTRAN))
 
 
 def has_thousands(cell: str, decimal: str) -> bool:
@@ -90,6 +92,8 @@ def trouble(cell: str, decimal: str) -> str:
         return f"{cell!r} is not a number with a decimal {_SPOKEN[decimal]}; --decimal {other} reads it"
     if suffix:
         return f"{cell!r} carries a unit; write {suffix[1]} there, and {suffix[2]} into the header"
+    if _MONEY.fullmatch(cell):
+        return f"{cell!r} is an amount of money; write the number alone"
     return f"{cell!r} is not a number; mend it, or pass over such lines with --skip or --comment"
 
 

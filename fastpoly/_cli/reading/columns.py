@@ -10,7 +10,7 @@ from ..._near import near
 from .samples import Wanted
 
 NUMBER, DATE, TEXT, EMPTY, COUNTER = "number", "date", "text", "empty", "counter"
-"""What a column holds; COUNTER: it only numbers the rows."""
+"""What a column holds; EMPTY: nothing in most of its cells; COUNTER: it only numbers the rows."""
 
 _X_NAMES = re.compile(r"x|t|time|zeit|dates?|datum|date ?time|time ?stamp|x[ -_]?(axis|data|values?)|elapsed.*|.*time")
 _Y_NAMES = re.compile(r"y|f\(x\)|y[ -_]?(axis|data|values?)")
@@ -129,7 +129,7 @@ def _refuse_reversed(usable: Sequence[Heading]) -> None:
 
 
 def _left_out(headings: Sequence[Heading], taken: Sequence[Heading]) -> list[str]:
-    reasons = {COUNTER: "it counts the rows", EMPTY: "nothing is in it", TEXT: "it is text"}
+    reasons = {COUNTER: "it counts the rows", EMPTY: "nothing is in most of its cells", TEXT: "it is text"}
     return [
         f"{heading.shown} left out, {reasons[heading.kind]}"
         for heading in headings[:_MOST_LISTED]
@@ -155,7 +155,7 @@ def _listed(headings: Sequence[Heading]) -> str:
 
 
 def _with_kinds(headings: Sequence[Heading]) -> str:
-    kinds = {NUMBER: "", DATE: " (dates)", TEXT: " (text)", EMPTY: " (empty)", COUNTER: " (counts the rows)"}
+    kinds = {NUMBER: "", DATE: " (dates)", TEXT: " (text)", EMPTY: " (mostly empty)", COUNTER: " (counts the rows)"}
     return ", ".join(f"{h.name or h.number}{kinds[h.kind]}" for h in headings[:_MOST_LISTED]) or "none"
 
 

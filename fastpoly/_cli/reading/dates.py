@@ -11,7 +11,7 @@ _SECOND = 10**9
 _DAY = 86_400 * _SECOND
 
 _SECONDS = r"(?P<S>\d{2})(?:[.,](?P<fraction>\d{1,9}))?"
-_TIME = rf"(?P<H>\d{{1,2}}):(?P<M>\d{{2}})(?::{_SECONDS})?"
+_TIME = rf"(?P<H>\d{{1,2}}):(?P<M>\d{{2}})(?::{_SECONDS})?(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?"
 _ZONE = r"(?:\s?(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}))?"
 
 
@@ -37,6 +37,10 @@ class Format:
                 return None
         if part.get("H"):
             hour, minute, second = int(part["H"]), int(part["M"]), int(part["S"] or 0)
+            if part.get("half"):
+                if not 0 < hour < 13:
+                    return None
+                hour = hour % 12 + (12 if part["half"] in "Pp" else 0)
             if minute > 59 or second > 60 or (hour > 24 and "day" in part):
                 return None
             total += (3600 * hour + 60 * minute + second) * _SECOND + int((part["fraction"] or "0").ljust(9, "0"))

@@ -19,8 +19,8 @@ from .samples import Wanted
 from .signs import SEPARATORS, numeric, signs
 from .top import ENOUGH, Row, Top, find_top, named_by_a_comment
 
-COMMENTS = ("#", "%", "//")
-"""How a line begins that is passed over: no number and hardly a name does."""
+COMMENTS = ("#", "%", "//", "!")
+"""How a line begins that is passed over: no number and hardly a name does. So does ";" if it separates no cells."""
 
 _SCORED = 50
 """Lines that are enough to see the separator."""
@@ -58,12 +58,17 @@ def layout(lines: Sequence[str], wanted: Wanted) -> Layout:
     Raises:
         ValueError: it has no columns of numbers, or more than one way to read them; the message says what to do.
     """
-    comments = COMMENTS if wanted.comment is None else (wanted.comment,) if wanted.comment else ()
+    comments: tuple[str, ...] = COMMENTS
+    if wanted.comment is not None:
+        comments = (wanted.comment,) if wanted.comment else ()
     found = list(records(lines, wanted.skip + 1))
     told = [record for record in found if not record.text.lstrip().startswith(comments)]
     if not told:
         raise ValueError("is empty, wants a header and one line a sample")
     separator, decimal = signs([record.text for record in told[-_SCORED:]], wanted)
+    if wanted.comment is None and separator != ";":
+        comments += (";",)
+        told = [record for record in told if not record.text.lstrip().startswith(";")]
     rows = [Row(record, cells(record.text, separator)) for record in told]
     rows = [row for row in rows if not is_blank(row.cells)]
     top, body = find_top(rows, decimal, separator)
@@ -99,9 +104,9 @@ def _headings(top: Top, body: Sequence[Sequence[str]], decimal: str) -> list[Hea
 
 
 def _kind(column: Sequence[str], decimal: str) -> str:
-    """What more than half of a column's cells are, of those that are something."""
+    """What half of a column's cells are, or more, of those that are something."""
     cells = [cell for cell in column if not is_nothing(cell)]
-    if not cells:
+    if 2 * len(cells) < len(column):
         return EMPTY
     if 2 * sum(map(is_date, cells)) >= len(cells):
         return DATE

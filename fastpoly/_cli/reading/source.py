@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, cast
 
 from ..._near import near
 
@@ -65,37 +65,20 @@ def kind_of(file: Path) -> str:
     return suffix if suffix in (".npy", ".npz") else ""
 
 
-class Source(NamedTuple):
-    """A text file.
-
-    Attributes:
-        stream: its bytes, unpacked.
-        encoding: the one that was named, or the one that its first bytes tell; None if they tell none.
-        again: its path, if it can be read from there a second time, and its digits are those of ASCII.
-    """
-
-    stream: io.BufferedReader
-    encoding: str | None
-    again: str | None
-
-
 @contextmanager
-def opened(file: Path, named: str | None) -> Iterator[Source]:
-    """The file as a Source while the block runs.
+def opened(file: Path, named: str | None) -> Iterator[tuple[io.BufferedReader, str | None]]:
+    """The bytes of a text file, unpacked, and its encoding: the one `named`, or the one that its first bytes tell.
 
     Raises:
         ValueError: it is no text, or there is no encoding of the name.
     """
     encoding = None if named is None else _encoding(named)
     if file == STDIN:
-        yield Source(*_unpacked(cast(io.BufferedReader, sys.stdin.buffer), encoding), None)
+        given: Any = sys.stdin.buffer
+        yield _unpacked(given if isinstance(given, io.BufferedReader) else io.BufferedReader(given), encoding)
         return
     with file.open("rb") as stream:
-        text, encoding = _unpacked(stream, encoding)
-        plain = file.is_file() and text is stream and encoding in (None, "utf-8-sig")
-        # numpy unpacks a file by its name, whatever is in it
-        plain = plain and file.suffix.lower() not in (".gz", ".bz2", ".xz", ".lzma")
-        yield Source(text, encoding, str(file.resolve()) if plain else None)
+        yield _unpacked(stream, encoding)
 
 
 def _encoding(name: str) -> str:

@@ -1,9 +1,9 @@
-"""The columns of a text file: by numpy's own reader where every cell is in order, else cell by cell.
+"""The columns of a text file: in blocks by numpy's own reader where every cell is in order, else cell by cell.
 
-What numpy's reader takes is right: every line has as many cells as it should, and every number is what Python's float()
-makes of it. But it knows no comments, dates, decimal commas and missing cells, and not which line is at fault. So it is
-given the file; if it refuses that, block by block; and a block that it refuses is read cell by cell, three times as
-slowly, which decides, and tells the mistake. Nothing is held but a block and the columns that were asked for.
+A block that numpy's reader takes is right: every line has as many cells as it should, and every number is what Python's
+float() makes of it. It knows no quotes, comments, dates and missing cells, and not which line is at fault: a block with
+any of these is read again, three times as slowly, and that is what decides and what tells the mistake. Nothing is held
+but a block and the columns that were asked for.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from ..._arrays import Array
 from .cells import is_nothing, number, trouble
-from .columns import DATE, EMPTY, Heading, choose
+from .columns import DATE, EMPTY, TEXT, Heading, choose
 from .dates import Calendar, format_of
 from .lines import WHITE, cells
 from .samples import Column, Dates, Samples, Wanted, left_out
 from .sniff import Layout, layout
-from .source import Source, opened, told_of
+from .source import opened, told_of
 
 _HEAD = 2**16
 """Characters that are looked at before anything is read: a long preamble, and enough rows after it."""
+
+_MORE_LINES = 30
+"""Lines that are looked at beyond these: a line of names may be as long."""
 
 _BLOCK = 2**18
 """Characters of a block: many lines, so that a call costs nothing, and few bytes."""
@@ -40,34 +43,33 @@ _OTHER_THAN_UTF8 = "cp1252"
 
 def read_text(file: Path, wanted: Wanted) -> Samples:
     """The samples of a text file; see `read_samples`."""
-    with told_of(file), opened(file, wanted.encoding) as source:
+    with told_of(file), opened(file, wanted.encoding) as (stream, encoding):
         # numbers are ASCII in any case, and a name that is not UTF-8 is looked at again
-        errors = "surrogateescape" if source.encoding is None else "strict"
-        text = io.TextIOWrapper(source.stream, source.encoding or "utf-8", errors)
+        errors = "surrogateescape" if encoding is None else "strict"
+        text = io.TextIOWrapper(stream, encoding or "utf-8", errors)
         try:
-            return _read(text, source, wanted)
+            return _read(text, encoding, wanted)
         except UnicodeDecodeError as error:
-            told = f"is not {wanted.encoding or source.encoding} text ({error.reason})"
+            told = f"is not {wanted.encoding or encoding} text ({error.reason})"
             raise ValueError(f"{told}; --encoding says what it is") from None
         finally:
             text.detach()  # or else it closes what it has not opened
 
 
-def _read(text: TextIO, source: Source, wanted: Wanted) -> Samples:
+def _read(text: TextIO, encoding: str | None, wanted: Wanted) -> Samples:
     for _ in range(wanted.skip):
         text.readline()
-    head = text.readlines(_HEAD)
+    head = text.readlines(_HEAD) + list(islice(text, _MORE_LINES))
     legible, said = _legible(head)
-    if source.encoding not in (None, "utf-8-sig") and wanted.encoding is None:
-        said.append(f"encoding {source.encoding}")
+    if encoding not in (None, "utf-8-sig") and wanted.encoding is None:
+        said.append(f"encoding {encoding}")
     found = layout(legible, wanted)
     x, ys, of_columns = choose(found.headings, wanted)
     rows = _Rows(found, (x, *ys), wanted)
-    if not (source.again and rows.take_file(source.again)):
-        block = head[found.first - 1 - wanted.skip :]
-        while block:
-            rows.take(block, text)
-            block = text.readlines(_BLOCK)
+    block = head[found.first - 1 - wanted.skip :]
+    while block:
+        rows.take(block, text)
+        block = text.readlines(_BLOCK)
     said += [*found.said, *of_columns, *rows.said]
     dates = None
     if rows.calendar is not None:
@@ -106,6 +108,7 @@ class _Rows:
         self._layout = found
         self._columns = columns
         self._omit = wanted.nan == "omit"
+        self._has_text = any(heading.kind == TEXT for heading in found.headings)
         self._line = found.first - 1  # of the file, the last one that was taken
         self._parts: list[list[Array]] = [[] for _ in columns]
         self._comments = self._empty = 0
@@ -119,16 +122,9 @@ class _Rows:
             except ValueError as error:
                 raise ValueError(f"column {x.shown}: {error}") from None
 
-    def take_file(self, path: str) -> bool:
-        """Have numpy read all rows, if it can; False: it cannot, and nothing is taken."""
-        if self._layout.decimal == ",":
-            return False
-        quote = '"' if self._layout.separator else None
-        return self._take_whole(path, skiprows=self._layout.first - 1, encoding="latin-1", quotechar=quote)
-
     def take(self, lines: list[str], more: Iterator[str]) -> None:
         """Take the samples of `lines`, and of the first of `more` if the last of them goes on there."""
-        if self._take_lines(lines):
+        if self._take_whole(lines):
             self._line += len(lines)
         else:
             self._take_by_cell(lines, more)
@@ -143,21 +139,19 @@ class _Rows:
         counts = {"comment line": self._comments, "empty row": self._empty}
         return [f"{_count(number, what)} passed over" for what, number in counts.items() if number]
 
-    def _take_lines(self, lines: list[str]) -> bool:
-        text = "".join(lines)
-        if '"' in text or text.isspace():  # a quoted cell may go on in the next block
+    def _take_whole(self, lines: list[str]) -> bool:
+        """Have numpy read the block, if it can; False: it cannot, and nothing is taken."""
+        if self.calendar is not None or not any(map(str.strip, lines)):
             return False
-        if self._layout.decimal == ".":
-            return self._take_whole(lines)
-        return self._layout.separator != "," and self._take_whole(text.translate(_SWAPPED).split("\n"))
-
-    def _take_whole(self, lines: str | list[str], **options: Any) -> bool:
-        """Have numpy read the file of that path, or the lines, if it can; False: it cannot."""
-        if self.calendar is not None:
+        if self._has_text and '"' in "".join(lines):  # a quoted cell may hold a separator, or go on in the next block
             return False
-        separator = self._layout.separator or None
+        separator = self._layout.separator
+        if self._layout.decimal == ",":
+            if separator == ",":
+                return False
+            lines = "".join(lines).translate(_SWAPPED).split("\n")
         try:
-            table = np.loadtxt(lines, self._dtype, comments=None, delimiter=separator, ndmin=1, **options)
+            table = np.loadtxt(lines, self._dtype, comments=None, delimiter=separator or None, ndmin=1)
         except Exception:  # of many kinds, and what is wrong is told by cell
             return False
         parts = [np.ascontiguousarray(table[f"f{heading.number}"]) for heading in self._columns]
@@ -187,15 +181,19 @@ class _Rows:
             elif not line.isspace():
                 yield line
 
-    def _cells(self, lines: Iterable[str]) -> Iterator[list[str]]:
+    def _cells(self, lines: Iterator[str]) -> Iterator[list[str]]:
         separator = self._layout.separator
         if separator == WHITE:
             yield from (cells(line, WHITE) for line in lines)
             return
+        before = self._line
         try:
-            yield from csv.reader(lines, delimiter=separator, skipinitialspace=True)
+            # strict: or else a quote that is not closed takes in the lines below, and their samples are lost
+            for row in csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True):
+                before = self._line
+                yield row
         except csv.Error as error:
-            raise ValueError(f"line {self._line}: {error}; a quote may not be closed there or above") from None
+            raise ValueError(f"line {before + 1}: {error}; a quote may not be closed there") from None
 
     def _is_sample(self, row: list[str]) -> bool:
         """Is it one? False if there is nothing in it."""

@@ -126,14 +126,28 @@ def _fitted(names: list[str], body: Sequence[Sequence[str]], first: Record) -> l
 
 
 def named_by_a_comment(top: Top, found: Sequence[Record], comments: tuple[str, ...], separator: str, width: int) -> Top:
-    """The same, with names from the line above if that is a comment which has as many: `# x y`, as numpy writes it."""
-    above = [record for record in found if record.line < top.first.line]
-    text = above[-1].text.strip() if above else ""
+    """The same, with names from the line above if that is a comment which has as many: `# x y`, as numpy writes it.
+
+    Its names are those of the comment above, if they are units and that one has as many too.
+    """
+    above = [record for record in found if record.line < top.first.line][-2:]
+    told = [(record, _names_in(record.text.strip(), comments, separator, width)) for record in above]
+    if not told or not told[-1][1]:
+        return top
+    (first, upper), (last, lower) = told[0], told[-1]
+    if first is not last and upper and lower and all(map(units.is_unit, lower)):
+        return replace(top, names=upper, named_by=first, units=Row(last, lower))
+    return replace(top, names=lower, named_by=last)
+
+
+def _names_in(text: str, comments: tuple[str, ...], separator: str, width: int) -> list[str] | None:
+    """So many names that are no numbers, from a comment; the sign of the comment may be the first of them."""
     sign = next((sign for sign in comments if text.startswith(sign)), None)
     if sign is None:
-        return top
+        return None
     for other in (*SEPARATORS, separator):
-        names = cells(text.lstrip(sign), other)
-        if len(names) == width and all(names) and not any(numeric(name, ".") for name in names):
-            return replace(top, names=names, named_by=above[-1])
-    return top
+        for told in (text.lstrip(sign), text):
+            names = cells(told, other)
+            if len(names) == width and all(names) and not any(numeric(name, ".") for name in names):
+                return names
+    return None
