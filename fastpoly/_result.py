@@ -13,7 +13,7 @@ from . import _domain
 from ._arrays import Array, is_tensor, numbers, to_device
 from ._lazy import lazy
 from ._memory import refuse_beyond_memory
-from ._quality import Quality
+from ._quality import PolynomialQuality
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitResult(Quality):
+class FitResult(PolynomialQuality):
     """A polynomial fitted by gradient descent. Arrays are numpy or torch, as x and y were.
 
     Attributes:
