@@ -9,7 +9,7 @@ import numpy as np
 
 import fastpoly
 
-for absent in ("torch", "triton", "typer", "rich", "matplotlib", "pytest"):
+for absent in ("torch", "triton", "typer", "rich", "matplotlib", "sklearn", "pytest"):
     assert importlib.util.find_spec(absent) is None, f"{absent} is installed: this is no clean environment"
 
 x = np.linspace(0, 5, 100).reshape(-1, 1)

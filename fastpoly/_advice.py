@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def divergence(problem: FitProblem, trajectory: Trajectory, way: str = "") -> st
 
 
 def too_early(problem: FitProblem, minimum: Minimum, end: tuple[float, float], chosen: frozenset[str]) -> str:
-    """The run ended far from the minimum.
+    """The run ended far from the minimum; what gets there is tried, of many samples, on some of them.
 
     Args:
         problem: the run.
@@ -58,33 +59,54 @@ def too_early(problem: FitProblem, minimum: Minimum, end: tuple[float, float], c
         end: the mse of its weights, and that of least squares.
         chosen: of "domain", "steps" and "learn_rate", those that "auto" chose.
     """
-    final, least = end
-    what = (
-        f"ended far from the minimum: the mse is {final:.4g} after {problem.steps:,} steps, least squares' {least:.4g}"
-    )
-    return f"{what}; {_remedy(problem, minimum, chosen)}"
-
-
-def _remedy(problem: FitProblem, minimum: Minimum, chosen: frozenset[str]) -> str:
-    """The first that works, tried on the numbers of the minimum; of many samples, on some of them."""
     part = slice(None, None, max(1, len(problem.x) // TRIED))
     scale = None if problem.scale is None else problem.scale[part]
-    problem = dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
+    some = dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
+
+    def inside() -> Minimum:
+        return _minimum_of(dataclasses.replace(some, x=mapped(some.x, checked_domain("auto", some.x))))
+
+    remedy = remedied(minimum, problem.steps, problem.learn_rate, chosen, inside, _lower(some))
+    return f"{ended_far(problem.steps, end)}; {remedy}"
+
+
+def ended_far(steps: int, end: tuple[float, float]) -> str:
+    """In words; end is the mse, and that of least squares."""
+    return f"ended far from the minimum: the mse is {end[0]:.4g} after {steps:,} steps, least squares' {end[1]:.4g}"
+
+
+def remedied(
+    minimum: Minimum,
+    taken: int,
+    learn_rate: float,
+    chosen: frozenset[str],
+    inside: Callable[[], Minimum],
+    lower: Iterable[tuple[int, Minimum]],
+) -> str:
+    """The first remedy that works.
+
+    Args:
+        minimum, taken, learn_rate, chosen: of the run.
+        inside: the minimum with x mapped to [-1, 1].
+        lower: lower degrees, the highest first, and their minima.
+    """
     if "domain" not in chosen:
-        inside = dataclasses.replace(problem, x=mapped(problem.x, checked_domain("auto", problem.x)))
-        steps = _steps(_minimum_of(inside))
+        steps = _steps(inside())
         if steps is not None:
             return f"leave out domain, steps and learn_rate: with x mapped to [-1, 1] {steps:,} steps get there"
     steps = _steps(minimum)
     if steps is None:
-        return _lower(problem)
-    if "learn_rate" not in chosen and ("steps" in chosen or steps <= problem.steps):
+        for degree, other in lower:
+            if _steps(other) is not None:
+                return f"its powers are too much alike for gradient descent; degree {degree} gets there"
+        return "its powers are too much alike for gradient descent; lower the degree"
+    if "learn_rate" not in chosen and ("steps" in chosen or steps <= taken):
         return "leave out learn_rate, which is chosen then, and gets there"
     if "steps" in chosen:
         return f"leave out backend and precision: in closed form the {steps:,} steps that it takes cost nothing"
     if "learn_rate" in chosen:
         return f"leave out steps, which are chosen then: {steps:,} get there"
-    enough = minimum.steps(problem.learn_rate)
+    enough = minimum.steps(learn_rate)
     if enough is not None and enough <= 10 * steps:
         return f"{enough:,} steps get there; leave out steps, which are chosen then"
     return f"leave out steps and learn_rate, which are chosen then: {steps:,} steps get there"
@@ -98,12 +120,10 @@ def _minimum_of(problem: FitProblem) -> Minimum:
     return Minimum.of(rows_of(problem, Monitor()), len(problem.x), problem.initial_weights, problem.penalty)
 
 
-def _lower(problem: FitProblem) -> str:
-    """The largest degree that gets there; the powers of a lower one are the first columns of those of a higher."""
+def _lower(problem: FitProblem) -> Iterator[tuple[int, Minimum]]:
+    """Lower degrees and their minima; the powers of a lower one are the first columns of those of a higher."""
     rows, m = rows_of(problem, Monitor()), problem.degree + 1
     for size in range(m - 1, 0, -1):
         part = np.concatenate([rows[:, :size], rows[:, m:]], axis=1)
         penalty = None if problem.penalty is None else problem.penalty[:size]
-        if _steps(Minimum.of(part, len(problem.x), problem.initial_weights[:size], penalty)) is not None:
-            return f"its powers are too much alike for gradient descent; degree {size - 1} gets there"
-    return "its powers are too much alike for gradient descent; lower the degree"
+        yield size - 1, Minimum.of(part, len(problem.x), problem.initial_weights[:size], penalty)

@@ -18,6 +18,7 @@ from ._monitor import Monitor, Progress
 from ._plan import Plan, planned
 from ._problem import FitProblem
 from ._progress import shown
+from ._quality import Quality
 from ._result import FitResult, Trajectory
 from ._samples import Samples
 from ._warn import warn
@@ -171,13 +172,13 @@ def run(plan: Plan, progress: Progress | None = None) -> FitResult:
     said = divergence(problem, trajectory, ", or leave out domain and learn_rate")
     if said is not None:
         warn(said, DivergenceWarning)
-    elif problem.steps and result.diverged_at is None and not plan.stops_early and _far(result, plan.chosen):
+    elif problem.steps and result.diverged_at is None and not plan.stops_early and far(result, plan.chosen):
         end = result.final_mse, result.least_squares_mse
         warn(too_early(problem, result.minimum, end, plan.chosen), ConvergenceWarning)
     return result
 
 
-def _far(result: FitResult, chosen: frozenset[str]) -> bool:
+def far(result: Quality, chosen: frozenset[str]) -> bool:
     """Is the end worth a warning? Who gave both steps and learn rate has said where to end, and hears less."""
     if {"steps", "learn_rate"} & chosen:
         return not result.converged

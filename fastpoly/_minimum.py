@@ -8,6 +8,7 @@ n)**t. From these few numbers come the learn rate and the steps that a run needs
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,12 @@ class Minimum:
         """The least sum of squares."""
         hidden = self.z[~self.visible]
         return self.rho**2 + float(hidden @ hidden)
+
+    def seen(self) -> Minimum:
+        """Without the components that V does not have: 10**12 steps along a rounding error are a long way."""
+        seen = self.visible
+        s, v, z = self.s[seen], self.v[seen], self.z[seen]
+        return dataclasses.replace(self, s=s, v=v, z=z, rho=math.sqrt(self.least))
 
     @property
     def rounding(self) -> float:

@@ -64,11 +64,7 @@ def planned(
     trace_every: Any = "auto",
 ) -> Plan:
     """See `fit`, whose arguments these are and whose errors these are."""
-    chosen = frozenset(
-        name
-        for name, value in (("domain", domain), ("steps", steps), ("learn_rate", learn_rate))
-        if is_auto(value, name)
-    )
+    chosen = left_to_auto(domain=domain, steps=steps, learn_rate=learn_rate)
     raw = domain is None and not chosen
     problem = FitProblem.checked(
         samples.x,
@@ -109,6 +105,11 @@ def planned(
     return plan if others is None else _held_out(plan, others, bool(early_stopping))
 
 
+def left_to_auto(**arguments: Any) -> frozenset[str]:
+    """The names of those that are "auto"."""
+    return frozenset(name for name, value in arguments.items() if is_auto(value, name))
+
+
 def is_auto(value: Any, name: str) -> bool:
     """Is it left to "auto"?
 
@@ -122,17 +123,18 @@ def is_auto(value: Any, name: str) -> bool:
     return True
 
 
-def penalty_of(ridge: Any, degree: int) -> Array | None:
-    """(degree + 1,) what each squared weight adds to the mse; None for nothing."""
+def penalty_of(ridge: Any, degree: int, features: int = 1) -> Array | None:
+    """(degree * features + 1,) what each squared weight adds to the mse; None for nothing."""
+    size, where = degree * features + 1, f" in {features} features" if features > 1 else ""
     alone = dimensions(ridge, "ridge") == 0
     values = vector([ridge] if alone else ridge, "ridge")
     refuse_nonfinite(values, "ridge", np.dtype(np.float64))
-    if values.size != degree + 1 and not alone:
+    if values.size != size and not alone:
         got = f"got {values.size}; a number is for all"
-        raise ValueError(f"ridge: wants a number, or {degree + 1} for degree {degree}, {got}")
+        raise ValueError(f"ridge: wants a number, or {size} for degree {degree}{where}, {got}")
     if (values < 0).any():
         raise ValueError(f"ridge: wants numbers >= 0, got {values.min()}; 0 is none")
-    return np.array(np.broadcast_to(values, degree + 1), np.float64) if values.any() else None
+    return np.array(np.broadcast_to(values, size), np.float64) if values.any() else None
 
 
 def _rows(problem: FitProblem) -> Array:

@@ -24,30 +24,16 @@ if TYPE_CHECKING:
 
 
 class Quality:
-    """What a FitResult says of itself. Nothing is computed before it is asked for."""
+    """What a fit of any model that is linear in its weights says of itself. Nothing is computed before it is asked for.
 
-    domain: Domain | None
+    Attributes:
+        minimum: what all of this is computed from: the singular values of V, and what y has along each.
+    """
+
     learn_rate: Any
     weights: Any
-    predict: Callable[[Any], Any]
-    _find_minimum: Callable[[], Minimum] | None
+    minimum: Minimum
     weights_as_array: Callable[[], Array]
-
-    @property
-    def degree(self) -> int:
-        """Of the polynomial."""
-        return int(self.weights.shape[-1]) - 1
-
-    @lazy
-    def minimum(self) -> Minimum:
-        """What all of this is computed from: the singular values of the power matrix, and what y has along each.
-
-        Raises:
-            ValueError: there is none: the powers of x are beyond float64.
-        """
-        if self._find_minimum is None:
-            raise ValueError("minimum: this result has none; fit again, it is known of what fit returns")
-        return self._find_minimum()
 
     @lazy
     def _excess(self) -> float:
@@ -99,7 +85,7 @@ class Quality:
     @property
     def degrees_of_freedom(self) -> int:
         """Samples less weights; those of weight 0 do not count."""
-        return self.minimum.n - self.degree - 1
+        return self.minimum.n - len(self.minimum.start)
 
     @property
     def _squares(self) -> float:
@@ -108,12 +94,12 @@ class Quality:
 
     @lazy
     def covariance(self) -> Array:
-        """(degree + 1, degree + 1), of `weights`: (V^T V)^-1 times the variance of the residuals of least squares.
+        """(m, m), of the m `weights`: (V^T V)^-1 times the variance of the residuals of least squares.
 
         As numpy.polyfit(..., cov=True) has it. Weights of a run that has not converged are off by more than this says.
         With a ridge V^T V has the penalty, too. Infinite without degrees of freedom, or where V does not see a weight.
         """
-        minimum, size = self.minimum, self.degree + 1
+        minimum, size = self.minimum, len(self.minimum.start)
         if self.degrees_of_freedom <= 0 or not (len(minimum.s) == size and minimum.visible.all()):
             return np.full((size, size), math.inf)
         scaled = minimum.v / minimum.s[:, None]
@@ -122,8 +108,32 @@ class Quality:
 
     @property
     def standard_errors(self) -> Array:
-        """(degree + 1,), of `weights`."""
+        """(m,), of `weights`."""
         return np.sqrt(self.covariance.diagonal())
+
+
+class PolynomialQuality(Quality):
+    """What a FitResult says of itself, besides."""
+
+    domain: Domain | None
+    predict: Callable[[Any], Any]
+    _find_minimum: Callable[[], Minimum] | None
+
+    @property
+    def degree(self) -> int:
+        """Of the polynomial."""
+        return int(self.weights.shape[-1]) - 1
+
+    @lazy
+    def minimum(self) -> Minimum:
+        """What all of this is computed from: the singular values of the power matrix, and what y has along each.
+
+        Raises:
+            ValueError: there is none: the powers of x are beyond float64.
+        """
+        if self._find_minimum is None:
+            raise ValueError("minimum: this result has none; fit again, it is known of what fit returns")
+        return self._find_minimum()
 
     @lazy
     def raw_covariance(self) -> Array:

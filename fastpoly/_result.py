@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from . import _domain
 from ._arrays import Array, is_tensor, numbers, to_device
 from ._lazy import lazy
 from ._memory import refuse_beyond_memory
-from ._quality import Quality
+from ._quality import PolynomialQuality
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitResult(Quality):
+class FitResult(PolynomialQuality):
     """A polynomial fitted by gradient descent. Arrays are numpy or torch, as x and y were.
 
     Attributes:
@@ -189,8 +190,9 @@ class FitResult(Quality):
         return f"FitResult({terms.lstrip('+')}{where}; {run})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """To pickle and copy: with what is known of the minimum, and without the samples."""
+        """To pickle and copy: with what is known of the minimum, if there is one, and without the samples."""
         state = dict(self.__dict__)
         state["_find_minimum"] = None
-        state["minimum"] = self.minimum
+        with contextlib.suppress(ValueError):
+            state["minimum"] = self.minimum
         return state

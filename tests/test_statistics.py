@@ -306,6 +306,16 @@ def test_a_diverged_run_is_saved_too(tmp_path):
     assert not again.converged
 
 
+def test_a_run_of_powers_beyond_float64_is_kept_without_its_minimum(tmp_path):
+    with pytest.warns(Warning, match="diverged"):
+        result = raw_fit(1e80 * (1 + X), Y, 4, 10, 1e-5)
+    result.save(tmp_path / "fit.json")
+    for again in (FitResult.load(tmp_path / "fit.json"), pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).weights, result.weights)
+        with pytest.raises(ValueError, match="minimum: this result has none"):
+            _ = again.final_mse
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "garbage", "[]", "{}", '{"format": "another"}', '{"format": "fastpoly fit 1"}'],

@@ -22,6 +22,7 @@ the loop.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +111,18 @@ def solved(problem: FitProblem, rows: Array) -> Solution | None:
     if not finite:
         return None
     minimum = Minimum.of(rows, len(problem.x), start, problem.penalty)
-    rate = problem.learn_rate * 2 / len(problem.x)
+    return descended(minimum, problem.learn_rate, problem.steps)
+
+
+def descended(minimum: Minimum, learn_rate: float, steps: int) -> Solution | None:
+    """The run towards a minimum; None if the learn rate leaves float64."""
+    rate = learn_rate * 2 / minimum.n
     if not math.isfinite(rate * minimum.s[0] * minimum.s[0]):
         return None
     modes = Modes(minimum.s, minimum.z, minimum.rho, rate)
-    diverged_at = modes.first_overflow(problem.steps)
-    steps = problem.steps if diverged_at is None else diverged_at
-    weights = start + minimum.v.T @ modes.progress(steps)
+    diverged_at = modes.first_overflow(steps)
+    steps = steps if diverged_at is None else diverged_at
+    weights = minimum.start + minimum.v.T @ modes.progress(steps)
     if diverged_at is None and not np.isfinite(weights).all():
         diverged_at = steps
     return Solution(modes, weights, steps, diverged_at, minimum)
@@ -148,25 +154,32 @@ def _rows(x: Array, y: Array, start: Array, scale: Array | None = None) -> Array
 
 
 def triangle(x: Array, y: Array, start: Array, monitor: Monitor, scale: Array | None = None) -> Array:
-    """A matrix of at most degree + 2 rows with the singular values of `_rows`: R of its QR decomposition.
+    """A matrix of at most degree + 2 rows with the singular values of `_rows`, see `triangle_of`.
 
-    In blocks, each converted by itself: samples in a file, or of another dtype, are never in memory whole. If a row is
-    not finite, the block that has it.
+    Each block is converted by itself: samples in a file, or of another dtype, are never in memory whole.
     """
+
+    def rows(part: slice) -> Array:
+        samples = (computable(values[part], np.float64) for values in (x, y))
+        return _rows(*samples, start, None if scale is None else scale[part])
+
+    return triangle_of(rows, x.size, BLOCK, monitor)
+
+
+def triangle_of(rows: Callable[[slice], Array], n: int, block: int, monitor: Monitor) -> Array:
+    """R of the QR decomposition of a matrix of n rows, from blocks of them; if a row is not finite, its block."""
     found: list[Array] = []  # triangles, which are decomposed together when there are rows enough
 
     def joined() -> Array:
         return np.asarray(np.linalg.qr(np.concatenate(found), mode="r"))
 
     with monitor.listening():
-        for first in range(0, x.size, BLOCK):
-            part = slice(first, first + BLOCK)
-            samples = (computable(values[part], np.float64) for values in (x, y))
-            rows = _rows(*samples, start, None if scale is None else scale[part])
-            if monitor.interrupted or not np.isfinite(rows).all():
-                return rows
-            found.append(np.asarray(np.linalg.qr(rows, mode="r")))
-            if len(found) * (start.size + 1) > BLOCK:
+        for first in range(0, n, block):
+            part = rows(slice(first, first + block))
+            if monitor.interrupted or not np.isfinite(part).all():
+                return part
+            found.append(np.asarray(np.linalg.qr(part, mode="r")))
+            if len(found) * part.shape[1] > block:
                 found = [joined()]
     return joined()
 

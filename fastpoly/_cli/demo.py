@@ -19,12 +19,13 @@ from rich.table import Table
 from .._backends import Backend, backends
 from .._fit import solve
 from .._monitor import Progress
+from .._near import near
 from .._post import DEGREE, LEARN_RATE, PUBLISHED_SECONDS, REFERENCES, STEPS, samples
 from .._problem import FitProblem
 from .._progress import new_bar
 from .._result import FitResult
 from . import plots
-from .write import make_folder, write_json
+from .write import existing, make_folder, write_json, wrote
 
 QUICK_SECONDS = 0.1
 """A run below this is repeated, and its median shown: a single one shows the machine's noise."""
@@ -85,7 +86,8 @@ def _wanted(only: Sequence[str], slow: bool) -> list[Backend]:
     unknown = set(only) - {backend.name for backend in known}
     if unknown:
         names = ", ".join(backend.name for backend in known)
-        raise ValueError(f"--only: wants one of {names}; got {', '.join(sorted(unknown))}")
+        meant = near(min(unknown), (backend.name for backend in known))
+        raise ValueError(f"--only: wants one of {names}; got {', '.join(sorted(unknown))}{meant}")
     wanted = [backend for backend in known if backend.name in (only or [b.name for b in known])]
     return [backend for backend in wanted if slow or backend.name not in PUBLISHED_SECONDS]
 
@@ -165,6 +167,7 @@ def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
 
 
 def _write(out: Path, rows: Sequence[Row], missing: Sequence[Backend], steps: int, console: Console) -> None:
+    before = existing(out / name for name in ("demo.json", "fit.png", "mse.png", "seconds.png"))
     written = [write_json(out / "demo.json", _as_json(rows, missing, steps))]
     if rows:
         x, y = samples()
@@ -177,7 +180,7 @@ def _write(out: Path, rows: Sequence[Row], missing: Sequence[Backend], steps: in
             written.append(plots.seconds_by_backend(out / "seconds.png", bars, steps))
         except ModuleNotFoundError as error:
             console.print(f"no pictures: {error}", markup=False, highlight=False)
-    console.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
+    console.print(wrote(written, before), markup=False, highlight=False)
 
 
 def _as_json(rows: Sequence[Row], missing: Sequence[Backend], steps: int) -> dict[str, Any]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
+
 import typer
+
+AUTO = "auto"
+"""What stands for a number that fastpoly chooses."""
+
+_MOST_DIGITS = 30
+"""More than any count has: 1e999999999 would be a number of as many digits before anybody could refuse it."""
 
 
 def integer(text: int | str) -> int:
-    """A whole number; the name stands in the help.
+    """A whole number, also as 1e6; the name stands in the help.
 
     Raises:
         typer.BadParameter: it is none.
@@ -14,9 +22,12 @@ def integer(text: int | str) -> int:
     if isinstance(text, int):  # a default
         return text
     try:
-        return int(_plain(text))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a valid integer; write it like 1000") from None
+        number = Decimal(_plain(text))
+        if number.is_finite() and number.adjusted() < _MOST_DIGITS and number == number.to_integral_value():
+            return int(number)
+    except (ValueError, InvalidOperation):
+        pass
+    raise typer.BadParameter(f"{text!r} is not a valid integer; write it like 1000 or 1e3")
 
 
 def real(text: float | str) -> float:
@@ -27,6 +38,16 @@ def real(text: float | str) -> float:
         return float(_plain(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a valid float; write it like 1e-5") from None
+
+
+def integer_or_auto(text: int | str) -> int | str:
+    """As `integer`, or the word auto."""
+    return AUTO if text == AUTO else integer(text)
+
+
+def real_or_auto(text: float | str) -> float | str:
+    """As `real`, or the word auto."""
+    return AUTO if text == AUTO else real(text)
 
 
 def _plain(text: str) -> str:

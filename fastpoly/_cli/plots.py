@@ -42,8 +42,8 @@ def _axes(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
     return figure, new_axes(figure.subplots())
 
 
-def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:
-    """Samples and the fitted polynomial."""
+def fitted_curve(path: Path, x: Array, y: Array, result: FitResult, labels: tuple[str, str] = ("x", "y")) -> Path:
+    """Samples and the fitted polynomial; `labels` are what stands at the axes."""
     figure, axes = _axes()
     order = np.argsort(x.reshape(-1))
     x, y = (np.asarray(samples, np.float64).reshape(-1)[order] for samples in (x, y))
@@ -53,7 +53,8 @@ def fitted_curve(path: Path, x: Array, y: Array, result: FitResult) -> Path:
     with np.errstate(over="ignore", invalid="ignore"):  # after divergence; what is not finite is not drawn
         fitted = result.predict(smooth)
     axes.plot(smooth, fitted, color=ACCENT, linewidth=2, label=label)
-    axes.set(xlabel="x", ylabel="y")
+    xlabel, ylabel = (label.replace("$", r"\$") for label in labels)  # it would be mathematics
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False)
     with replacing(path) as new:
         figure.savefig(new)

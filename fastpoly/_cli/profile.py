@@ -23,7 +23,7 @@ from ..profiling.results import Ladder, LossProfile, RungResult, Split
 from ..profiling.rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS
 from . import profile_plots
 from .load import load_loss
-from .write import make_folder, replacing, write_json
+from .write import existing, make_folder, replacing, write_json, wrote
 
 POST = "a step of the post's autograd loop on the CPU"
 
@@ -201,6 +201,8 @@ def _write(
     trace: Callable[[Path], Path],
     console: Console,
 ) -> None:
+    names = (path.name, "trace.json", "ladder.png", "ways.png", "split.png")
+    before = existing(path.with_name(name) for name in names)
     written = [write_json(path, {**content, "versions": _versions()}), path.with_name("trace.json")]
     with replacing(written[1]) as new:
         trace(new)
@@ -208,7 +210,7 @@ def _write(
         written += [draw() for draw in pictures]
     except ModuleNotFoundError as error:
         console.print(f"no pictures: {error}", markup=False, highlight=False)
-    console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True, markup=False, highlight=False)
+    console.print(wrote(written, before), soft_wrap=True, markup=False, highlight=False)
 
 
 def _versions() -> dict[str, str]:

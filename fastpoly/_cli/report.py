@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .._report.page import page
 from .._report.results import FOLDER, newest, read
-from .write import make_folder, refuse_overwriting, replacing
+from .write import existing, make_folder, refuse_overwriting, replacing, wrote
 
 
 def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
@@ -32,6 +32,7 @@ def write_report(paths: Sequence[Path], out: Path, console: Console) -> None:
         console.print(f"no pictures: {error}", soft_wrap=True, markup=False, highlight=False)
         made = page(results, pictures=False)
     make_folder(out.parent)
+    before = existing([out])
     with replacing(out) as new:
         new.write_text(made, encoding="utf-8")
-    console.print(f"wrote {out}", soft_wrap=True, markup=False, highlight=False)
+    console.print(wrote([out], before), soft_wrap=True, markup=False, highlight=False)

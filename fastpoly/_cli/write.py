@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,21 @@ def replacing(path: Path) -> Iterator[Path]:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def existing(paths: Iterable[Path]) -> frozenset[Path]:
+    """Those of `paths` that are there, to be told of when they are replaced: see `wrote`."""
+    return frozenset(path for path in paths if path.exists() or path.is_symlink())
+
+
+def wrote(paths: Iterable[Path], before: Collection[Path]) -> str:
+    """What was written, and which of it replaced something that was there before."""
+    paths = list(paths)
+    parts = []
+    for verb, replaced in (("wrote", False), ("replaced", True)):
+        some = [str(path) for path in paths if (path in before) is replaced]
+        parts += [f"{verb} {', '.join(some)}"] if some else []
+    return "; ".join(parts)
 
 
 def refuse_overwriting(sources: Iterable[Path], results: Iterable[Path]) -> None:
