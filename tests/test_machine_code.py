@@ -15,7 +15,7 @@ from fastpoly._fuse import machine
 from fastpoly_kernels.descent import descend
 from fastpoly_kernels.gram import descend_abreast, descend_moments
 from fastpoly_kernels.moments import power_sums
-from fastpoly_kernels.simd import register_bits
+from fastpoly_kernels.processor import register_bits
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 REGISTER = {512: "zmm", 256: "ymm", 128: "xmm"}

@@ -179,7 +179,7 @@ _ENTRIES = (
         _OF_TORCH,
         "autograd",
         train="fused",
-        needs=lambda: missing_torch() or missing_compiler(),
+        needs=missing_torch,
     ),
     _Entry(
         "fused-autograd-gpu",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fastpoly_kernels.gram import descend_abreast, descend_moments, descend_triangle
-from fastpoly_kernels.simd import register_bits
+from fastpoly_kernels.processor import register_bits
 
 from .._arrays import Array, on_gpu, to_device
 from .._batch import BatchProblem, BatchTrajectory

@@ -1,17 +1,17 @@
 """The loop IR: what a kernel does, one step after the other, before anybody has printed it.
 
-A **Kind** says what a value is: a float, an index (an integer of 64 bits: a place, a count) or a bool, one of them or one
-in each lane of a register. Floats are all of the kernel's dtype; an index is never a float.
+A **Kind** says what a value is: a float, an index (an integer of 64 bits: a place, a count) or a bool; one of them, or
+one in each lane of a register. Floats are all of the kernel's dtype; an index is never a float.
 
-An **expression** is a value: a `Const`; a `Var`, which is an object and has a name only to be printed with; a `Load` from
-one of the kernel's buffers; or an `Op` on other expressions, whose kind follows from its operands' by the table `RESULT`.
+An **expression** is a value: a `Const`; a `Var`, which is an object and has a name only to be printed with; a `Load`
+from one of the kernel's buffers; or an `Op` on other expressions, whose kind follows from theirs by the table `RESULT`.
 Beside a register one number stands for itself in every lane.
 
 A **statement** does something: `Assign` gives a variable a value, `Store` writes to a buffer, `Loop` counts an axis
 through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for what has an effect and no value.
 
 A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
-together; `read` makes one of a page of Python, `to_python` a page of one, `to_llvm` makes machine code.
+together; `read` makes one of a page of Python, `to_llvm` the text of an LLVM module.
 """
 
 from __future__ import annotations
@@ -303,10 +303,10 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     "position": _conversion(INDEX, FLOAT),
     "integer": _conversion(FLOAT, INDEX),
 }
-"""From an operation and its operands to the kind of its value. Elementary functions (`formulas.FORMULAS`) are of floats.
+"""From an operation and its operands to the kind of its value. Elementary functions (`FORMULAS`) are of floats.
 
-Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes` (the
-first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the others).
+Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
+(the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest).
 """
 
 

@@ -1,9 +1,9 @@
 """The text of a kernel as machine code that can be called: from memory, from the disk, or from LLVM.
 
 Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; Ctrl-C while it is
-made is heard at once and spoils nothing; kernels that nobody uses any more leave the memory. Of llvmlite only LLVM itself
-is needed, and nothing of numba, whose import alone takes 0.3 s. llvmlite, interrupted between two lines of its own, frees
-memory twice: whatever it does here, it does `aside`.
+made is heard at once and spoils nothing; kernels that nobody uses any more leave the memory. llvmlite alone is needed,
+and nothing of numba, whose import takes 0.3 s. llvmlite, interrupted between two lines of its own, frees memory twice:
+whatever it does here, it does `aside`.
 
 On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of the text without its comments, of the source that
 it is compiled by, of llvmlite's version and of the processor; what is kept is the object code.

@@ -99,7 +99,9 @@ class _Reader:
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
                 # all values are those of before
                 fresh = [self.value(value) for value in values]
-                held = [Var(f"next_{ast.unparse(target)}", value.kind) for target, value in zip(targets, fresh, strict=True)]
+                held = [
+                    Var(f"next_{ast.unparse(target)}", value.kind) for target, value in zip(targets, fresh, strict=True)
+                ]
                 into += [Assign(var, value) for var, value in zip(held, fresh, strict=True)]
                 for target, var in zip(targets, held, strict=True):
                     self.assign(target, var, into)
@@ -108,7 +110,9 @@ class _Reader:
                 for target in targets:
                     self.assign(target, new, into)
             case ast.AugAssign(target=ast.Name(id=name), op=op, value=value):
-                self.assign(node.target, self.operation(BINARY[type(op)], self.variables[name], self.value(value)), into)
+                self.assign(
+                    node.target, self.operation(BINARY[type(op)], self.variables[name], self.value(value)), into
+                )
             case ast.Expr(value=ast.Call(func=ast.Name(id="store"), args=[array, place, value])):
                 into.append(Store(self.array(array)[0], self.value(place), self.value(value)))
             case ast.Expr(value=ast.Call(func=ast.Name(id="aligned_stack"))):
@@ -141,11 +145,9 @@ class _Reader:
         return known
 
     def loop(self, name: str, span: list[ast.expr], body: list[ast.stmt]) -> Loop:
-        first, end, step = {
-            1: lambda: (Const(0, INDEX), self.value(span[0]), 1),
-            2: lambda: (self.value(span[0]), self.value(span[1]), 1),
-            3: lambda: (self.value(span[0]), self.value(span[1]), int(ast.literal_eval(span[2]))),
-        }[len(span)]()
+        first = self.value(span[0]) if len(span) > 1 else Const(0, INDEX)
+        end = self.value(span[min(len(span) - 1, 1)])
+        step = int(ast.literal_eval(span[2])) if len(span) > 2 else 1
         axis = self.variables[name] = Var(name, INDEX)
         return Loop(axis, first, end, step, self.statements(body))
 
@@ -166,8 +168,8 @@ class _Reader:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
                 return Const(-value, INDEX)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                value = self.value(operand)
-                return Const(-value.value, value.kind) if isinstance(value, Const) else operation("neg", value)
+                turned = self.value(operand)
+                return Const(-turned.value, turned.kind) if isinstance(turned, Const) else operation("neg", turned)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return operation("not", self.value(operand))
             case ast.BinOp(left=left, op=op, right=right):
@@ -215,9 +217,7 @@ class _Reader:
         """Literals beside floats are floats."""
         if not any(value.kind.base == "float" for value in values):
             return values
-        return [
-            Const(float(v.value), FLOAT) if isinstance(v, Const) and v.kind == INDEX else v for v in values
-        ]
+        return [Const(float(v.value), FLOAT) if isinstance(v, Const) and v.kind == INDEX else v for v in values]
 
     def float(self, node: ast.expr) -> Expr:
         """A number of the kernel's dtype."""

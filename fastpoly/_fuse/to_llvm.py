@@ -41,7 +41,15 @@ ELEMENT = {"float32": "float", "float64": "double"}
 BITS = {"float32": 32, "float64": 64}
 
 FLOATS = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract", "div": "fdiv contract"}
-INDICES = {"add": "add nsw", "sub": "sub nsw", "mul": "mul nsw", "floordiv": "sdiv", "mod": "srem", "and": "and", "or": "or"}
+INDICES = {
+    "add": "add nsw",
+    "sub": "sub nsw",
+    "mul": "mul nsw",
+    "floordiv": "sdiv",
+    "mod": "srem",
+    "and": "and",
+    "or": "or",
+}
 COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
 COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}
@@ -281,7 +289,7 @@ class _Printer:
         if op.name in COMPARED:
             how = f"fcmp {COMPARED[op.name]}" if kind.base == "float" else f"icmp {COUNTED[op.name]}"
         else:
-            how = (FLOATS if kind.base == "float" else INDICES | {"xor": "xor"})[op.name]
+            how = (FLOATS if kind.base == "float" else INDICES | LOGIC)[op.name]
         return self.emit(f"{how} {wide} {', '.join(values)}")
 
     def call(self, name: str, kind: str, suffix: str, values: list[str]) -> str:
