@@ -47,9 +47,8 @@ INDICES = {
     "mul": "mul nsw",
     "floordiv": "sdiv",
     "mod": "srem",
-    "and": "and",
-    "or": "or",
-}
+}  # of nothing below 0
+LOGIC = {"and": "and", "or": "or", "xor": "xor"}
 COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
 COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}

@@ -29,7 +29,7 @@ def features() -> str:
         for feature in found:
             if feature.startswith("avx"):
                 found[feature] = False
-    return found.flatten()
+    return str(found.flatten())
 
 
 def _avx_enabled() -> bool:
@@ -45,7 +45,7 @@ def triple() -> str:
     """Of this process."""
     import llvmlite.binding as llvm
 
-    return llvm.get_process_triple()
+    return str(llvm.get_process_triple())
 
 
 def has(feature: str) -> bool:
