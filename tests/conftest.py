@@ -103,13 +103,28 @@ def kernels_of_the_tests(request, tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def every_plan_is_in_order():
-    """Of whatever is fused in this process: see `plans`."""
+    """Of whatever is fused in this process: see `plans`; and of whatever is compiled: see `fastpoly._fuse.verify`."""
     if importlib.util.find_spec("torch") is None:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
         plans.watch(patch)
+        verify_kernels(patch)
         yield
+
+
+def verify_kernels(patch):
+    from fastpoly._fuse import machine
+    from fastpoly._fuse.verify import verify
+
+    read = machine.read
+
+    def verified(*arguments):
+        kernel = read(*arguments)
+        verify(kernel)
+        return kernel
+
+    patch.setattr(machine, "read", verified)
 
 
 @pytest.fixture(autouse=True)

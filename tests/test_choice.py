@@ -273,7 +273,7 @@ def test_a_compiled_kernel_is_used_whoever_compiled_it(fresh):
 
 def test_many_short_runs_are_worth_a_compilation_together(fresh):
     loss = line(4)
-    taken = [run(1_500, loss).backend for _ in range(12)]
+    taken = [run(150, loss).backend for _ in range(40)]
     assert taken[0] == "eager"
     assert taken[-1] == "fused"
     assert taken == sorted(taken)  # and then it stays

@@ -130,7 +130,7 @@ def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(precision):
     assert vectors >= 2
     assert fused_operations >= 9 * (vectors - 1) + 4
     assert count("vmul") <= 5
-    assert len(re.findall(r"^\t[^.\s#]", text, re.MULTILINE)) <= 400
+    assert len(re.findall(r"^\t[^.\s#]", text, re.MULTILINE)) <= 480  # 100 samples in twelve registers, unrolled
     assert not re.findall(r"\bcallq?\b", text)
 
 

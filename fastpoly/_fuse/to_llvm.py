@@ -123,7 +123,7 @@ class _Printer:
 
     def new(self, hint: str = "v") -> str:
         self.count += 1
-        return f"%{hint}{self.count}"
+        return f"%{hint if hint.isascii() else 'v'}.{self.count}"  # the dot tells it from arguments and labels
 
     def emit(self, text: str, hint: str = "v") -> str:
         name = self.new(hint)
