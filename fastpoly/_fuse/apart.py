@@ -174,6 +174,21 @@ _MEAN = 1
 """What torch calls the reduction "mean" in C++."""
 
 
+def _shifted(a: torch.Tensor, dim: int) -> torch.Tensor:
+    return a - a.amax(dim, keepdim=True) if a.numel() else a
+
+
+def _softmax(a: torch.Tensor, dim: int) -> torch.Tensor:
+    """As torch's own, which imports sympy to ask for its sizes; so does the next."""
+    exponentials = _shifted(a, dim).exp()
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def _log_softmax(a: torch.Tensor, dim: int) -> torch.Tensor:
+    shifted = _shifted(a, dim)
+    return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+
 OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation
     "var": lambda *arguments: _variance(*arguments)[0],
     "var_mean": _variance,
@@ -182,6 +197,8 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     ],
     "split_with_sizes": lambda a, sizes, dim=0: [a.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)],
     "unsafe_split": lambda a, size, dim=0: list(a.split(size, dim)),
+    "_softmax": lambda a, dim, _: _softmax(a, dim),
+    "_log_softmax": lambda a, dim, _: _log_softmax(a, dim),
     "slice_backward": lambda *arguments: _unsliced(*arguments),
     "elu_backward": lambda *arguments: _elu_backward(*arguments),
     "hardtanh_backward": lambda grad, a, low, high: torch.where((a > low) & (a < high), grad, 0.0),
