@@ -1,5 +1,6 @@
 """The fuser: a function of torch tensors, traced once, becomes one loop of machine code.
 
+    stand_ins.py    torch's decompositions without what they import for nothing
     trace.py        run the function once and write down every ATen operation on what changes from step to step
     expressions.py  numbers as expressions: constants folded, common parts shared
     pointwise.py    the table from elementwise operation to expression
@@ -13,7 +14,11 @@
     nests.py        a loop nest on such a page
     blocks.py       nests that share their data, on one block of samples after the other
     write.py        the whole function, the loop over the steps on the outside
-    machine.py      that text as machine code, from the disk if it was compiled before
+    ir.py           the loop IR: what a kernel does, with the kind of every value
+    read.py         the text of a function as loop IR
+    verify.py       does a kernel hold together? (asked in tests)
+    to_llvm.py      the loop IR as text for LLVM
+    machine.py      that as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
 

@@ -1,4 +1,4 @@
-"""A page of Triton: what `page` writes for numba, written for a GPU.
+"""A page of Triton: what `page` writes for a CPU, written for a GPU.
 
 Along the axis i a whole block of elements is one value, spread over the threads. So nothing needs to lie next to its
 neighbour, and elements beyond the end of the axis are masked where they are read, written or summed.

@@ -21,7 +21,7 @@ PEELED = 150
 
 MOST_VARIABLES = 64
 """Sums of one nest, or numbers carried from step to step, beyond which they live in memory: registers have spilled long
-before, and numba follows every variable that changes through every statement, which takes minutes for some hundreds."""
+before."""
 
 BLOCK = 16_384
 """Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""

@@ -1,4 +1,4 @@
-"""From a schedule to the text of a Python function that numba compiles: the loop over the steps on the outside."""
+"""From a schedule to the text of a Python function, the loop over the steps on the outside: `read` has its language."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .nests import MOST_VARIABLES, combined
 from .page import WIDE, Page
 from .schedule import Accumulate, Schedule
 
-DOC = '''    """Take `steps` steps in {dtype}, which numba compiles to one loop of machine code.
+DOC = '''    """Take `steps` steps in {dtype}: one loop of machine code, which numba would make of it, too.
 
     carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
     out: a row of results after `wait` steps and then after every `every` steps.
