@@ -51,6 +51,10 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: F.smooth_l1_loss(w * of(1, NAN, 20), w, reduction="none").nansum(),
         W,
     ),
+    "the gradient of soft_margin_loss at a wide margin": (
+        lambda w: 1e15 * F.soft_margin_loss(w * of(80, 180, -120), torch.ones_like(w), reduction="sum"),
+        W,
+    ),
     "a quotient by infinity, rounded down": (
         lambda w: (torch.div(w.detach(), INF, rounding_mode="floor") * w).sum(),
         W,
