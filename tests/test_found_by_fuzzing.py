@@ -60,6 +60,10 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: 1e15 * F.soft_margin_loss(w * of(80, 180, -120), torch.ones_like(w), reduction="sum"),
         W,
     ),
+    "a number that is no float32, compared": (
+        lambda w: torch.where(w < 0.3, w * w, 1 - w).sum(),
+        of(0.3, 0.3 + 1e-9, 0.3 - 1e-9),
+    ),
     "what is made of a kept value that all lanes share": (lambda w: _columns_alike(w[:, None].expand(5, 20)), X),
     "a quotient by infinity, rounded down": (
         lambda w: (torch.div(w.detach(), INF, rounding_mode="floor") * w).sum(),
