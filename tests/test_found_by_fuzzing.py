@@ -60,6 +60,10 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: 1e15 * F.soft_margin_loss(w * of(80, 180, -120), torch.ones_like(w), reduction="sum"),
         W,
     ),
+    "the extremes of one number along its axis": (
+        lambda w: (w.max(0)[0] - w.min(0, keepdim=True)[0] * w).square(),
+        W[0],
+    ),
     "a number that is no float32, compared": (
         lambda w: torch.where(w < 0.3, w * w, 1 - w).sum(),
         of(0.3, 0.3 + 1e-9, 0.3 - 1e-9),

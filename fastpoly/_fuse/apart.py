@@ -53,7 +53,7 @@ _MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Ten
 
 def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = False) -> Any:
     if a.ndim == 0:
-        return a * 0 / max(1 - (1 if correction is None else correction), 0), a
+        return a * 0 / max(1 - (1 if correction is None else correction), 0), a.clone()
     dims = list(range(a.ndim)) if not dims else [dims] if isinstance(dims, int) else list(dims)
     count = math.prod(a.shape[d] for d in dims)
     mean = a.mean(dims, keepdim=True)
@@ -65,7 +65,7 @@ def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = Fal
 def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
     """The largest or smallest values along a dimension, and the first places where they stand."""
     if a.ndim == 0:
-        return a, a.new_zeros((), dtype=torch.int64)
+        return a.clone(), a.new_zeros((), dtype=torch.int64)  # autograd wants a tensor that is not what it gave
     values = a.amax(dim, keepdim=True) if largest else a.amin(dim, keepdim=True)
     size = a.shape[dim]
     numbers = torch.arange(size, device=a.device).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])

@@ -418,6 +418,8 @@ BAKED = 1024
 
 def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
     values = array_of(tensor)
+    if np.iscomplexobj(values):
+        return None
     if values.size and (values == values.flat[0]).all() and len(np.unique(np.signbit(values))) == 1:
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None
