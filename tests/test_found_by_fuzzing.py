@@ -64,6 +64,7 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: (w.max(0)[0] - w.min(0, keepdim=True)[0] * w).square(),
         W[0],
     ),
+    "numbers in a sum of products": (lambda w: (sum(0.2 * w**k for k in range(5)) - 0.3).square().mean(), X),
     "a number that is no float32, compared": (
         lambda w: torch.where(w < 0.3, w * w, 1 - w).sum(),
         of(0.3, 0.3 + 1e-9, 0.3 - 1e-9),

@@ -157,7 +157,8 @@ class GpuPage(Page):
 
     def along(self, expr: Expr) -> bool:
         """May numbers stand as they are beside this operator, taking the other operand's type? Not in comparisons."""
-        return expr.op not in COMPARISONS or all(self.keeps(o.args[0]) for o in expr.operands if o.op == "number")
+        numbers = [operand.args[0] for operand in expr.operands if operand.op == "number"]
+        return len(numbers) < 2 and (expr.op not in COMPARISONS or all(map(self.keeps, numbers)))
 
     def keeps(self, value: float) -> bool:
         """Is a number the same if Triton chooses its type, a float32 or, if it is too small or large, a float64?"""

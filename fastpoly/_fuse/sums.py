@@ -116,5 +116,9 @@ class _Chains:
         """One after the other; the first one's sign is 1."""
         result = self.new[terms[0][1]]
         for sign, term in terms[1:]:
-            result = Expr("add" if sign > 0 else "sub", result, self.new[term])
+            new = self.new[term]
+            if result.number is not None and new.number is not None:
+                result = Expr.of(result.number + sign * new.number)
+            else:
+                result = Expr("add" if sign > 0 else "sub", result, new)
         return result
