@@ -65,6 +65,17 @@ LOSSES = {  # name: (loss, params, data)
         W[0],
     ),
     "numbers in a sum of products": (lambda w: (sum(0.2 * w**k for k in range(5)) - 0.3).square().mean(), X),
+    "rounded, with the gradient of what is not": (
+        lambda w: torch.stack([(v := w + (w.round() - w).detach()).max() * w[0], v.max()]).square().sum(),
+        3 * torch.linspace(-1, 1, 65, dtype=torch.float64).sin(),
+    ),
+    "the same in a sum of products": (
+        lambda w, z: (
+            ((w + (w.round() - w).detach() + w * z + w.roll(1) * z) == w.round()).double().sum() * w.square().sum()
+        ),
+        3 * torch.linspace(-1, 1, 65, dtype=torch.float64).sin(),
+        torch.zeros(65, dtype=torch.float64),
+    ),
     "a number that is no float32, compared": (
         lambda w: torch.where(w < 0.3, w * w, 1 - w).sum(),
         of(0.3, 0.3 + 1e-9, 0.3 - 1e-9),

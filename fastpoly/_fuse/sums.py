@@ -76,7 +76,7 @@ class _Chains:
             products = [term for term in terms if term[1].op == "mul" and term[1].axes == expr.axes]
             others = [term for term in terms if term not in products]
             # what cancels must do so where it stands: x * y - x * y + z is z, and z + x * y - x * y is not
-            is_plain = len(products) == len({product for _, product in products})
+            is_plain = len(terms) == len({part for _, part in terms})
             if len(products) > 1 and is_plain and any(sign > 0 for sign, _ in others):
                 return self._chained(sorted(others, reverse=True, key=lambda term: term[0]), products)
         if expr.op == "kept":
