@@ -119,6 +119,23 @@ def test_a_written_number_is_compared_as_it_is(interpreted, dtype):
     assert [part.tolist() for part in got] == [part.tolist() for part in want]
 
 
+def of_a_number(dtype):
+    """In the process of the fixture `interpreted`: functions of a number that the kernel knows."""
+    import interpreted_gpu  # noqa: F401
+
+    def step(a):
+        one = a**0
+        return a + 0, [one.tanh(), one.exp(), one.sigmoid(), one.cos()]
+
+    return [scan(step, torch.ones(3, dtype=dtype), (), 1, backend=backend)[1] for backend in ("eager", "triton")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_functions_of_a_number(interpreted, dtype):
+    for want, got in zip(*interpreted(of_a_number, dtype), strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def scanned(carry, length):
     """In the process of the fixture `interpreted`."""
     import interpreted_gpu  # noqa: F401

@@ -190,17 +190,11 @@ class GpuPage(Page):
     def _call(self, expr: Expr) -> str:
         if expr.op == "not":
             return f"({self.text(expr.args[0], STRENGTH['negative'])} == 0)"
-        operands = [self.text(operand) for operand in expr.args]
-        if expr.op in OWN:
-            return f"{self.use(expr.op)}({', '.join(operands)})"
-        name = OTHERWISE.get(expr.op, f"libdevice.{expr.op}")
-        if name.startswith("libdevice"):
-            self.use("libdevice")  # it takes no plain numbers
-            operands = [
-                self.number(o.args[0]) if o.op == "number" else text
-                for o, text in zip(expr.args, operands, strict=True)
-            ]
-        return f"{name}({', '.join(operands)})"
+        name = OTHERWISE.get(expr.op, expr.op if expr.op in OWN else f"libdevice.{expr.op}")
+        if expr.op in OWN or name.startswith("libdevice"):
+            self.use(expr.op if expr.op in OWN else "libdevice")
+            return f"{name}({', '.join(map(self.value, expr.args))})"  # it takes no plain numbers
+        return f"{name}({', '.join(map(self.text, expr.args))})"
 
     def _lookup(self, expr: Expr) -> str:
         memory, rest, stride, which = expr.args
