@@ -81,6 +81,8 @@ class _StandIns(TorchFunctionMode):
         return value if at is None else self.own[at]
 
     def _note(self, func: Callable[..., Any], given: Sequence[torch.Tensor]) -> None:
+        if func is torch.Tensor.detach:  # it is meant to stay
+            return
         for leaf in given:
             if leaf.requires_grad and leaf.is_leaf and id(leaf) not in self._known:
                 self.untrained[id(leaf)] = leaf

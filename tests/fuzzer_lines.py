@@ -300,7 +300,7 @@ SETITEM = lines("""
 """)  # noqa: E501
 
 STATEMENTS = lines("""
-{t} = {a}; for _ in range({k}): {t} = torch.tanh({t} * 0.7 + {s} * 0.3)
+{t} = {a}; for turn in range({k}): {t} = torch.tanh({t} * 0.7 + {s} * 0.3)
 {t} = {a}; for k in range({k}): {t} = {t} + 0.1 * torch.sin({t} + k)
 {t} = {a}; for k in range({k}): {t} = {t} - 0.1 * ({t} ** 3 * 0.1 - {s})
 {t} = sum(torch.sin((k + 1) * {a}) / (k + 1) for k in range({k}))

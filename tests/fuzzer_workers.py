@@ -42,7 +42,7 @@ class Worker:
                 self.end()
                 if end > until:
                     return None
-                outcome = "skip" if self.backend == "interpreted" else "HANG"  # Python may be slow
+                outcome = "skip" if self.backend in ("interpreted", "triton") else "HANG"  # Python may be slow
                 return {"seed": seed, "outcome": outcome, "why": f"more than {self.limit:.0f} s"}
             line = self.process.stdout.readline()
             if not line:

@@ -26,6 +26,8 @@ CALLS = {
     "train-autograd": "train(x, np.sin(x), 200, use_autograd=True)['w'].tolist()",
     "scan": "scan(lambda c, x: (c * 0.9 + x.sum(), c), torch.ones(2), (torch.linspace(-1, 1, 9),), length=9)[0]"
     ".tolist()",
+    "scan-fused": "scan(lambda c, x: (c * 0.9 + x.sum(), c), torch.ones(2), (torch.linspace(-1, 1, 9),), length=9, "
+    "backend='fused')[0].tolist()",
     "fit-many": "fit_many(x, np.stack([np.sin(x), np.cos(x)]), steps=200, learn_rate=1e-3, backend='numba')"
     ".weights.tolist()",
 }

@@ -18,6 +18,11 @@ def of(*numbers):
     return torch.tensor(numbers, dtype=torch.float64)
 
 
+def _columns_alike(a):
+    both = torch.cat([a.exp().reshape(-1), torch.tanh(a.exp() * 0.3).reshape(-1)])
+    return (both - both.mean()).square().mean()
+
+
 LOSSES = {  # name: (loss, params, data)
     "no samples": (lambda w, x: (w[0] * x).sum() + w.square().sum(), W, NOTHING),
     "no samples, several features": (lambda w, x: (x @ w).sum() + w.square().sum(), W, torch.zeros(0, 3).double()),
@@ -51,6 +56,31 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: F.smooth_l1_loss(w * of(1, NAN, 20), w, reduction="none").nansum(),
         W,
     ),
+    "the gradient of soft_margin_loss at a wide margin": (
+        lambda w: 1e15 * F.soft_margin_loss(w * of(80, 180, -120), torch.ones_like(w), reduction="sum"),
+        W,
+    ),
+    "the extremes of one number along its axis": (
+        lambda w: (w.max(0)[0] - w.min(0, keepdim=True)[0] * w).square(),
+        W[0],
+    ),
+    "numbers in a sum of products": (lambda w: (sum(0.2 * w**k for k in range(5)) - 0.3).square().mean(), X),
+    "rounded, with the gradient of what is not": (
+        lambda w: torch.stack([(v := w + (w.round() - w).detach()).max() * w[0], v.max()]).square().sum(),
+        3 * torch.linspace(-1, 1, 65, dtype=torch.float64).sin(),
+    ),
+    "the same in a sum of products": (
+        lambda w, z: (
+            ((w + (w.round() - w).detach() + w * z + w.roll(1) * z) == w.round()).double().sum() * w.square().sum()
+        ),
+        3 * torch.linspace(-1, 1, 65, dtype=torch.float64).sin(),
+        torch.zeros(65, dtype=torch.float64),
+    ),
+    "a number that is no float32, compared": (
+        lambda w: torch.where(w < 0.3, w * w, 1 - w).sum(),
+        of(0.3, 0.3 + 1e-9, 0.3 - 1e-9),
+    ),
+    "what is made of a kept value that all lanes share": (lambda w: _columns_alike(w[:, None].expand(5, 20)), X),
     "a quotient by infinity, rounded down": (
         lambda w: (torch.div(w.detach(), INF, rounding_mode="floor") * w).sum(),
         W,

@@ -102,6 +102,41 @@ def test_adam(interpreted):
     assert losses.tolist() == pytest.approx(expected.tolist(), rel=FEW["float64"])
 
 
+def compared(numbers, dtype):
+    """In the process of the fixture `interpreted`: which numbers are below, beside and above some that are written."""
+    import interpreted_gpu  # noqa: F401
+
+    def step(a):
+        return a + 0, [(a < 0.3).to(dtype), (a > 0.1).to(dtype), (a == 0.7).to(dtype), (a > 1e-300).to(dtype)]
+
+    carry = torch.tensor(numbers, dtype=dtype)
+    return [scan(step, carry, (), 2, backend=backend)[1] for backend in ("eager", "triton")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_written_number_is_compared_as_it_is(interpreted, dtype):
+    """Triton makes a float32 of it, with which 0.3 in double is less than 0.3."""
+    want, got = interpreted(compared, [0.3, 0.1, 0.7, 0.30000000001, 0.09999999999, 1e-40, 1e-310, 0.0], dtype)
+    assert [part.tolist() for part in got] == [part.tolist() for part in want]
+
+
+def of_a_number(dtype):
+    """In the process of the fixture `interpreted`: functions of a number that the kernel knows."""
+    import interpreted_gpu  # noqa: F401
+
+    def step(a):
+        one = a**0
+        return a + 0, [one.tanh(), one.exp(), one.sigmoid(), one.cos()]
+
+    return [scan(step, torch.ones(3, dtype=dtype), (), 1, backend=backend)[1] for backend in ("eager", "triton")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_functions_of_a_number(interpreted, dtype):
+    for want, got in zip(*interpreted(of_a_number, dtype), strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def scanned(carry, length):
     """In the process of the fixture `interpreted`."""
     import interpreted_gpu  # noqa: F401
@@ -127,7 +162,7 @@ def test_outputs_that_lie_in_memory(interpreted, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", ["test_operations.py", "test_random_graphs.py"])
+@pytest.mark.parametrize("tests", ["test_operations.py", "test_random_graphs.py", "test_found_by_fuzzing.py"])
 def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests):
     folder = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "interpreted_gpu", "-m", "", "-W", "ignore::RuntimeWarning"]

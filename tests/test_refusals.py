@@ -288,6 +288,22 @@ def test_auto_falls_back_with_one_warning(loss):
         KEPT.clear()
 
 
+def element_by_element(w, x):
+    return sum(part.sin() for part in (w[:, None] * x).reshape(-1).unbind())
+
+
+@pytest.mark.filterwarnings("ignore:running with backend='eager', many times slower. unbind:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("what", "said"), [("trace.MOST_NODES", "more than 500 operations"), ("traced.MOST_LINES", r"\d{3} lines")]
+)
+def test_what_would_compile_for_minutes_is_refused(monkeypatch, what, said):
+    monkeypatch.setattr(f"fastpoly._fuse.{what}", 500)
+    with pytest.raises(UnsupportedOperationError, match=f"{said}.*minutes.*Way out: .*whole tensors.*backend='eager'"):
+        run(element_by_element)
+    # auto leaves it to torch: it says so where it found out, and weighs the time for compiling where it did not
+    assert run(element_by_element, backend="auto").backend != "fused"
+
+
 # torch's own words for mistakes that have nothing to do with fusing
 MISTAKES = {
     "shapes of a product": (lambda w, x: (x.reshape(20, 5) @ w).sum(), RuntimeError, "size mismatch|cannot be multip"),

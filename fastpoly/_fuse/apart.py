@@ -53,7 +53,7 @@ _MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Ten
 
 def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = False) -> Any:
     if a.ndim == 0:
-        return a * 0 / max(1 - (1 if correction is None else correction), 0), a
+        return a * 0 / max(1 - (1 if correction is None else correction), 0), a.clone()
     dims = list(range(a.ndim)) if not dims else [dims] if isinstance(dims, int) else list(dims)
     count = math.prod(a.shape[d] for d in dims)
     mean = a.mean(dims, keepdim=True)
@@ -65,7 +65,7 @@ def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = Fal
 def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
     """The largest or smallest values along a dimension, and the first places where they stand."""
     if a.ndim == 0:
-        return a, a.new_zeros((), dtype=torch.int64)
+        return a.clone(), a.new_zeros((), dtype=torch.int64)  # autograd wants a tensor that is not what it gave
     values = a.amax(dim, keepdim=True) if largest else a.amin(dim, keepdim=True)
     size = a.shape[dim]
     numbers = torch.arange(size, device=a.device).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
@@ -149,7 +149,8 @@ def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
     return torch.ops.aten.index_put(a, places, source if alpha == 1 else source * alpha, True)
 
 
-# -- gradients with NaN where torch's kernels have it, which its decompositions have not; and of means of nothing
+# -- gradients with NaN where torch's kernels have it, which its decompositions have not; of means of nothing; and with
+# -- digits where its decompositions have cancelled them
 
 
 def _elu_backward(grad: Any, alpha: float, scale: float, inside: float, is_result: bool, a: Any) -> Any:
@@ -165,6 +166,12 @@ def _smooth_l1_backward(grad: Any, a: Any, target: Any, reduction: int, beta: fl
 
 def _mse_backward(grad: Any, a: Any, target: Any, reduction: int) -> Any:
     return grad * (2 / max(a.numel(), 1) if reduction == _MEAN else 2) * (a - target)
+
+
+def _soft_margin_backward(grad: Any, a: Any, target: Any, reduction: int) -> Any:
+    slope = -1 / max(a.numel(), 1) if reduction == _MEAN else -1.0
+    z = torch.exp(-target * a)  # torch's decomposition has sigmoid - 1: of a slope of 1e-16 no digit is left
+    return target * z * slope / (z + 1) * grad
 
 
 _A_SIXTH = float(np.float32(1 / 6))
@@ -206,6 +213,7 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "hardswish_backward": lambda grad, a: torch.where(a >= 3, 1.0, torch.where(a <= -3, 0.0, a / 3 + 0.5)) * grad,
     "smooth_l1_loss_backward": lambda *arguments: _smooth_l1_backward(*arguments),
     "mse_loss_backward": lambda *arguments: _mse_backward(*arguments),
+    "soft_margin_loss_backward": lambda *arguments: _soft_margin_backward(*arguments),
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from .expressions import Axis, Division, Expr, Index, Memory
 from .gpu_warps import warps_for
 from .page import STRENGTH, Page, imported
 from .schedule import Accumulate, Schedule
+from .survey import COMPARISONS
 
 OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
 """Functions of `fastpoly_kernels.triton_math`."""
@@ -32,6 +35,9 @@ MOST_EARLY = 6
 shares with others is written again."""
 
 INFINITY = {math.inf: 'float("inf")', -math.inf: 'float("-inf")'}
+
+TINIEST, MOST = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).max)
+"""Of what Triton makes float32 where it chooses."""
 
 
 def block_of(size: int) -> int:
@@ -149,9 +155,15 @@ class GpuPage(Page):
             parts.append(str(index.constant))
         return " + ".join(parts).replace("+ -", "- ")
 
-    def along(self, expr: Expr) -> bool:  # noqa: ARG002  (of Page)
-        """A number beside an operator takes the other operand's type: it may always stand as it is."""
-        return True
+    def along(self, expr: Expr) -> bool:
+        """May numbers stand as they are beside this operator, taking the other operand's type? Not in comparisons."""
+        numbers = [operand.args[0] for operand in expr.operands if operand.op == "number"]
+        return len(numbers) < 2 and (expr.op not in COMPARISONS or all(map(self.keeps, numbers)))
+
+    def keeps(self, value: float) -> bool:
+        """Is a number the same if Triton chooses its type, a float32 or, if it is too small or large, a float64?"""
+        is_float32 = value == 0 or not math.isfinite(value) or TINIEST <= abs(value) <= MOST
+        return is_float32 and (self.dtype == "float32" or float(np.float32(value)) == value)
 
     def value(self, expr: Expr) -> str:
         """An expression as text that has the type of numbers even if it is one: to be stored, or carried on."""
@@ -171,23 +183,18 @@ class GpuPage(Page):
     def _number(self, value: float | bool, typed: bool) -> str:
         if isinstance(value, bool):
             return str(value)
-        # Among the arguments of a function Triton makes a float32 of it.
-        return self.number(value) if typed and self.dtype == "float64" else self.plain(value)
+        # Among the arguments of a function Triton chooses.
+        chosen = self.dtype == "float32" and self.keeps(value)
+        return self.number(value) if typed and not chosen else self.plain(value)
 
     def _call(self, expr: Expr) -> str:
         if expr.op == "not":
             return f"({self.text(expr.args[0], STRENGTH['negative'])} == 0)"
-        operands = [self.text(operand) for operand in expr.args]
-        if expr.op in OWN:
-            return f"{self.use(expr.op)}({', '.join(operands)})"
-        name = OTHERWISE.get(expr.op, f"libdevice.{expr.op}")
-        if name.startswith("libdevice"):
-            self.use("libdevice")  # it takes no plain numbers
-            operands = [
-                self.number(o.args[0]) if o.op == "number" else text
-                for o, text in zip(expr.args, operands, strict=True)
-            ]
-        return f"{name}({', '.join(operands)})"
+        name = OTHERWISE.get(expr.op, expr.op if expr.op in OWN else f"libdevice.{expr.op}")
+        if expr.op in OWN or name.startswith("libdevice"):
+            self.use(expr.op if expr.op in OWN else "libdevice")
+            return f"{name}({', '.join(map(self.value, expr.args))})"  # it takes no plain numbers
+        return f"{name}({', '.join(map(self.text, expr.args))})"
 
     def _lookup(self, expr: Expr) -> str:
         memory, rest, stride, which = expr.args

@@ -198,7 +198,10 @@ class Page:
             return f"({text})" if strength > STRENGTH["add"] else text
         own, typed = STRENGTH[expr.op], not self.along(expr)
         left = self.text(expr.args[0], own + (own == STRENGTH["lt"]), typed)
-        right = self.text(expr.args[1], own + (expr.op not in ("add", "mul")), typed)
+        # a + (b + c) is written as a + b + c; but b - c may be exact where a + b is not, and a * b overflow where b / c
+        # does not
+        inverse = self.resolved(expr.args[1]).op in ("sub", "div")
+        right = self.text(expr.args[1], own + (expr.op not in ("add", "mul") or inverse), typed)
         text = f"{left} {INFIX[expr.op]} {right}"
         return f"({text})" if own < strength else text
 

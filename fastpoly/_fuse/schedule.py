@@ -400,7 +400,10 @@ class Schedule:
         memory = self._stored[node]
         load = Expr("load", memory, memory.offset(places))
         value = self._values.get((node, places))
-        return load if value is None else Expr("kept", value, load)
+        # what is the same in all lanes is no register, as which everything made of the load is written
+        if value is None or any(axis.name == "i" for axis in load.axes - value.axes):
+            return load
+        return Expr("kept", value, load)
 
     def _parts(self, node: Node) -> Iterator[tuple[tuple[int, ...], Callable[[Places], tuple[Places, Expr]]]]:
         """The shapes that `node` consists of; for each, from a place in it to the place in `node` and the element."""

@@ -76,7 +76,7 @@ class _Chains:
             products = [term for term in terms if term[1].op == "mul" and term[1].axes == expr.axes]
             others = [term for term in terms if term not in products]
             # what cancels must do so where it stands: x * y - x * y + z is z, and z + x * y - x * y is not
-            is_plain = len(products) == len({product for _, product in products})
+            is_plain = len(terms) == len({part for _, part in terms})
             if len(products) > 1 and is_plain and any(sign > 0 for sign, _ in others):
                 return self._chained(sorted(others, reverse=True, key=lambda term: term[0]), products)
         if expr.op == "kept":
@@ -116,5 +116,9 @@ class _Chains:
         """One after the other; the first one's sign is 1."""
         result = self.new[terms[0][1]]
         for sign, term in terms[1:]:
-            result = Expr("add" if sign > 0 else "sub", result, self.new[term])
+            new = self.new[term]
+            if result.number is not None and new.number is not None:
+                result = Expr.of(result.number + sign * new.number)
+            else:
+                result = Expr("add" if sign > 0 else "sub", result, new)
         return result

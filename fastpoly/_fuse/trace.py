@@ -281,6 +281,12 @@ class Tracer(TorchDispatchMode):
         key = (name, described(arguments), tuple(result.shape), result.dtype)
         node = self._known.get(key)
         if node is None:
+            if len(self.nodes) == MOST_NODES:
+                raise self._refusal(
+                    name,
+                    f"the step has more than {MOST_NODES:,} operations, and would take minutes to compile",
+                    "write it with operations of whole tensors instead of their elements",
+                )
             node = self._known[key] = Node(name, arguments, tuple(result.shape), result.dtype, self._where)
             self.nodes.append(node)
         return node
@@ -404,12 +410,17 @@ def _refuse_leaks(tracer: Tracer) -> None:
             )
 
 
+MOST_NODES = 80_000
+"""Of a graph: its kernel has some four times fewer lines, and compiles for minutes."""
+
 BAKED = 1024
 """Constants of the function's own up to this size are part of the program."""
 
 
 def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
     values = array_of(tensor)
+    if np.iscomplexobj(values):
+        return None
     if values.size and (values == values.flat[0]).all() and len(np.unique(np.signbit(values))) == 1:
         return values.reshape(-1)[:1].copy()
     return values.copy() if values.size <= BAKED else None

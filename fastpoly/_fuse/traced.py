@@ -26,6 +26,9 @@ from .survey import constants
 from .trace import trace
 from .whole_numbers import refuse_inexact_integers
 
+MOST_LINES = 20_000
+"""Of a kernel, at up to 15 ms a line: five minutes of compiling."""
+
 REMEMBERED = 256
 """Texts kept in memory; one is some kilobytes."""
 
@@ -170,6 +173,12 @@ def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
     schedule, text, layout = write(graph, dtype, stop_at)
+    lines = text.count("\n")
+    if lines > MOST_LINES:
+        raise UnsupportedOperationError(
+            f"the step cannot be fused: its kernel would have {lines:,} lines, and take minutes to compile. Way out: "
+            "write it with operations of whole tensors instead of their elements, or backend='eager'"
+        )
     position = {node: i for i, node in enumerate(known)}
     return Written(
         text,

@@ -300,8 +300,12 @@ def fma(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> tuple[Any, 
 
 
 @intrinsic
-def store(typing: Any, array: types.Array, index: types.Integer, vector: Vector) -> tuple[Any, Callable[..., ir.Value]]:
-    """Write the lanes to array[index], array[index + 1], ..."""
+def store(
+    typing: Any, array: types.Array, index: types.Integer, vector: Vector
+) -> tuple[Any, Callable[..., ir.Value]] | None:
+    """Write the lanes to array[index], array[index + 1], ...; a number alone does not compile, it would fill one."""
+    if vector != vector_of(array):
+        return None
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         address = _address(context, builder, array, *arguments[:2])
