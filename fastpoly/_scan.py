@@ -33,9 +33,9 @@ def scan(
         data: what else the step takes, the same in every step: a tensor or a tuple.
         length: how many steps. With 0 the step is still looked at, to know what its outputs are like.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch as it
-            is), or "auto": the one that is done the soonest of those that can run the step; a RuntimeWarning says why if
-            the fused loop cannot. On a GPU it is "triton", "cudagraph", "compile", "eager". See `descend`; what was taken
-            and why is logged by the logger "fastpoly" at level INFO.
+            is), or "auto": the one that is done the soonest of those that can run the step; a RuntimeWarning says why
+            if the fused loop cannot. On a GPU it is "triton", "cudagraph", "compile", "eager". See `descend`; what was
+            taken and why is logged by the logger "fastpoly" at level INFO.
 
     Returns:
         The last carry, and the outputs of all steps: in the structure of one output, with the steps as first axis of
