@@ -101,8 +101,8 @@ def descend(
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch's
             autograd step by step), or "auto": the one that is done the soonest with so many steps, compiling included,
-            of those that can run the loss. On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's operations,
-            captured in CUDA graphs), "compile" (its blocks, captured so), "eager". See below.
+            of those that can run the loss. On a GPU it is "triton" (one Triton kernel), "cudagraph" (torch's
+            operations, captured in CUDA graphs), "compile" (its blocks, captured so), "eager". See below.
         progress: True shows a bar; a function is called with (steps done, steps).
         state: the optimizer's, of an earlier result, to go on from.
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
+
+from .._lazy import lazy
 
 # -- indices
 # ------------------------------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ class Index:
             return value
         return Index((), value) if isinstance(value, int) else Index(((value, 1),), 0)
 
-    @cached_property
+    @lazy
     def axes(self) -> frozenset[Axis]:
         """The loop variables it depends on."""
         parts = (part.index.axes if isinstance(part, Division) else {part} for part, _ in self.terms)
