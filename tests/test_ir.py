@@ -55,7 +55,7 @@ def run(body, dtype="float64", steps=0, **arrays):
     symbol = f"of_a_test_{next(NAMES)}"
     module = llvm.parse_assembly(to_llvm(kernel, symbol))
     module.verify()
-    code = machine.target().emit_object(module)
+    code = machine.target(3).emit_object(module)
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
     KEPT.append(builder.link(machine._linker(), symbol))
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)(KEPT[-1][symbol])

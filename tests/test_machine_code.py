@@ -110,7 +110,8 @@ def fused_assembly(dtype):
     model = zoo.model("polynomial", dtype)
     run = fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
     lanes = int(re.search(r"along which (\d+) elements", run.source)[1])
-    return machine.target().emit_assembly(machine.optimised(run.source, str(dtype)[6:], lanes, "kernel"))
+    module, level = machine.optimised(run.source, str(dtype)[6:], lanes, "kernel")
+    return machine.target(level).emit_assembly(module)
 
 
 @pytest.mark.skipif(not X86, reason="reads x86 assembly")
