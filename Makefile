@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -57,6 +57,10 @@ gpu-emulated: $(VENV)/.test
 # a step of every model of the zoo, in the commit REV and in this tree
 bench-against: $(VENV)/.bench
 	$(BIN)/python bench/against.py $(REV)
+
+# the first descent of every model of the zoo in a fresh process, beside JAX's; some minutes
+bench-first-calls: $(VENV)/.bench
+	$(BIN)/python bench/first_calls.py
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench
