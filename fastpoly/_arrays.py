@@ -28,8 +28,7 @@ def is_tensor(value: object) -> bool:
 
 
 def is_masked_array(value: object) -> bool:
-    """Is `value` of numpy.ma? numpy imports it when it is first asked for, which takes 20 ms, and only then are there
-    any."""
+    """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")
     return masked is not None and isinstance(value, getattr(masked, "MaskedArray", ()))
 
