@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.util import find_spec
 
@@ -20,8 +21,10 @@ def _run() -> None:
         if find_spec(library) is None:
             print(f"fastpoly: the command line needs {library}; pip install 'fastpoly[cli]'", file=sys.stderr)
             sys.exit(2)
-    from ._cli.app import app
+    gc.disable()  # nothing of what is imported is garbage, and to look for it takes a twentieth of the start
+    from ._cli.app import app, keep_only
 
+    keep_only("".join(sys.argv[1:2]))
     app()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import warnings
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ _COMPOUND = re.compile(r"\b(?:learn_rate|trace_every|sample_weight)\b")
 
 @contextlib.contextmanager
 def told_in_a_line() -> Iterator[None]:
-    """Tell what the block raises, if it is the user's to mend, and end the process."""
+    """Tell what the block, a command, raises, if it is the user's to mend, and end the process."""
+    gc.enable()  # which is off while modules are imported
     try:
         yield
     except BrokenPipeError:  # nobody reads on, as `head` does not

@@ -12,6 +12,9 @@ from .samples import Dates
 _SECOND = 10**9
 _DAY = 86_400 * _SECOND
 
+_LONGEST = 60
+"""Signs of a date, with some room: 2020-01-01 00:00:00.000000000 AM +00:00."""
+
 _SECONDS = r"(?P<S>\d{2})(?:[.,](?P<fraction>\d{1,9}))?"
 _TIME = rf"(?P<H>\d{{1,2}}):(?P<M>\d{{2}})(?::{_SECONDS})?(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?"
 _ZONE = r"(?:\s?(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}))?"
@@ -74,10 +77,10 @@ FORMATS = (
 
 
 def is_date(cell: str) -> bool:
-    """Is `cell` a date, or a time of day?"""
-    signs = ":" in cell or any(
-        cell.count(sign) > 1 for sign in "-/."
-    )  # most cells are none, and are seen to be quickly
+    """Is `cell` a date, or a time of day? Most are none, and are seen to be quickly."""
+    if len(cell) > _LONGEST:
+        return False
+    signs = ":" in cell or cell.count("-") > 1 or cell.count("/") > 1 or cell.count(".") > 1
     return signs and any(form.read(cell) for form in FORMATS)
 
 

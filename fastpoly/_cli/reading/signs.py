@@ -58,11 +58,13 @@ def signs(texts: Sequence[str], wanted: Wanted) -> tuple[str, str]:
         raise ValueError(f"--decimal: wants . or , got {wanted.decimal!r}")
     separators = list(SEPARATORS) if asked is None else [asked]
     decimals = (".", ",") if wanted.decimal is None else (wanted.decimal,)
+    quoted = any('"' in text for text in texts)
     ways = [
         _way(texts, separator, decimal)
         for separator in separators
         if not separator or asked is not None or any(separator in text for text in texts)
         for decimal in decimals
+        if separator != decimal or quoted or wanted.decimal is not None  # else no cell can have that decimal sign
     ]
     if wanted.like is not None and asked is None and _one_cell_a_line(texts, wanted.decimal or "."):
         ways = [_way(texts, ONE_CELL, decimal) for decimal in decimals]
