@@ -276,7 +276,7 @@ MISTAKES = [
     ("ok.csv", "x,y\n1,2\n", ["--backend", "fortran"], ["backend: wants auto, numpy,"]),
     ("ok.csv", "x,y\n1,2\n", ["--precision", "half"], ["precision: wants one of double, mixed, single"]),
     ("ok.csv", "x,y\n1,2\n", ["--steps", "1e12", "--trace-every", "1"], ["8,000.0 GB", "--trace-every"]),
-    ("ok.csv", "x,y\n1,2\n", ["--domain", "2,1"], ["--domain: wants 'auto', None or two numbers, the lower first"]),
+    ("huge.csv", "x,y\n1e200,2\n2e200,1\n", ["--domain", "none", "--degree", "2"], ["choose --domain auto"]),
     ("ok.csv", "x,y\n1,2\n", ["--ridge", "-1"], ["--ridge: wants numbers >= 0"]),
     ("ok.csv", "x,y\n1,2\n", ["--sigma", "z"], ["--sigma: no column 'z'; it has x, y"]),
     ("ok.csv", "x,y,s\n1,2,0\n", ["--sigma", "s"], ["--sigma: wants positive numbers, got sigma[0] = 0"]),
@@ -538,7 +538,16 @@ def test_a_report_never_overwrites_what_it_reads(here):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--steps", "1_000"), ("--steps", "\u0661\u0662"), ("--learn-rate", "1_0e-3"), ("--degree", "1_0")],
+    [
+        ("--domain", "1"),
+        ("--domain", "2,1"),
+        ("--domain", "nan,1"),
+        ("--ridge", "a"),
+        ("--steps", "1_000"),
+        ("--steps", "\u0661\u0662"),
+        ("--learn-rate", "1_0e-3"),
+        ("--degree", "1_0"),
+    ],
 )
 def test_numbers_are_written_as_everybody_writes_them(here, csv, option, value):
     run = invoke("fit", csv, option, value)

@@ -60,7 +60,10 @@ def domain(text: str | tuple[float, float]) -> tuple[float, float] | str:
     ends = text.split(",")
     if len(ends) != 2:
         raise typer.BadParameter(f"{text!r} is not a valid domain; write auto, none or the two ends, like -1,1")
-    return real(ends[0]), real(ends[1])
+    lower, upper = real(ends[0]), real(ends[1])
+    if not lower < upper:
+        raise typer.BadParameter(f"{text!r} is not a valid domain; write the lower end first, like -1,1")
+    return lower, upper
 
 
 def reals(text: float | str) -> float | tuple[float, ...]:

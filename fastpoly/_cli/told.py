@@ -64,6 +64,7 @@ def in_options(text: str) -> str:
     def option(found: re.Match[str]) -> str:
         return re.sub(_ANY, lambda name: _OPTIONS[name[0]], found[0])
 
+    text = text.replace("domain='auto'", "--domain auto")
     text = _FIRST.sub(option, text, count=1) if _FIRST.match(text) else text
     return _COMPOUND.sub(option, _LIST.sub(option, text))
 
