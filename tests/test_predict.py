@@ -296,8 +296,7 @@ def test_what_does_not_fit_is_refused_or_asked(fitted_to, content, words, parts)
 def test_what_is_no_fit_is_refused():
     table(YEARS, LEVELS)
     assert "did you mean 'made.csv'?" in refused("predict", "mad.csv", "made.csv")
-    assert "made.csv: " in refused("predict", "made.csv", "made.csv")
-    assert "is it a fit.json" in refused("predict", "made.csv", "made.csv")
+    assert "made.csv: is no fit.json" in refused("predict", "made.csv", "made.csv")
     Path("other.json").write_text('{"format": "other"}')
     assert "wants a fit that was saved as 'fastpoly fit 1', got 'other'" in refused("predict", "other.json", "made.csv")
     fitted("made.csv", "--degree", 1)
@@ -367,6 +366,18 @@ def test_predict_never_overwrites_what_it_reads(option):
         assert Path(target).read_bytes() == before
     told = refused("predict", "fastpoly-fit/fit.json", "made.csv", "--out", "p.png", "--picture", "p.png")
     assert "--picture: p.png is where --out goes" in told
+    assert f"{option}: . is a folder" in refused("predict", "fastpoly-fit/fit.json", "made.csv", option, ".")
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_anything_is_written(monkeypatch):
+    fitted(table(YEARS, LEVELS), "--degree", 1)
+    words = ("predict", "fastpoly-fit/fit.json", "made.csv", "--out", "p.csv", "--picture")
+    assert "--picture: wants a name that ends in .png, .svg, .pdf, .jpg, got 'p.xyz'" in refused(*words, "p.xyz")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run = invoke(*words, "p.png")
+    assert run.exit_code == 2
+    assert run.stderr == "fastpoly: pictures need matplotlib; pip install 'fastpoly[plot]'\n"
+    assert not Path("p.csv").exists()
 
 
 # -- pictures

@@ -79,6 +79,10 @@ def _column(column: Column) -> dict[str, Any]:
     return {"name": column.name if column.is_named else None, "column": column.place, "unit": column.unit}
 
 
+def _label(told: Any) -> str:
+    return Column(told["name"] or f"column {told['column']}", told["unit"], np.empty(0)).label
+
+
 def read_fit(path: Path) -> Kept:
     """What `write_fit` or `FitResult.save` has written.
 
@@ -89,16 +93,17 @@ def read_fit(path: Path) -> Kept:
         content = json.loads(path.read_text(encoding="utf-8"))
         result = from_dict(content)
         return _kept(result, content["file"]) if content.get("file") is not None else Kept(result, Like())
-    except ValueError as error:  # JSON's and Unicode's own among them
-        way = "" if "wants a fit" in str(error) else "; is it a fit.json, as `fastpoly fit` writes it?"
-        raise ValueError(f"{path}: {error}{way}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(f"{path}: is no fit.json, as `fastpoly fit` writes it") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _kept(result: FitResult, told: Any) -> Kept:
     try:
         x, y, dates = told["x"], told["y"], told["dates"]
         like = Like(x["name"], int(x["column"]), "" if dates else str(x["unit"]), Dates(**dates) if dates else None)
-        labels = [Column(c["name"] or f"column {c['column']}", c["unit"], np.empty(0)).label for c in (x, y)]
-        return Kept(result, like, *labels, (float(x["least"]), float(x["largest"])), told["sigma"] is not None)
+        span = float(x["least"]), float(x["largest"])
+        return Kept(result, like, _label(x), _label(y), span, told["sigma"] is not None)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"is a fit of whose file something is missing or wrong: {error!r}") from None

@@ -21,6 +21,8 @@ from .write import existing, make_folder, refuse_overwriting, replacing, wrote
 
 HEADER = ("x", "prediction", "lower", "upper")
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
+
 Curves = Callable[[Array], tuple[Array, Array, Array]]
 """Predictions at some x, and the lower and the upper ends of their band."""
 
@@ -42,6 +44,8 @@ def predict_file(saved: Path, file: Path, wanted: Wanted, level: float, out: Pat
     if not 0 < level < 1:
         raise ValueError(f"--band: wants a number between 0 and 1, got {level:g}; 0.95 is the usual one")
     refuse_missing(saved)
+    to_file = [] if out == STDIN else [out]
+    _refuse_places([saved, file], to_file, [] if picture is None else [picture])
     kept = read_fit(saved)
     if kept.result.diverged_at is not None or not np.isfinite(kept.result.weights_as_array()).all():
         raise ValueError(f"{saved}: is of a run that diverged, and predicts nothing; fit again")
@@ -50,17 +54,25 @@ def predict_file(saved: Path, file: Path, wanted: Wanted, level: float, out: Pat
     x = x[np.isfinite(x)]
     if not x.size:
         raise ValueError(f"{name_of(file)}: has no x to predict at")
-    to_file = [] if out == STDIN else [out]
-    for option, path in [("--out", path) for path in to_file] + ([("--picture", picture)] if picture else []):
-        refuse_overwriting([saved, file], [path], option)
-    if picture is not None and to_file and picture.absolute() == out.absolute():
-        raise ValueError(f"--picture: {picture} is where --out goes; choose another place")
     curves, band = _curves(kept, level)
     _say_what_is_odd(kept, saved, x, band)
     _say_what_was_read(file, samples, x, to_stdout=not to_file)
-    _write(samples, x, curves, out, to_file)
     if picture is not None:
         _draw(kept, x, curves, band, picture, to_stdout=not to_file)
+    _write(samples, x, curves, out, to_file)
+
+
+def _refuse_places(sources: list[Path], tables: list[Path], pictures: list[Path]) -> None:
+    """Refuse to write over what is read, or one over the other, or what matplotlib does not draw."""
+    for option, path in [("--out", path) for path in tables] + [("--picture", path) for path in pictures]:
+        if path.is_dir():
+            raise IsADirectoryError(f"{option}: {path} is a folder; name a file in it")
+        refuse_overwriting(sources, [path], option)
+    for path in pictures:
+        if path.suffix.lower() not in PICTURES:
+            raise ValueError(f"--picture: wants a name that ends in {', '.join(PICTURES)}, got {str(path)!r}")
+        if any(path.absolute() == table.absolute() for table in tables):
+            raise ValueError(f"--picture: {path} is where --out goes; choose another place")
 
 
 def _curves(kept: Kept, level: float) -> tuple[Curves, str | None]:
