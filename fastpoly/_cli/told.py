@@ -38,7 +38,9 @@ _COMPOUND = re.compile(r"\b(?:learn_rate|trace_every|sample_weight)\b")
 @contextlib.contextmanager
 def told_in_a_line() -> Iterator[None]:
     """Tell what the block, a command, raises, if it is the user's to mend, and end the process."""
-    gc.enable()  # which is off while modules are imported
+    if not gc.isenabled():  # as while modules are imported: they are no garbage, and not looked at again
+        gc.freeze()
+        gc.enable()
     try:
         yield
     except BrokenPipeError:  # nobody reads on, as `head` does not
