@@ -74,7 +74,7 @@ def fit_picture(path: Path, drawn: Drawn) -> Path:
     upper.set_ylabel(_short(drawn.ylabel, _LABEL // 2), parse_math=False)
     bottom.set_xlabel(_short(drawn.xlabel, _LABEL), parse_math=False)
     upper.set_title("\n".join(_title(drawn)), loc="left", fontsize="small", color=INK, parse_math=False)
-    upper.legend(frameon=False, fontsize="small")
+    upper.legend(fontsize="small", framealpha=0.85, edgecolor="none")
     return _saved(figure, path)
 
 
@@ -96,7 +96,7 @@ def mse_picture(path: Path, result: FitResult) -> Path:
     axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="mean squared error")
     axes.set_title(_said_of_run(result), loc="left", fontsize="small", color=INK)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(fontsize="small", framealpha=0.85, edgecolor="none")
     return _saved(figure, path)
 
 
@@ -132,15 +132,13 @@ def band_picture(
         if low == high and band is not None:
             axes.errorbar(x, middle, [middle - lower, upper - middle], fmt="none", color=ACCENT, alpha=0.5, label=band)
         axes.plot(x, middle, "o", color=INK, markersize=4, label=f"{x.size:,} x asked for")
-    if span is not None:
-        for inside, end in zip((low < span[0] <= high, low <= span[1] < high), span, strict=True):
-            if inside:
-                axes.axvline(end, color=MUTED, linewidth=1.2, linestyle="--")
-        if low < span[0] or span[1] < high:
-            axes.plot([], [], color=MUTED, linewidth=1.2, linestyle="--", label="end of the fit's samples")
+    ends = [end for end in span or () if low < end < high]
+    for i, end in enumerate(ends):
+        label = None if i else "end of the fit's samples"
+        axes.axvline(end, color=MUTED, linewidth=1.2, linestyle="--", label=label)
     axes.set_xlabel(_short(labels[0], _LABEL), parse_math=False)
     axes.set_ylabel(_short(labels[1], _LABEL // 2), parse_math=False)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(fontsize="small", framealpha=0.85, edgecolor="none")
     return _saved(figure, path)
 
 
@@ -150,7 +148,9 @@ def _samples(axes: Any, drawn: Drawn, values: Array, label: str | None = None) -
 
         colours = LinearSegmentedColormap.from_list("samples", ["#dfe7ef", MUTED, INK])
         gridsize = (90, 34 if label else 14)
-        axes.hexbin(drawn.x, values, gridsize=gridsize, cmap=colours, mincnt=1, linewidths=0.2, bins="log", zorder=1)
+        axes.hexbin(
+            drawn.x, values, gridsize=gridsize, cmap=colours, mincnt=1, linewidths=0.2, bins="log", vmin=1, zorder=1
+        )
         if label:
             axes.plot([], [], "h", color=MUTED, markersize=8, label=f"{label}, darker where there are more")
         return
