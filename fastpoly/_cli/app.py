@@ -13,7 +13,7 @@ from .._post import STEPS
 from ..profiling.results import CHECK_STEPS
 from ..profiling.rounds import ROUNDS
 from .numbers import AUTO, domain, integer, integer_or_auto, real, real_or_auto, reals
-from .told import told_in_a_line, warnings_in_a_line
+from .told import in_options, told_in_a_line, warnings_in_a_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,7 +173,7 @@ def fit(
     What no option tells is found in the file and said, or asked for where it is not clear. fit.json is what
     `fastpoly predict` reads, and FitResult.load in Python.
     """
-    with told_in_a_line(), warnings_in_a_line() as told:
+    with told_in_a_line(in_options), warnings_in_a_line() as told:
         from .._errors import DivergenceWarning
         from .fit_file import Options, fit_file
         from .reading import Wanted

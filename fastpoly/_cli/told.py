@@ -6,7 +6,7 @@ import contextlib
 import gc
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import typer
 
@@ -36,8 +36,12 @@ _COMPOUND = re.compile(r"\b(?:learn_rate|trace_every|sample_weight)\b")
 
 
 @contextlib.contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """Tell what the block, a command, raises, if it is the user's to mend, and end the process."""
+def told_in_a_line(named: Callable[[str], str] = str) -> Iterator[None]:
+    """Tell what the block, a command, raises, if it is the user's to mend, and end the process.
+
+    Args:
+        named: what it raises with the names that things have on the command line.
+    """
     if not gc.isenabled():  # as while modules are imported: they are no garbage, and not looked at again
         gc.freeze()
         gc.enable()
@@ -46,7 +50,7 @@ def told_in_a_line() -> Iterator[None]:
     except BrokenPipeError:  # nobody reads on, as `head` does not
         raise
     except (ValueError, TypeError, MemoryError, BackendUnavailableError, ModuleNotFoundError, OSError) as error:
-        typer.echo(f"fastpoly: {_in_words(error)}", err=True)
+        typer.echo(f"fastpoly: {named(_in_words(error))}", err=True)
         raise typer.Exit(MISTAKE) from None
     except KeyboardInterrupt as error:
         typer.echo(f"fastpoly: {str(error) or 'interrupted'}", err=True)
@@ -57,7 +61,7 @@ def _in_words(error: Exception) -> str:
     """What an error says; of the system's own, the file and the reason, without their numbers."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return in_options(str(error))
+    return str(error)
 
 
 def in_options(text: str) -> str:
