@@ -15,7 +15,7 @@ COLUMNS, ROWS = 20, 500_000
 BYTES = 90_000_000
 FIT = """
 import resource, sys
-sys.argv = ["fastpoly", "fit", {file!r}, "--x", "c3", "--y", "c17", "--steps", "100", "--no-picture", "--out", {out!r}]
+sys.argv = ["fastpoly", "fit", {file!r}, "--x", "c3", "--y", "c17", "--no-picture", "--out", {out!r}]
 from fastpoly.__main__ import main
 try:
     main()

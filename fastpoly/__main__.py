@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
@@ -15,14 +17,14 @@ def main() -> None:
 
 
 def _run() -> None:
-    try:
-        from ._cli.app import app
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in ("typer", "rich"):
-            raise
-        print(f"fastpoly: the command line needs {library}; pip install 'fastpoly[cli]'", file=sys.stderr)
-        sys.exit(2)
+    for library in ("typer", "rich"):  # rich is imported by the commands that draw tables, and not before
+        if find_spec(library) is None:
+            print(f"fastpoly: the command line needs {library}; pip install 'fastpoly[cli]'", file=sys.stderr)
+            sys.exit(2)
+    gc.disable()  # nothing of what is imported is garbage, and to look for it takes a twentieth of the start
+    from ._cli.app import app, keep_only
+
+    keep_only("".join(sys.argv[1:2]))
     app()
 
 

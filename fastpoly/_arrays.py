@@ -27,6 +27,12 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_masked_array(value: object) -> bool:
+    """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(value, getattr(masked, "MaskedArray", ()))
+
+
 STAYING = {"cuda"}
 """Kinds of device on which samples are computed with where they lie."""
 
@@ -120,7 +126,7 @@ def numbers(value: object, name: str) -> Any:
 
     Raises as `vector`.
     """
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if is_masked_array(value) and np.ma.is_masked(value):
         raise ValueError(
             f"{name}: has masked entries; NaN stands for nothing here: {name}.astype(float).filled(np.nan)"
         )
@@ -225,7 +231,7 @@ def to_device(array: Any, device: torch.device | None) -> Any:
 
 
 def _from_sequence(value: object, name: str) -> Array:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if is_masked_array(value) and np.ma.is_masked(value):
         both = "keep = ~(np.ma.getmaskarray(x) | np.ma.getmaskarray(y)), then x[keep] and y[keep]"
         way = f"keep the samples that have both: {both}" if name in ("x", "y") else f"fill them, {name}.filled(0)"
         raise ValueError(f"{name}: has masked entries; {way}")

@@ -189,17 +189,31 @@ def _float(value: Fraction) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
-def warn_of_lost_digits(weights: Array, domain: Domain, predict: Callable[[Any], Any]) -> None:
-    """Warn if terms in x as it was given cancel so far that their sum has lost digits."""
+def cancellation(weights: Array, domain: Domain, predict: Callable[[Any], Any]) -> float:
+    """How many times as large as the polynomial the terms in x as it was given are, of which it is the sum.
+
+    Args:
+        weights: those in x.
+        domain: the interval on which it is looked at.
+        predict: the polynomial.
+    """
     ends = np.abs(np.asarray(domain)).max()
     with np.errstate(over="ignore", invalid="ignore"):
         terms = float(np.sum(np.abs(weights) * ends ** np.arange(len(weights))))
         largest = float(np.abs(predict(np.linspace(*domain, 50))).max())
-    if not terms <= LOST * largest and largest > 0:
-        lost = math.log10(terms / largest) if math.isfinite(terms) and terms > 0 else math.inf
+    if not largest > 0:
+        return 1.0
+    return terms / largest if math.isfinite(terms) else math.inf
+
+
+def warn_of_lost_digits(weights: Array, domain: Domain, predict: Callable[[Any], Any]) -> None:
+    """Warn if terms in x as it was given cancel so far that their sum has lost digits."""
+    times = cancellation(weights, domain, predict)
+    if times > LOST:
+        lost = math.log10(times)
         warnings.warn(
             f"raw_weights: terms that are 1e{lost:.0f} times as large as the polynomial cancel in it, and as many of "
             "16 digits are lost where it is evaluated; use predict(), or polynomial, which keep x mapped",

@@ -169,7 +169,8 @@ def run(plan: Plan, progress: Progress | None = None) -> FitResult:
     )
     if interrupted:
         raise Interrupted(result, f"{result.steps:,} of {problem.steps:,} steps")
-    said = divergence(problem, trajectory, ", or leave out domain and learn_rate")
+    given = [name for name in ("domain", "learn_rate") if name not in plan.chosen]
+    said = divergence(problem, trajectory, f", or leave out {' and '.join(given)}" if given else "")
     if said is not None:
         warn(said, DivergenceWarning)
     elif problem.steps and result.diverged_at is None and not plan.stops_early and far(result, plan.chosen):

@@ -89,9 +89,10 @@ class Minimum:
         u, s, v = np.linalg.svd(powers, full_matrices=False)
         z = u.T @ residual
         outside = residual - u @ z
-        square = outside @ outside
-        size = math.sqrt(max(y @ y, residual @ residual))
-        return cls(n, start, s, v, z, math.sqrt(square), size, float(about @ about), penalty)
+        with np.errstate(over="ignore"):  # such a run diverges, and says so
+            square, total = float(outside @ outside), float(about @ about)
+            size = math.sqrt(max(y @ y, residual @ residual))
+        return cls(n, start, s, v, z, math.sqrt(square), size, total, penalty)
 
     @classmethod
     def of_moments(cls, matrix: Array, vector: Array, square: float, n: int, start: Array) -> Minimum | None:
@@ -214,7 +215,8 @@ class Minimum:
             gaps: of the weights from which they are counted; those of the start if None.
         """
         counts = NICE[: np.searchsorted(NICE, most, "right")]
-        squares = (self.z if gaps is None else gaps)[self.visible] ** 2
+        with np.errstate(over="ignore"):
+            squares = (self.z if gaps is None else gaps)[self.visible] ** 2
         if not np.isfinite(squares).all():
             return None
         left = np.array([self._left(rate, count, squares) for count in counts[[0, -1]]])

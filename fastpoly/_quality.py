@@ -104,7 +104,8 @@ class Quality:
             return np.full((size, size), math.inf)
         scaled = minimum.v / minimum.s[:, None]
         variance = minimum.residual_squares(minimum.solution()) / self.degrees_of_freedom
-        return np.asarray(scaled.T @ scaled * variance)
+        with np.errstate(invalid="ignore"):  # of an infinite variance
+            return np.asarray(scaled.T @ scaled * variance)
 
     @property
     def standard_errors(self) -> Array:

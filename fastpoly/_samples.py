@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrays import Array, device_of, dimensions, is_tensor, refuse_nonfinite, sample_rows, samples, to_device, vector
+from ._arrays import (
+    Array,
+    device_of,
+    dimensions,
+    is_masked_array,
+    is_tensor,
+    refuse_nonfinite,
+    sample_rows,
+    samples,
+    to_device,
+    vector,
+)
 from ._problem import shown
 
 if TYPE_CHECKING:
@@ -46,7 +57,7 @@ class Samples:
             raise ValueError(f"nan_policy: wants one of {', '.join(POLICIES)}, {got}")
         device = device_of(x, y)
         masked = [_mask(values) for values in (x, y)]
-        x, y = (values.data if isinstance(values, np.ma.MaskedArray) else values for values in (x, y))
+        x, y = (values.data if is_masked_array(values) else values for values in (x, y))
         x = samples(x, "x")
         y = sample_rows(y, "y") if dimensions(y, "y") == 2 and np.shape(y)[1] != 1 else samples(y, "y")
         n = len(x)
@@ -71,7 +82,7 @@ class Samples:
 
 def _mask(values: Any) -> Array | None:
     """Which samples are masked, in any column."""
-    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
+    if not is_masked_array(values) or not np.ma.is_masked(values):
         return None
     mask = np.ma.getmaskarray(values)
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))

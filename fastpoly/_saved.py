@@ -29,21 +29,21 @@ def as_dict(result: FitResult, trace: bool = True) -> dict[str, Any]:
     """
     if result.weights.ndim > 1:
         raise TypeError("save: wants one fit, got a batch; save its parts, batch[i].save(path)")
-    content: dict[str, Any] = {"format": FORMAT, "weights": _plain(result.weights), "window": result.window}
-    content |= {name: _plain(getattr(result, name)) for name in _PLAIN}
+    content: dict[str, Any] = {"format": FORMAT, "weights": plain(result.weights), "window": result.window}
+    content |= {name: plain(getattr(result, name)) for name in _PLAIN}
     try:
         minimum = result.minimum
     except ValueError:
         minimum = None
     if minimum is not None:
-        content["final_mse"] = _plain(result.final_mse)
-        content["least_squares_mse"] = _plain(result.least_squares_mse)
+        content["final_mse"] = plain(result.final_mse)
+        content["least_squares_mse"] = plain(result.least_squares_mse)
         content["converged"] = result.converged
-        content["r_squared"] = _plain(result.r_squared)
-        content["covariance"] = _plain(result.covariance)
-        content["minimum"] = {name: _plain(getattr(minimum, name)) for name in _OF_MINIMUM}
+        content["r_squared"] = plain(result.r_squared)
+        content["covariance"] = plain(result.covariance)
+        content["minimum"] = {name: plain(getattr(minimum, name)) for name in _OF_MINIMUM}
     if trace:
-        content |= {name: _plain(getattr(result, name)) for name in ("mse", "validation_mse")}
+        content |= {name: plain(getattr(result, name)) for name in ("mse", "validation_mse")}
     return content
 
 
@@ -99,13 +99,14 @@ def load(path: str | os.PathLike[str]) -> FitResult:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` as JSON has it; see `as_dict`."""
     if is_tensor(value):
         value = value.detach().cpu().numpy()
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

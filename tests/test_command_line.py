@@ -205,16 +205,19 @@ def csv(tmp_path, post):
     return file
 
 
+POST = ("--domain", "none", "--steps", 200_000, "--learn-rate", "1e-5")
+
+
 def test_fit_csv(tmp_path, csv):
-    run = in_a_process("fit", csv, cwd=tmp_path)
+    run = in_a_process("fit", csv, *POST, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "FitResult(0.311635 +0.376421 x" in run.stdout
+    assert "y           0.31163" in run.stdout
     out = tmp_path / "fastpoly-fit"
-    written = json.loads((out / "weights.json").read_text())
+    written = json.loads((out / "fit.json").read_text())
     assert written["weights"] == pytest.approx([0.3116353, 0.3764209, 0.2636594, -0.2193911, 0.0283605], abs=1e-7)
     trace = np.load(out / "mse.npy", allow_pickle=False)
     assert trace.shape == (200_000,)
-    assert written["last_mse"] == trace[-1]
+    assert written["final_mse"] == pytest.approx(trace[-1], rel=1e-3)
     assert (out / "fit.png").read_bytes().startswith(PNG)
 
 
@@ -222,12 +225,13 @@ def test_fit_with_every_option(tmp_path, csv):
     run = in_a_process(
         *("fit", csv, "--x", "angle", "--y", "sine", "--degree", 2, "--steps", 100, "--learn-rate", "1e-3"),
         *("--trace-every", 30, "--backend", "numpy", "--precision", "single", "--out", "elsewhere"),
+        *("--domain", "-1,6", "--ridge", 0),
         cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr
-    written = json.loads((tmp_path / "elsewhere" / "weights.json").read_text())
+    written = json.loads((tmp_path / "elsewhere" / "fit.json").read_text())
     assert len(written["weights"]) == 3
-    expected = dict(degree=2, steps=100, learn_rate=1e-3, trace_every=30, backend="numpy", precision="single")
+    expected = dict(domain=[-1, 6], steps=100, learn_rate=1e-3, trace_every=30, backend="numpy", precision="single")
     assert {key: written[key] for key in expected} == expected
     assert np.load(tmp_path / "elsewhere" / "mse.npy").shape == (4,)
 
@@ -246,7 +250,7 @@ def test_fit_npy_and_npz(tmp_path, post):
     ):
         run = in_a_process("fit", *words, "--steps", 50, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
-        weights = json.loads((tmp_path / "fastpoly-fit" / "weights.json").read_text())["weights"]
+        weights = json.loads((tmp_path / "fastpoly-fit" / "fit.json").read_text())["weights"]
         expected = expected or weights
         assert weights == expected, words
 
@@ -267,11 +271,16 @@ MISTAKES = [
     ("not.npy", "hello", [], ["is not a numpy file"]),
     ("empty.npz", "", [], ["is not a numpy file"]),
     ("ok.csv", "x,y\n1,2\n", ["--degree", "-1"], ["degree: wants an integer >= 0"]),
-    ("ok.csv", "x,y\n1,2\n", ["--trace-every", "0"], ["trace_every: wants an integer >= 1"]),
-    ("ok.csv", "x,y\n1,2\n", ["--learn-rate", "0"], ["learn_rate: wants a positive finite number"]),
+    ("ok.csv", "x,y\n1,2\n", ["--trace-every", "0"], ["--trace-every: wants an integer >= 1"]),
+    ("ok.csv", "x,y\n1,2\n", ["--learn-rate", "0"], ["--learn-rate: wants a positive finite number"]),
     ("ok.csv", "x,y\n1,2\n", ["--backend", "fortran"], ["backend: wants auto, numpy,"]),
     ("ok.csv", "x,y\n1,2\n", ["--precision", "half"], ["precision: wants one of double, mixed, single"]),
-    ("ok.csv", "x,y\n1,2\n", ["--steps", "1000000000000"], ["8,000.0 GB", "trace_every"]),
+    ("ok.csv", "x,y\n1,2\n", ["--steps", "1e12", "--trace-every", "1"], ["8,000.0 GB", "--trace-every"]),
+    ("huge.csv", "x,y\n1e200,2\n2e200,1\n", ["--domain", "none", "--degree", "2"], ["choose --domain auto"]),
+    ("ok.csv", "x,y\n1,2\n", ["--ridge", "-1"], ["--ridge: wants numbers >= 0"]),
+    ("ok.csv", "x,y\n1,2\n", ["--sigma", "z"], ["--sigma: no column 'z'; it has x, y"]),
+    ("ok.csv", "x,y,s\n1,2,0\n", ["--sigma", "s"], ["--sigma: wants positive numbers, got sigma[0] = 0"]),
+    ("ok.csv", "x,y,w\n1,2,-1\n", ["--weight", "w"], ["--weight: wants non-negative numbers"]),
 ]
 
 
@@ -349,14 +358,14 @@ def test_a_header_too_long_for_numpy_is_told_in_a_line(here):
 
 
 def test_divergence_is_told_and_kept(tmp_path, csv):
-    run = in_a_process("fit", csv, "--learn-rate", "0.001", cwd=tmp_path)
+    run = in_a_process("fit", csv, *POST[:4], "--learn-rate", "0.001", cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("fastpoly: diverged at step 78")
-    assert json.loads((tmp_path / "fastpoly-fit" / "weights.json").read_text())["diverged_at"] == 78
+    assert json.loads((tmp_path / "fastpoly-fit" / "fit.json").read_text())["diverged_at"] == 78
 
 
-def test_json_has_null_for_what_is_not_finite(here, csv):
-    run = invoke("fit", csv, "--learn-rate", "1e307", "--backend", "numba")
+def test_json_has_words_or_null_for_what_is_not_finite(here, csv):
+    run = invoke("fit", csv, *POST[:4], "--learn-rate", "1e307", "--backend", "numba")
     assert run.exit_code == 1, run.stderr
     assert run.stderr.startswith("fastpoly: diverged at step 1:")
     assert run.stderr.count("\n") == 1
@@ -364,24 +373,24 @@ def test_json_has_null_for_what_is_not_finite(here, csv):
     def refuse(constant):
         raise AssertionError(constant)
 
-    written = json.loads((here / "fastpoly-fit" / "weights.json").read_text(), parse_constant=refuse)
+    written = json.loads((here / "fastpoly-fit" / "fit.json").read_text(), parse_constant=refuse)
     assert written["diverged_at"] == 1
-    assert None in written["weights"]
+    assert {"inf", "-inf", "nan"} & set(written["weights"])
     rows = [{"weights": [float("nan"), 1.0], "final_error": float("-inf"), "right": None}]
     path = write_json(here / "demo.json", {"rows": rows})
     assert json.loads(path.read_text()) == {"rows": [{"weights": [None, 1.0], "final_error": None, "right": None}]}
 
 
 def test_other_warnings_pass_and_do_not_fail_the_fit(here, csv, monkeypatch):
-    solve = fit_file.solve
+    fit_run = fit_file.run
 
-    def warning_solve(*arguments):
+    def warning_run(*arguments):
         warnings.warn("by the way", UserWarning, stacklevel=1)
-        return solve(*arguments)
+        return fit_run(*arguments)
 
-    monkeypatch.setattr(fit_file, "solve", warning_solve)
+    monkeypatch.setattr(fit_file, "run", warning_run)
     with pytest.warns(UserWarning, match="by the way"):
-        run = invoke("fit", csv, "--steps", 10)
+        run = invoke("fit", csv)
     assert run.exit_code == 0, run.stderr
     assert run.stderr == ""
 
@@ -393,7 +402,7 @@ def test_ctrl_c_keeps_what_the_fit_has_done(here, csv, monkeypatch):
 
     monkeypatch.setattr(fit_file, "bar", interrupting_bar)
     run = invoke("fit", csv, "--backend", "numba", "--steps", 10**9, "--trace-every", 1000, "--out", "half")
-    written = json.loads((here / "half" / "weights.json").read_text())
+    written = json.loads((here / "half" / "fit.json").read_text())
     done = written["steps"]
     assert 0 < done < 10**9
     assert interrupted_in_a_line(run, f"interrupted after {done:,} of 1,000,000,000 steps; what is done is in half")
@@ -401,7 +410,7 @@ def test_ctrl_c_keeps_what_the_fit_has_done(here, csv, monkeypatch):
     assert run.stdout.count("\n") == 1
     trace = np.load(here / "half" / "mse.npy")
     assert len(trace) == -(-done // 1000)
-    assert written["last_mse"] == trace[-1]
+    assert written["final_mse"] == pytest.approx(trace[-1])
     assert (here / "half" / "fit.png").read_bytes().startswith(PNG)
 
 
@@ -414,7 +423,7 @@ def test_ctrl_c_before_there_is_anything_is_told_in_a_line(here, csv, monkeypatc
 
 
 def test_fit_looks_at_its_folder_before_it_runs(here, csv, monkeypatch):
-    monkeypatch.setattr(fit_file, "solve", None)  # a run would fail otherwise
+    monkeypatch.setattr(fit_file, "run", None)  # a run would fail otherwise
     (here / "taken").write_text("")
     assert told_in_a_line(invoke("fit", csv, "--out", "taken"), "taken")
     assert told_in_a_line(invoke("fit", csv, "--out", "taken/inside"), "taken")
@@ -474,7 +483,7 @@ def test_the_bar_is_drawn_on_terminals_and_in_notebooks(monkeypatch, kind, drawn
 def test_help_names_the_commands(tmp_path):
     run = in_a_process("--help", cwd=tmp_path)
     assert run.returncode == 0
-    for command in ("demo", "fit", "report", "backends"):
+    for command in ("demo", "fit", "predict", "report", "backends"):
         assert command in run.stdout
 
 
@@ -491,7 +500,7 @@ def test_without_matplotlib_the_numbers_still_come(tmp_path, csv):
     run = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "no picture: pictures need matplotlib; pip install 'fastpoly[plot]'" in " ".join(run.stdout.split())
-    assert (tmp_path / "fastpoly-fit" / "weights.json").exists()
+    assert (tmp_path / "fastpoly-fit" / "fit.json").exists()
 
 
 @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
@@ -506,17 +515,17 @@ def test_fit_never_overwrites_its_own_samples(here, link):
         invoke("fit", file, "--steps", 10, "--out", out), "--out", "would overwrite", "choose another"
     )
     assert np.array_equal(np.load(file), samples)
-    assert not (out / "weights.json").exists()
+    assert not (out / "fit.json").exists()
 
 
 def test_links_in_the_folder_are_replaced_and_not_followed(here, csv):
     (here / "elsewhere").write_text("dear")
     (here / "out").mkdir()
-    for name in ("weights.json", "mse.npy", "fit.png"):
+    for name in ("fit.json", "mse.npy", "fit.png", "mse.png"):
         (here / "out" / name).symlink_to(here / "elsewhere")
     assert invoke("fit", csv, "--steps", 10, "--out", here / "out").exit_code == 0
     assert (here / "elsewhere").read_text() == "dear"
-    assert sorted(path.name for path in (here / "out").iterdir()) == ["fit.png", "mse.npy", "weights.json"]
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["fit.json", "fit.png", "mse.npy", "mse.png"]
     assert not any(path.is_symlink() for path in (here / "out").iterdir())
 
 
@@ -529,7 +538,16 @@ def test_a_report_never_overwrites_what_it_reads(here):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--steps", "1_000"), ("--steps", "\u0661\u0662"), ("--learn-rate", "1_0e-3"), ("--degree", "1_0")],
+    [
+        ("--domain", "1"),
+        ("--domain", "2,1"),
+        ("--domain", "nan,1"),
+        ("--ridge", "a"),
+        ("--steps", "1_000"),
+        ("--steps", "\u0661\u0662"),
+        ("--learn-rate", "1_0e-3"),
+        ("--degree", "1_0"),
+    ],
 )
 def test_numbers_are_written_as_everybody_writes_them(here, csv, option, value):
     run = invoke("fit", csv, option, value)

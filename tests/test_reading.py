@@ -193,17 +193,18 @@ def test_the_command_fits_the_cubic_and_says_what_it_read(made, file):
     assert run.stderr == ""
     assert run.stdout.splitlines()[0].startswith(f"fastpoly: {FILES / file}: ")
     assert run.stdout.splitlines()[0].endswith("; 20 samples")
-    written = json.loads(Path("fastpoly-fit/weights.json").read_text())
+    written = json.loads(Path("fastpoly-fit/fit.json").read_text())
     assert written["weights"] == pytest.approx([1, 2, 0, -1], abs=2e-4)
-    assert written["last_mse"] == pytest.approx(7.8e-10, rel=0.02)
-    assert written["said"] == list(read(file).said)
+    assert written["final_mse"] == pytest.approx(7.8e-10, rel=0.02)
+    assert written["file"]["said"] == list(read(file).said)
 
 
 def test_a_date_is_kept_in_the_result(made):
     assert invoke("fit", FILES / "dates.csv", "--degree", 1, "--steps", 10, "--no-picture").exit_code == 0
-    written = json.loads(Path("fastpoly-fit/weights.json").read_text())
-    assert written["dates"] == {"origin": "2020-01-01", "unit": "days"}
-    assert written["x"] == {"name": "date", "unit": "days since 2020-01-01"}
+    written = json.loads(Path("fastpoly-fit/fit.json").read_text())
+    told = written["file"]
+    assert told["dates"] == {"origin": "2020-01-01", "unit": "days", "form": "year-month-day"}
+    assert told["x"] == {"name": "date", "column": 1, "unit": "days since 2020-01-01", "least": 0.0, "largest": 19.0}
 
 
 @pytest.mark.parametrize("file", ["keysight2.csv", "missing.csv", "garbage.npy", "dup.csv"])
@@ -226,9 +227,9 @@ def test_each_y_is_fitted_by_itself(made):
     run = invoke("fit", FILES / "german3.csv", "--y", "Spannung", "--y", "Strom", *FITTED)
     assert run.exit_code == 0, run.stderr
     for name, weights in (("Spannung", [1, 2, 0, -1]), ("Strom", [0.5, 0, 0, 0])):
-        written = json.loads(Path(f"fastpoly-fit/{name}/weights.json").read_text())
+        written = json.loads(Path(f"fastpoly-fit/{name}/fit.json").read_text())
         assert written["weights"] == pytest.approx(weights, abs=2e-4)
-        assert written["y"]["name"] == name
+        assert written["file"]["y"]["name"] == name
 
 
 def test_names_of_columns_are_never_paths(made):
@@ -244,7 +245,7 @@ def test_standard_input_is_read(made, packed):
     run = invoke("fit", "-", *FITTED, input=gzip.compress(content) if packed else content)
     assert run.exit_code == 0, run.stderr
     assert "fastpoly: standard input: separator tab" in run.stdout
-    assert json.loads(Path("fastpoly-fit/weights.json").read_text())["weights"][1] == pytest.approx(2, abs=1e-3)
+    assert json.loads(Path("fastpoly-fit/fit.json").read_text())["weights"][1] == pytest.approx(2, abs=1e-3)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -260,11 +261,11 @@ def test_a_pipe_is_read_but_once(made):
 
 def test_what_is_replaced_is_told_and_what_is_old_too(made):
     file = made(["x,y", *ROWS])
-    assert "wrote fastpoly-fit/weights.json, fastpoly-fit/mse.npy, fastpoly-fit/fit.png" in invoke(
+    assert "wrote fastpoly-fit/fit.json, fastpoly-fit/mse.npy, fastpoly-fit/fit.png, fastpoly-fit/mse.png" in invoke(
         "fit", file, "--steps", 10
     ).stdout.replace("\\", "/")
     again = invoke("fit", file, "--steps", 10, "--no-picture").stdout.replace("\\", "/")
-    assert "replaced fastpoly-fit/weights.json, fastpoly-fit/mse.npy" in again
+    assert "replaced fastpoly-fit/fit.json, fastpoly-fit/mse.npy" in again
     assert "fastpoly-fit/fit.png is of an earlier run" in again
 
 
@@ -280,7 +281,7 @@ def test_a_fit_needs_no_torch_and_no_pandas_and_without_a_picture_no_matplotlib(
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["demo", "fit", "profile", "report", "backends", "cache"])
+@pytest.mark.parametrize("command", ["demo", "fit", "predict", "profile", "report", "backends", "cache"])
 def test_every_help_page_has_an_example(command, option):
     run = invoke(command, option)
     assert run.exit_code == 0
@@ -302,7 +303,7 @@ def test_the_version_is_told():
 @pytest.mark.parametrize("steps", ["1e2", "100", "100.0", "1E+2"])
 def test_a_whole_number_may_be_written_as_a_float(made, steps):
     assert invoke("fit", FILES / "case.csv", "--steps", steps, "--no-picture").exit_code == 0
-    assert json.loads(Path("fastpoly-fit/weights.json").read_text())["steps"] == 100
+    assert json.loads(Path("fastpoly-fit/fit.json").read_text())["steps"] == 100
 
 
 @pytest.mark.parametrize("steps", ["1.5", "1e-2", "nan", "inf", "1e999999999", "many"])

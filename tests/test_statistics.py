@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from raw_runs import fit as raw_fit
 
-from fastpoly import FitResult, fit, fit_many
+from fastpoly import DivergenceWarning, FitResult, fit, fit_many
 from fastpoly._student import quantile
 
 RNG = np.random.default_rng(11)
@@ -327,3 +327,18 @@ def test_what_is_no_saved_fit_is_refused(text, tmp_path):
         FitResult.load(file)
     with pytest.raises(TypeError, match="save: wants one fit, got a batch"):
         fit_many(X, np.stack([Y, Y]), 1).save(file)
+
+
+def test_raw_weights_beyond_float64_are_infinite():
+    x = np.arange(1.0, 6.0) * 1e-200
+    with pytest.warns(RuntimeWarning, match="raw_weights"):
+        raw = fit(x, [1.0, 3.0, 2.0, 2.0, 1.0], 2).raw_weights
+    assert np.isinf(raw[2])
+
+
+def test_squares_beyond_float64_are_told_once():
+    with pytest.warns(DivergenceWarning, match="diverged at step 0.*lower the degree$") as told:
+        result = fit(np.arange(5.0), 1e300 * np.arange(5.0), 2)
+    assert len(told) == 1
+    assert result.final_mse == np.inf
+    assert not np.isfinite(result.covariance).any()

@@ -11,7 +11,7 @@ and since q**(B i + j) = q**(B i) q**j, a trace of T values is the product of tw
 s, v and z come from the triangle of a QR decomposition of [V | y - V w_0], taken in blocks of rows for tall data, so
 that the condition number is not squared and V never lies in memory whole. Householder QR of blocks is backward stable:
 s and z are those of a matrix that differs from V by a few (degree + 2) eps of its norm per level, of which there are
-two up to 10**6 samples.
+four for 10**6 samples at degree 4.
 
 A component that grows (a learn rate beyond the stability limit) may leave float64 as a factor and not in the product,
 however small z**2 is: there exponents are added before exp. So every mse is, to 1e-10 of itself, one of residuals that
@@ -36,7 +36,11 @@ from .._problem import FitProblem
 from .._result import Trajectory
 
 BLOCK = 4096
-"""Samples up to which V itself is decomposed; beyond, its rows at a time: 0.2 MB at degree 4."""
+"""Samples up to which V itself is decomposed; beyond, a part of its rows at a time."""
+
+ONE_THREAD = 9000
+"""Numbers in such a part. From 9,216 on OpenBLAS shares the products of a QR decomposition among threads, each of some
+microseconds; where another process holds a core, all wait for the scheduler: 20 ms instead of 0.1 ms."""
 
 SMALL_PRODUCT = 2**18
 """Multiplications in a matrix product up to which OpenBLAS stays in one thread. This product waits for memory and not
@@ -163,7 +167,8 @@ def triangle(x: Array, y: Array, start: Array, monitor: Monitor, scale: Array | 
         samples = (computable(values[part], np.float64) for values in (x, y))
         return _rows(*samples, start, None if scale is None else scale[part])
 
-    return triangle_of(rows, x.size, BLOCK, monitor)
+    block = max(ONE_THREAD // (start.size + 1), 4 * start.size)
+    return triangle_of(rows, x.size, block, monitor)
 
 
 def triangle_of(rows: Callable[[slice], Array], n: int, block: int, monitor: Monitor) -> Array:

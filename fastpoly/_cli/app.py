@@ -1,23 +1,22 @@
-"""The commands, and how a mistake is told: one line on standard error and exit status 2, never a traceback."""
+"""The commands: their words, their options and their help. What they do stands in the other files."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from .. import __version__
 from .._backends import backends
-from .._errors import BackendUnavailableError, DivergenceWarning
 from .._post import STEPS
 from ..profiling.results import CHECK_STEPS
 from ..profiling.rounds import ROUNDS
-from .numbers import integer, integer_or_auto, real, real_or_auto
+from .numbers import AUTO, domain, integer, integer_or_auto, real, real_or_auto, reals
+from .told import in_options, told_in_a_line, warnings_in_a_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     name="fastpoly",
@@ -30,43 +29,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MISTAKE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+def _console() -> Console:
+    """For tables. It takes its time to import, so not before it is wanted."""
+    from rich.console import Console
+
+    return Console()
 
 
-@contextlib.contextmanager
-def _told_in_a_line() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, MemoryError, BackendUnavailableError, ModuleNotFoundError, OSError) as error:
-        typer.echo(f"fastpoly: {_in_words(error)}", err=True)
-        raise typer.Exit(MISTAKE) from None
-    except KeyboardInterrupt as error:
-        typer.echo(f"fastpoly: {str(error) or 'interrupted'}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _in_words(error: Exception) -> str:
-    """What an error says; of the system's own, the file and the reason, without their numbers."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
-@contextlib.contextmanager
-def _divergence_in_a_line() -> Iterator[None]:
-    """Tell of a DivergenceWarning as of a mistake, and of any other warning as Python does."""
-    caught: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", DivergenceWarning)
-            yield
-    finally:
-        for warning in caught:
-            if issubclass(warning.category, DivergenceWarning):
-                typer.echo(f"fastpoly: {warning.message}", err=True)
-            else:
-                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+def keep_only(name: str) -> None:
+    """Forget every command but that, if there is one of the name: typer takes 2 ms to set up each."""
+    named = [command for command in app.registered_commands if command.name == name]
+    named = named or [c for c in app.registered_commands if c.callback is not None and c.callback.__name__ == name]
+    app.registered_commands = named or app.registered_commands
 
 
 def _tell_version(wanted: bool) -> None:
@@ -92,16 +67,26 @@ def demo(
     slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Run the post's own loops too.")] = True,
 ) -> None:
     """Run every backend on the post's problem and compare."""
-    with _told_in_a_line():
+    with told_in_a_line():
         from .demo import run_demo
 
-        right = run_demo(out, steps, only or [], slow, Console())
+        right = run_demo(out, steps, only or [], slow, _console())
     raise typer.Exit(0 if right else 1)
+
+
+Sep = Annotated[
+    str | None, typer.Option(help="What separates the cells: one character, tab or space. [default: found]")
+]
+Decimal = Annotated[str | None, typer.Option(help="The decimal sign: . or , [default: found]")]
+Skip = Annotated[int, typer.Option(parser=integer, help="Lines to pass over at the start.")]
+Comment = Annotated[str | None, typer.Option(help="How lines begin that are passed over. [default: any of # % // ! ;]")]
+Encoding = Annotated[str | None, typer.Option(help="Of the text, as utf-16 or cp1252. [default: found]")]
 
 
 @app.command(
     epilog="Examples: fastpoly fit samples.csv --x time --y signal --degree 3; fastpoly fit scope.csv --y CH1 --y CH2; "
-    "gunzip -c big.txt.gz | fastpoly fit - --sep tab --x 1 --y 4"
+    "gunzip -c big.txt.gz | fastpoly fit - --sep tab --x 1 --y 4. "
+    "Exit status: 0, also of a run that ended far from the minimum, which is told; 1 if it diverged; 2 for a mistake."
 )
 def fit(
     file: Annotated[
@@ -126,38 +111,127 @@ def fit(
         ),
     ] = None,
     degree: Annotated[int, typer.Option(parser=integer, help="Degree of the polynomial.")] = 4,
-    steps: Annotated[int, typer.Option(parser=integer_or_auto, help="Steps of gradient descent, or auto.")] = STEPS,
-    learn_rate: Annotated[float, typer.Option(parser=real_or_auto, help="Factor on the gradient, or auto.")] = 1e-5,
-    trace_every: Annotated[int, typer.Option(parser=integer, help="Keep the mse of one step in so many.")] = 1,
-    backend: Annotated[str, typer.Option(help="A name that `fastpoly backends` lists, or auto.")] = "auto",
+    steps: Annotated[
+        int,
+        typer.Option(
+            parser=integer_or_auto, metavar="INTEGER|auto", help="Steps of gradient descent; auto: as many as it takes."
+        ),
+    ] = AUTO,  # type: ignore[assignment]
+    learn_rate: Annotated[
+        float,
+        typer.Option(
+            parser=real_or_auto, metavar="NUMBER|auto", help="Factor on the gradient; auto: the one that gets nearest."
+        ),
+    ] = AUTO,  # type: ignore[assignment]
+    domain: Annotated[
+        str,
+        typer.Option(
+            parser=domain,
+            metavar="auto|none|LOW,HIGH",
+            help="What is mapped to [-1, 1]; auto: from the least x to the largest; none: x is fitted as it is.",
+        ),
+    ] = AUTO,
+    sigma: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the standard deviation of each y. [default: all alike]"),
+    ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the weight of each squared residual. [default: all alike]"),
+    ] = None,
+    ridge: Annotated[
+        float,
+        typer.Option(
+            parser=reals,
+            metavar="NUMBER",
+            help="What each squared weight adds to the mse: a number, or one for each, as 0,0.1,0.1.",
+        ),
+    ] = 0.0,
+    trace_every: Annotated[
+        int,
+        typer.Option(
+            parser=integer_or_auto,
+            metavar="INTEGER|auto",
+            help="Keep the mse of one step in so many; auto: 100,000 of them at most.",
+        ),
+    ] = AUTO,  # type: ignore[assignment]
+    backend: Annotated[str, typer.Option(help="A name that `fastpoly backends` lists, or auto.")] = AUTO,
     precision: Annotated[str, typer.Option(help="double, mixed or single.")] = "double",
-    sep: Annotated[
-        str | None, typer.Option(help="What separates the cells: one character, tab or space. [default: found]")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option(help="The decimal sign: . or , [default: found]")] = None,
-    skip: Annotated[int, typer.Option(parser=integer, help="Lines to pass over at the start.")] = 0,
-    comment: Annotated[
-        str | None, typer.Option(help="How lines begin that are passed over. [default: any of # % // ! ;]")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of the text, as utf-16 or cp1252. [default: found]")] = None,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    skip: Skip = 0,
+    comment: Comment = None,
+    encoding: Encoding = None,
     nan: Annotated[str, typer.Option(help="refuse samples without a number in x or y, or omit them.")] = "refuse",
-    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw fit.png, with matplotlib.")] = True,
-    out: Annotated[Path, typer.Option(help="Folder for weights.json, mse.npy and fit.png.")] = Path("fastpoly-fit"),
+    picture: Annotated[
+        bool, typer.Option("--picture/--no-picture", help="Draw fit.png and mse.png, with matplotlib.")
+    ] = True,
+    out: Annotated[Path, typer.Option(help="Folder for fit.json, mse.npy and pictures.")] = Path("fastpoly-fit"),
 ) -> None:
     """Fit a polynomial to the samples in FILE.
 
-    What no option tells is found in the file and said, or asked for where it is not clear.
+    What no option tells is found in the file and said, or asked for where it is not clear. fit.json is what
+    `fastpoly predict` reads, and FitResult.load in Python.
     """
-    with _told_in_a_line(), _divergence_in_a_line():
-        from .fit_file import fit_file
+    with told_in_a_line(in_options), warnings_in_a_line() as told:
+        from .._errors import DivergenceWarning
+        from .fit_file import Options, fit_file
         from .reading import Wanted
 
-        if skip < 0:
-            raise ValueError(f"--skip: wants an integer >= 0, got {skip}")
-        wanted = Wanted(x, tuple(y or ()), sep, decimal, skip, comment, encoding, nan)
-        options = (degree, steps, learn_rate, trace_every, backend, precision)
-        results = fit_file(file, wanted, *options, picture, out, Console())
-    raise typer.Exit(1 if any(result.diverged_at is not None for result in results) else 0)
+        _refuse_negative(skip)
+        wanted = Wanted(x, tuple(y or ()), sep, decimal, skip, comment, encoding, nan, sigma, weight)
+        options = Options(degree, steps, learn_rate, domain, ridge, trace_every, backend, precision)
+        results = fit_file(file, wanted, options, picture, out)
+    diverged = DivergenceWarning in told or any(result.diverged_at is not None for result in results)
+    raise typer.Exit(1 if diverged else 0)
+
+
+def _refuse_negative(skip: int) -> None:
+    if skip < 0:
+        raise ValueError(f"--skip: wants an integer >= 0, got {skip}")
+
+
+@app.command(
+    epilog="Examples: fastpoly predict fastpoly-fit/fit.json new.csv --out predicted.csv; "
+    "seq 1990 2030 | fastpoly predict fastpoly-fit/fit.json - --x 1 --picture band.png"
+)
+def predict(
+    fit: Annotated[Path, typer.Argument(metavar="FIT", help="A fit.json that `fastpoly fit` has written.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Where x is: a file of any kind that `fastpoly fit` reads; - is stdin."),
+    ],
+    x: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of x: a name or a number. [default: named as the fit's]"),
+    ] = None,
+    band: Annotated[
+        float, typer.Option(parser=real, metavar="LEVEL", help="How likely a new sample lies between lower and upper.")
+    ] = 0.95,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    skip: Skip = 0,
+    comment: Comment = None,
+    encoding: Encoding = None,
+    nan: Annotated[str, typer.Option(help="refuse lines without a number in x, or omit them.")] = "refuse",
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw curve and band there, as .png, .svg or .pdf. [default: no]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the table goes; - is stdout.")] = Path("-"),
+) -> None:
+    """Predict y at each x in FILE: a table of x, prediction, lower and upper, as CSV.
+
+    Dates are counted from the fit's own first date. What is said goes to standard error while the table is on standard
+    output.
+    """
+    with told_in_a_line():
+        from .predict import predict_file
+        from .reading import Wanted
+
+        _refuse_negative(skip)
+        wanted = Wanted(x, (), sep, decimal, skip, comment, encoding, nan)
+        predict_file(fit, file, wanted, band, out, picture)
 
 
 @app.command(short_help="Show where autograd's time goes.", epilog="Example: fastpoly profile --loss mymodule:loss")
@@ -183,15 +257,15 @@ def profile(
     out: Annotated[Path, typer.Option(help="Folder for pictures, numbers and the trace.")] = Path("fastpoly-profile"),
 ) -> None:
     """Show where autograd's time goes: one change at a time, and the parts of a step."""
-    with _told_in_a_line():
+    with told_in_a_line():
         from . import profile as profiles
 
         if loss is None and learn_rate is not None:
             raise ValueError("--learn-rate: goes with --loss; the post's loop has its own")
         if loss is None:
-            profiles.profile_post(out, steps, rounds, precision, device, Console())
+            profiles.profile_post(out, steps, rounds, precision, device, _console())
         else:
-            profiles.profile_loss(loss, out, rounds, learn_rate, Console())
+            profiles.profile_loss(loss, out, rounds, learn_rate, _console())
 
 
 @app.command(
@@ -204,19 +278,19 @@ def report(
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
 ) -> None:
     """Make one HTML page of benchmark results; `make bench` makes those."""
-    with _told_in_a_line():
+    with told_in_a_line():
         from .report import write_report
 
-        write_report(results or [], out, Console())
+        write_report(results or [], out, _console())
 
 
 @app.command("backends", epilog="Example: fastpoly backends")
 def list_backends() -> None:
     """List what can run here, and why the rest cannot."""
-    with _told_in_a_line():
+    with told_in_a_line():
         from .tables import backends_table
 
-        Console().print(backends_table(backends()))
+        _console().print(backends_table(backends()))
 
 
 @app.command(epilog="Example: fastpoly cache --clear")
@@ -226,7 +300,7 @@ def cache(
     ] = False,
 ) -> None:
     """Tell where compiled kernels are kept, and how many there are."""
-    with _told_in_a_line():
+    with told_in_a_line():
         from .cache import show_cache
 
-        show_cache(clear, Console())
+        show_cache(clear, _console())

@@ -2,100 +2,131 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from .._backends import NAMES, choose
+from .._backends import NAMES
 from .._errors import Interrupted
-from .._fit import solve
+from .._fit import run
 from .._near import near
-from .._post import LEARN_RATE, STEPS
-from .._problem import FitProblem
+from .._plan import Plan, planned
 from .._progress import bar
 from .._result import FitResult
-from . import plots
-from .numbers import AUTO
+from .._samples import Samples as Checked
+from .equation import equation
+from .fit_json import Origin, write_fit
+from .numbers import AUTO, NONE
 from .reading import Column, Samples, Wanted, name_of, read_samples
-from .write import existing, make_folder, refuse_overwriting, replacing, write_json, wrote
+from .say import NO_BREAK, say, table
+from .write import existing, make_folder, refuse_overwriting, replacing, wrote
 
-_FILES = ("weights.json", "mse.npy", "fit.png")
+_FILES = ("fit.json", "mse.npy", "fit.png", "mse.png")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is fitted; the values are those of `fit`, but that the words "auto" and "none" are spelled out."""
+
+    degree: int
+    steps: int | str
+    learn_rate: float | str
+    domain: tuple[float, float] | str
+    ridge: float | tuple[float, ...]
+    trace_every: int | str
+    backend: str
+    precision: str
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
     """One y, and where its results go."""
 
-    y: Column
-    problem: FitProblem
+    column: Column
+    x: Any
+    y: Any
+    sigma: Any
+    plan: Plan
     folder: Path
 
+    @property
+    def span(self) -> tuple[float, float]:
+        return float(self.x.min()), float(self.x.max())
 
-def fit_file(
-    file: Path,
-    wanted: Wanted,
-    degree: int,
-    steps: int | str,
-    learn_rate: float | str,
-    trace_every: int,
-    backend: str,
-    precision: str,
-    picture: bool,
-    out: Path,
-    console: Console,
-) -> list[FitResult]:
-    """Fit each y in `file`; write weights.json, mse.npy and fit.png into `out`, or for several into a folder of each.
+
+def fit_file(file: Path, wanted: Wanted, options: Options, picture: bool, out: Path) -> list[FitResult]:
+    """Fit each y in `file`; write fit.json, mse.npy and pictures into `out`, or for several into a folder of each.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the files hold what was done until then, and the message says so.
     """
-    if backend not in (AUTO, *NAMES):
-        raise ValueError(f"--backend: wants auto, {', '.join(NAMES)}; got {backend!r}{near(backend, NAMES)}")
-    steps = STEPS if isinstance(steps, str) else steps
-    learn_rate = LEARN_RATE if isinstance(learn_rate, str) else learn_rate
+    if options.backend not in (AUTO, *NAMES):
+        meant = near(options.backend, NAMES)
+        raise ValueError(f"--backend: wants auto, {', '.join(NAMES)}; got {options.backend!r}{meant}")
     samples = read_samples(file, wanted)
-    fits = []
-    for (column, x, y), folder in zip(samples.pairs(), _folders(out, samples.ys), strict=True):
-        problem = FitProblem.checked(x, y, degree, steps, learn_rate, precision=precision, trace_every=trace_every)
-        choose(backend, problem)  # so that every mistake is told before there is a folder
-        _refuse_too_few(file, problem)
-        fits.append(_Fit(column, problem, folder))
+    fits = list(_planned(file, samples, options, out))  # so that every mistake is told before there is a folder
     results = [fit.folder / name for fit in fits for name in _FILES]
     refuse_overwriting([file], results)
     before = existing(results)
-    _say(console, f"fastpoly: {name_of(file)}: {'; '.join(samples.said)}; {_counts(fits)}")
+    say(f"fastpoly: {name_of(file)}: {'; '.join(samples.said)}; {_counts(fits)}")
     done = []
     for fit in fits:
         make_folder(fit.folder)
         try:
-            with bar() as progress:
-                result = solve(fit.problem, backend, progress)
+            with nullcontext() if fit.plan.backend == "spectral" else bar() as progress:  # that has nothing to wait for
+                result = run(fit.plan, progress)
         except Interrupted as stop:
-            _write(fit, samples, stop.partial, picture, console)
+            _write(file, fit, samples, stop.partial, picture)
             raise KeyboardInterrupt(f"interrupted after {stop.done}; what is done is in {fit.folder}") from None
-        written = _write(fit, samples, result, picture, console)
-        _say(console, f"{fit.y.name}: {result!r}" if len(fits) > 1 else repr(result))
-        _say(console, wrote(written, before))
-        for path in {fit.folder / name for name in _FILES} & before - set(written):
-            _say(console, f"fastpoly: {path} is of an earlier run")
+        written = _write(file, fit, samples, result, picture)
+        if len(fits) > 1:
+            say(f"{fit.column.name!r}:")
+        table(_told(fit, result))
+        say(wrote(written, before))
+        for path in sorted({fit.folder / name for name in _FILES} & before - set(written)):
+            say(f"fastpoly: {path} is of an earlier run")
         done.append(result)
     return done
 
 
-def _refuse_too_few(file: Path, problem: FitProblem) -> None:
-    count, least = len(problem.x), problem.degree + 1
+def _planned(file: Path, samples: Samples, options: Options, out: Path) -> Iterator[_Fit]:
+    for (column, x, y), folder in zip(samples.pairs(), _folders(out, samples.ys), strict=True):
+        sigma, weight = samples.of(samples.sigma, column), samples.of(samples.weight, column)
+        checked = Checked.checked(x, y, sigma, weight)
+        if sigma is not None and weight is not None:
+            sigma = sigma[weight != 0]  # as those are left out
+        plan = planned(
+            checked,
+            options.degree,
+            options.steps,
+            options.learn_rate,
+            domain=None if options.domain == NONE else options.domain,
+            ridge=options.ridge if isinstance(options.ridge, float) else list(options.ridge),
+            backend=options.backend,
+            precision=options.precision,
+            trace_every=options.trace_every,
+        )
+        _refuse_too_few(file, plan)
+        yield _Fit(column, checked.x, checked.y, sigma, plan, folder)
+
+
+def _refuse_too_few(file: Path, plan: Plan) -> None:
+    count, least = len(plan.problem.x), plan.problem.degree + 1
     if count < least:
         way = f"--degree {count - 1} or less" if count else "look at --skip and --nan"
-        raise ValueError(f"{name_of(file)}: too few samples: degree {problem.degree} wants {least}, got {count}; {way}")
+        told = f"too few samples: degree {plan.problem.degree} wants {least}, got {count}"
+        raise ValueError(f"{name_of(file)}: {told}; {way}")
 
 
 def _counts(fits: Sequence[_Fit]) -> str:
-    counts = " and ".join(dict.fromkeys(f"{len(fit.problem.x):,}" for fit in fits))
-    return f"{counts} samples"
+    counts = list(dict.fromkeys(len(fit.x) for fit in fits))
+    return f"{' and '.join(f'{count:,}' for count in counts)} sample{'' if counts == [1] else 's'}"
 
 
 def _folders(out: Path, ys: Sequence[Column]) -> Iterator[Path]:
@@ -108,36 +139,67 @@ def _folders(out: Path, ys: Sequence[Column]) -> Iterator[Path]:
         yield out / name if len(ys) > 1 else out
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+def _told(fit: _Fit, result: FitResult) -> list[tuple[str, str]]:
+    """What a person wants to know of a fit, a line for each."""
+    rows: list[tuple[str, str]] = []
+    if result.diverged_at is None:
+        found = equation(result, fit.span)
+        rows.append(("y", found.joined(NO_BREAK)))
+        if found.mapping:
+            rows.append(("t", found.mapping))
+    rows += _quality(result) or [("mse", "unknown: the powers of x are beyond float64")]
+    planned, steps = fit.plan.problem.steps, f"{result.steps:,}"
+    steps += "" if result.steps == planned else f" of {planned:,}"
+    for name, value in (("learn rate", f"{result.learn_rate:.6g}"), ("steps", steps)):
+        rows.append((name, value + (", chosen" if name.replace(" ", "_") in fit.plan.chosen else "")))
+    rows.append(("converged", _converged(result)))
+    rows.append(("run", f"{result.backend}, {result.precision}, {result.seconds:.3g} s"))
+    return rows
 
 
-def _write(fit: _Fit, samples: Samples, result: FitResult, picture: bool, console: Console) -> list[Path]:
-    problem, out = fit.problem, fit.folder
-    content = {
-        "weights": [float(weight) for weight in result.weights],
-        "degree": problem.degree,
-        "steps": result.steps,
-        "learn_rate": result.learn_rate,
-        "precision": result.precision,
-        "backend": result.backend,
-        "seconds": result.seconds,
-        "trace_every": result.trace_every,
-        "last_mse": float(result.mse[-1]) if result.mse.size else None,
-        "diverged_at": result.diverged_at,
-        "samples": int(problem.x.size),
-        "x": {"name": samples.x.name, "unit": samples.x.unit},
-        "y": {"name": fit.y.name, "unit": fit.y.unit},
-        "dates": asdict(samples.dates) if samples.dates else None,
-        "said": list(samples.said),
-    }
-    written = [write_json(out / "weights.json", content), out / "mse.npy"]
+def _quality(result: FitResult) -> list[tuple[str, str]] | None:
+    try:
+        final, least, squared = result.final_mse, result.least_squares_mse, result.r_squared
+    except (ValueError, np.linalg.LinAlgError):
+        return None
+    rows = [("mse", f"{final:.6g}; least squares has {least:.6g}")]
+    if result.diverged_at is None:
+        rows.append(("R squared", "none, y is constant" if math.isnan(squared) else f"{squared:.6g}"))
+    return rows
+
+
+def _converged(result: FitResult) -> str:
+    if result.diverged_at is not None:
+        return f"no, diverged at step {result.diverged_at:,}"
+    try:
+        if result.converged:
+            return "yes"
+        more = result.steps_to_converge
+    except (ValueError, np.linalg.LinAlgError):
+        return "unknown"
+    if more is None:
+        return "no, and 10^12 more steps at this learn rate do not get there"
+    return f"no; {more:,} more steps at this learn rate get there"
+
+
+def _write(file: Path, fit: _Fit, samples: Samples, result: FitResult, picture: bool) -> list[Path]:
+    out = fit.folder
+    origin = Origin(name_of(file), len(fit.x), fit.span)
+    written = [write_fit(out / "fit.json", result, samples, fit.column, origin), out / "mse.npy"]
     with replacing(written[1]) as new:
         np.save(new, result.mse)
     if picture:
-        labels = samples.x.label, fit.y.label
         try:
-            written.append(plots.fitted_curve(out / "fit.png", problem.x, problem.y, result, labels))
+            written += _draw(fit, samples, result)
         except ModuleNotFoundError as error:
-            console.print(f"no picture: {error}", markup=False, highlight=False)
+            say(f"no picture: {error}")
     return written
+
+
+def _draw(fit: _Fit, samples: Samples, result: FitResult) -> Iterator[Path]:
+    from . import fit_plots
+
+    drawn = fit_plots.Drawn(fit.x, fit.y, fit.sigma, result, samples.x.label, fit.column.label)
+    yield fit_plots.fit_picture(fit.folder / "fit.png", drawn)
+    if len(result.mse) > 1:
+        yield fit_plots.mse_picture(fit.folder / "mse.png", result)

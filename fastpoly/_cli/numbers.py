@@ -9,6 +9,9 @@ import typer
 AUTO = "auto"
 """What stands for a number that fastpoly chooses."""
 
+NONE = "none"
+"""What stands for no domain."""
+
 _MOST_DIGITS = 30
 """More than any count has: 1e999999999 would be a number of as many digits before anybody could refuse it."""
 
@@ -48,6 +51,26 @@ def integer_or_auto(text: int | str) -> int | str:
 def real_or_auto(text: float | str) -> float | str:
     """As `real`, or the word auto."""
     return AUTO if text == AUTO else real(text)
+
+
+def domain(text: str | tuple[float, float]) -> tuple[float, float] | str:
+    """Two numbers with a comma between them, or one of the words auto and none."""
+    if text in (AUTO, NONE) or not isinstance(text, str):
+        return text
+    ends = text.split(",")
+    if len(ends) != 2:
+        raise typer.BadParameter(f"{text!r} is not a valid domain; write auto, none or the two ends, like -1,1")
+    lower, upper = real(ends[0]), real(ends[1])
+    if not lower < upper:
+        raise typer.BadParameter(f"{text!r} is not a valid domain; write the lower end first, like -1,1")
+    return lower, upper
+
+
+def reals(text: float | str) -> float | tuple[float, ...]:
+    """A number, or several with commas between them."""
+    if isinstance(text, float) or "," not in text:
+        return real(text)
+    return tuple(map(real, text.split(",")))
 
 
 def _plain(text: str) -> str:

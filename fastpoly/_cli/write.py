@@ -59,13 +59,13 @@ def wrote(paths: Iterable[Path], before: Collection[Path]) -> str:
     return "; ".join(parts)
 
 
-def refuse_overwriting(sources: Iterable[Path], results: Iterable[Path]) -> None:
+def refuse_overwriting(sources: Iterable[Path], results: Iterable[Path], option: str = "--out") -> None:
     """Raise ValueError if writing one of `results` would overwrite one of `sources`, by whatever name or link."""
     sources = list(sources)
     for result in results:
         for source in sources:
             if result.exists() and source.exists() and result.samefile(source):
-                raise ValueError(f"--out: {result} would overwrite {source}, which is read; choose another place")
+                raise ValueError(f"{option}: {result} would overwrite {source}, which is read; choose another place")
 
 
 def _with_nulls(value: Any) -> Any:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .samples import Column, Dates, Samples, Wanted
+from .samples import Column, Dates, Like, Samples, Wanted
 from .source import kind_of, name_of, refuse_missing
 
-__all__ = ["Column", "Dates", "Samples", "Wanted", "name_of", "read_samples"]
+__all__ = ["Column", "Dates", "Like", "Samples", "Wanted", "name_of", "read_samples"]
 
 
 def read_samples(file: Path, wanted: Wanted) -> Samples:

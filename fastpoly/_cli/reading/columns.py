@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..._near import near
-from .samples import Wanted
+from .samples import Column, Dates, Like, Samples, Wanted, left_out
 
 NUMBER, DATE, TEXT, EMPTY, COUNTER = "number", "date", "text", "empty", "counter"
 """What a column holds; EMPTY: nothing in most of its cells; COUNTER: it only numbers the rows."""
@@ -47,26 +47,107 @@ class Heading:
         return _Y_NAMES.fullmatch(_without_unit(self.name)) is not None
 
 
-def choose(headings: Sequence[Heading], wanted: Wanted) -> tuple[Heading, list[Heading], list[str]]:
-    """x, every y, and what is to be said of them.
+@dataclass(frozen=True)
+class Choice:
+    """The columns that are read, and what is to be said of them."""
+
+    x: Heading
+    ys: Sequence[Heading]
+    sigma: Heading | None
+    weight: Heading | None
+    said: Sequence[str]
+
+    @property
+    def all(self) -> list[Heading]:
+        """Every one of them, x first."""
+        others = [heading for heading in (self.sigma, self.weight) if heading is not None]
+        return [self.x, *self.ys, *others]
+
+
+def choose(headings: Sequence[Heading], wanted: Wanted) -> Choice:
+    """What was asked for, or can be nothing else.
 
     Raises:
         ValueError: there is no such column; or what is left open could be more than one, and the message asks.
     """
+    if wanted.like is not None:
+        x = _like(headings, wanted.like, wanted.x)
+        return Choice(x, (), None, None, [f"x is {_placed(x)}"])
+    sigma = None if wanted.sigma is None else _found(headings, "--sigma", wanted.sigma)
+    weight = None if wanted.weight is None else _found(headings, "--weight", wanted.weight)
     ys = [_found(headings, "--y", name) for name in wanted.y]
     for i, heading in enumerate(ys):
         if heading in ys[:i]:
             raise ValueError(f"--y: {heading.shown} is asked for twice; once is enough")
-    usable = [heading for heading in headings if heading.kind in (NUMBER, DATE)]
+    free = [heading for heading in headings if heading not in (sigma, weight)]
+    usable = [heading for heading in free if heading.kind in (NUMBER, DATE)]
     if wanted.x is None and not ys:
         _refuse_same_names(usable)
         _refuse_reversed(usable)
     x = _found(headings, "--x", wanted.x) if wanted.x is not None else _implied_x(headings, usable, ys)
     ys = ys or [_implied_y(headings, usable, x)]
     said = [f"x is {_placed(x)}, y is {' and '.join(map(_placed, ys))}"]
+    said += [f"{name} is {_placed(h)}" for name, h in (("sigma", sigma), ("weight", weight)) if h is not None]
     if wanted.x is None or not wanted.y:
-        said += _left_out(headings, (x, *ys))
-    return x, ys, said
+        said += _left_out(free, (x, *ys))
+    return Choice(x, ys, sigma, weight, said)
+
+
+def samples_of(
+    choice: Choice,
+    taken: Sequence[Column],
+    dates: Dates | None,
+    said: Sequence[str],
+    cells: tuple[str, ...] | None = None,
+) -> Samples:
+    """The samples of the columns `choice.all`, and how many were left out.
+
+    Raises:
+        ValueError: none is left.
+    """
+    number = 1 + len(choice.ys)
+    rest = iter(taken[number:])
+    sigma = None if choice.sigma is None else next(rest)
+    weight = None if choice.weight is None else next(rest)
+    x, ys = taken[0], tuple(taken[1:number])
+    return Samples(x, ys, dates, (*said, *left_out(x, ys, sigma, weight)), sigma, weight, cells)
+
+
+def _like(headings: Sequence[Heading], like: Like, named: str | None) -> Heading:
+    """The column that is like the x of a fit, or the one that is named."""
+    x = _of_the_fit(headings, like) if named is None else _found(headings, "--x", named)
+    if like.dates is not None and x.kind != DATE:
+        raise ValueError(f"{x.shown} holds no dates, and the fit's x is dates; write them as {like.dates.origin!r}")
+    if like.dates is None and x.kind == DATE:
+        raise ValueError(f"{x.shown} holds dates, and the fit's x is numbers; another column? --x names it")
+    if like.dates is None and like.unit and x.unit and x.unit != like.unit:
+        raise ValueError(f"{x.shown} is in {x.unit}, and the fit's x in {like.unit}; write it in {like.unit}")
+    return x
+
+
+def _of_the_fit(headings: Sequence[Heading], like: Like) -> Heading:
+    usable = [heading for heading in headings if heading.kind in (NUMBER, DATE)]
+    if like.name:
+        named = [heading for heading in headings if heading.name == like.name]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            numbers = " or ".join(str(heading.number) for heading in named)
+            raise ValueError(f"{len(named)} columns are named {like.name!r}; choose by number with --x: {numbers}")
+    elif len(headings) == 1 and not headings[0].name:
+        return headings[0]
+    elif like.place is not None and like.place <= len(headings) and not headings[like.place - 1].name:
+        return headings[like.place - 1]
+    elif like.place is None and len(usable) == 1:
+        return usable[0]
+    if not usable:
+        raise ValueError(f"wants a column of numbers, got {_with_kinds(headings)}")
+    what = f"{like.name!r}" if like.name else "a column without a name"
+    example = next((heading for heading in usable if heading.like_x), usable[0])
+    raise ValueError(
+        f"which column is x: the fit's is {what}, and here {'is' if len(usable) == 1 else 'are'} "
+        f"{_either(usable).replace(' or ', ' and ')}? Name it, as in --x {example.option}"
+    )
 
 
 def _found(headings: Sequence[Heading], option: str, wanted: str) -> Heading:

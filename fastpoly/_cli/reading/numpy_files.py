@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..._arrays import Array, vector
-from .columns import Heading, choose
-from .samples import Column, Samples, Wanted, left_out
+from .columns import Heading, choose, samples_of
+from .samples import Column, Samples, Wanted
 from .source import told_of
 
 _Columns = Mapping[str, Callable[[], Array]]
@@ -28,17 +28,18 @@ def read_numpy(file: Path, kind: str, wanted: Wanted) -> Samples:
         columns, said = _columns_of_npz(file) if kind == ".npz" else _columns_of_npy(file, wanted)
         headings = [Heading(i, "" if name == str(i) else name) for i, name in enumerate(columns)]
         makers = list(columns.values())
-        x, ys, of_columns = choose(headings, wanted)
+        choice = choose(headings, wanted)
         taken = []
-        for heading in (x, *ys):
+        for heading in choice.all:
             name = heading.name or f"column {heading.number}"
-            taken.append(Column(name, "", _numbers(makers[heading.number](), name, wanted.nan == "omit")))
+            values = _numbers(makers[heading.number](), name, wanted.nan == "omit")
+            taken.append(Column(name, "", values, heading.number + 1, bool(heading.name)))
         for y in taken[1:]:
             if len(y.values) != len(taken[0].values):
                 told = f"{taken[0].name!r} has {len(taken[0].values):,} numbers and {y.name!r} has {len(y.values):,}"
                 raise ValueError(f"{told}; a sample has both")
-        said += of_columns + left_out(taken[0], taken[1:])
-    return Samples(taken[0], tuple(taken[1:]), None, tuple(said))
+        said += choice.said
+        return samples_of(choice, taken, None, said)
 
 
 def _refuse_options_of_text(kind: str, wanted: Wanted) -> None:
@@ -72,6 +73,8 @@ def _columns_of_npy(file: Path, wanted: Wanted) -> tuple[_Columns, list[str]]:
     array = _mapped(file)
     if array.dtype.names:
         return {name: partial(array.__getitem__, name) for name in array.dtype.names}, []
+    if array.ndim == 1 and wanted.like is not None:
+        return {"0": lambda: array}, []
     if array.ndim != 2:
         raise ValueError(f"wants an array of two columns, got shape {array.shape}")
     said = []

@@ -21,6 +21,9 @@ _LESS = 0.9
 _WEAK = 0.01
 """A line with a single number in it hardly speaks for one."""
 
+ONE_CELL = "\x1f"
+"""A separator that no text has."""
+
 _RIVAL = 0.9
 """A second way to split that makes nine tenths as many numbers may be the right one."""
 
@@ -55,12 +58,16 @@ def signs(texts: Sequence[str], wanted: Wanted) -> tuple[str, str]:
         raise ValueError(f"--decimal: wants . or , got {wanted.decimal!r}")
     separators = list(SEPARATORS) if asked is None else [asked]
     decimals = (".", ",") if wanted.decimal is None else (wanted.decimal,)
+    quoted = any('"' in text for text in texts)
     ways = [
         _way(texts, separator, decimal)
         for separator in separators
         if not separator or asked is not None or any(separator in text for text in texts)
         for decimal in decimals
+        if separator != decimal or quoted or wanted.decimal is not None  # else no cell can have that decimal sign
     ]
+    if wanted.like is not None and asked is None and _one_cell_a_line(texts, wanted.decimal or "."):
+        ways = [_way(texts, ONE_CELL, decimal) for decimal in decimals]
     if any(way.score >= 2 * _WEAK and way.separator in ("\t", ";", "|") for way in ways):
         ways = [way for way in ways if way.separator != WHITE]  # what stands between them may hold spaces
     best = max(ways, key=lambda way: way.score)
@@ -78,6 +85,12 @@ def _separator(wanted: str) -> str:
     if len(separator) > 1 or separator in ("\n", "\r", '"'):
         raise ValueError(f"--sep: wants one character, tab or space, got {wanted!r}")
     return separator
+
+
+def _one_cell_a_line(texts: Sequence[str], decimal: str) -> bool:
+    """Is a line a number or a date, and nothing else? By white space a day and a time, or a name, are two cells."""
+    lines = [row[0] for row in (cells(text, ONE_CELL) for text in texts) if row and not is_nothing(row[0])]
+    return 2 * sum(is_number(line, decimal) or is_date(line) for line in lines) >= len(lines)
 
 
 def _way(texts: Iterable[str], separator: str, decimal: str) -> _Way:

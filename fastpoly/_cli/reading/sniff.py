@@ -16,7 +16,7 @@ from .columns import COUNTER, DATE, EMPTY, NUMBER, TEXT, Heading
 from .dates import is_date
 from .lines import Record, cells, is_blank, records
 from .samples import Wanted
-from .signs import SEPARATORS, numeric, signs
+from .signs import ONE_CELL, SEPARATORS, numeric, signs
 from .top import ENOUGH, Row, Top, find_top, named_by_a_comment
 
 COMMENTS = ("#", "%", "//", "!")
@@ -123,7 +123,8 @@ def _counts(column: Sequence[str]) -> bool:
 
 
 def _said_of_signs(separator: str, decimal: str, wanted: Wanted) -> str:
-    said = [f"separator {SEPARATORS.get(separator, repr(separator))}"] if wanted.separator is None else []
+    found = wanted.separator is None and separator != ONE_CELL
+    said = [f"separator {SEPARATORS.get(separator, repr(separator))}"] if found else []
     if decimal == "," and wanted.decimal is None:
         said.append("decimal comma")
     return ", ".join(said)

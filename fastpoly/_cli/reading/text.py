@@ -21,10 +21,10 @@ import numpy as np
 
 from ..._arrays import Array
 from .cells import is_nothing, number, trouble
-from .columns import DATE, EMPTY, TEXT, Heading, choose
+from .columns import DATE, EMPTY, TEXT, Heading, choose, samples_of
 from .dates import Calendar, format_of
 from .lines import WHITE, cells
-from .samples import Column, Dates, Samples, Wanted, left_out
+from .samples import Column, Dates, Samples, Wanted
 from .sniff import Layout, layout
 from .source import opened, told_of
 
@@ -64,24 +64,24 @@ def _read(text: TextIO, encoding: str | None, wanted: Wanted) -> Samples:
     if encoding not in (None, "utf-8-sig") and wanted.encoding is None:
         said.append(f"encoding {encoding}")
     found = layout(legible, wanted)
-    x, ys, of_columns = choose(found.headings, wanted)
-    rows = _Rows(found, (x, *ys), wanted)
+    choice = choose(found.headings, wanted)
+    rows = _Rows(found, choice.all, wanted)
     block = head[found.first - 1 - wanted.skip :]
     while block:
         rows.take(block, text)
         block = text.readlines(_BLOCK)
-    said += [*found.said, *of_columns, *rows.said]
-    dates = None
-    if rows.calendar is not None:
-        dates = Dates(rows.calendar.origin, rows.calendar.form.unit)
-        x = replace(x, unit=f"{dates.unit} since {dates.origin}")
-        said.append(f"x counts {x.unit}")
+    said += [*found.said, *choice.said, *rows.said]
     taken = [
-        Column(heading.name or f"column {heading.number}", heading.unit, values)
-        for heading, values in zip((x, *ys), rows.columns(), strict=True)
+        Column(heading.name or f"column {heading.number}", heading.unit, values, heading.number, bool(heading.name))
+        for heading, values in zip(choice.all, rows.columns(), strict=True)
     ]
-    said += left_out(taken[0], taken[1:])
-    return Samples(taken[0], tuple(taken[1:]), dates, tuple(said))
+    dates = cells = None
+    if rows.calendar is not None:
+        dates = Dates(rows.calendar.origin, rows.calendar.unit, rows.calendar.form.name)
+        taken[0] = replace(taken[0], unit=f"{dates.unit} since {dates.origin}")
+        said.append(f"x counts {taken[0].unit}")
+        cells = None if rows.calendar.cells is None else tuple(rows.calendar.cells)
+    return samples_of(choice, taken, dates, said, cells)
 
 
 def _legible(head: Sequence[str]) -> tuple[Sequence[str], list[str]]:
@@ -118,7 +118,9 @@ class _Rows:
         x = columns[0]
         if x.kind == DATE:
             try:
-                self.calendar = Calendar(format_of([row[x.number - 1] for row in found.examples]))
+                since = None if wanted.like is None else wanted.like.dates
+                cells_of_x = [row[x.number - 1] for row in found.examples]
+                self.calendar = Calendar(format_of(cells_of_x, "" if since is None else since.form), since)
             except ValueError as error:
                 raise ValueError(f"column {x.shown}: {error}") from None
 
