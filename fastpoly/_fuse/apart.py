@@ -13,11 +13,20 @@ from torch.overrides import TorchFunctionMode
 
 
 @cache
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """torch's, by operation."""
-    from torch._decomp import core_aten_decompositions, decomposition_table
+def decomposition(func: Any) -> Callable[..., Any]:
+    """torch's, of an ATen operation; it may return NotImplemented.
 
-    return {**decomposition_table, **core_aten_decompositions()}
+    As `torch._decomp.core_aten_decompositions` has it, which takes 0.15 s to be made: what torch registers for the
+    operation, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
+    """
+    from torch._decomp import decomposition_table
+
+    registered: Callable[..., Any] | None = decomposition_table.get(func)
+    if registered is None:
+        own: Callable[..., Any] = func.decompose
+        return own
+    of_a_compiler = registered.__module__.startswith("torch._refs") and not func._schema.is_mutable
+    return func.decompose if of_a_compiler and func._can_decompose() else registered
 
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})

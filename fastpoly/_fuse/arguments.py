@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .stand_ins import stand_ins
+
 
 def leaves(*values: Any) -> Iterator[Any]:
     """What is in nested lists, tuples and dicts: an operation's arguments hold nothing else (torch's own does more)."""
@@ -52,7 +54,7 @@ def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> Any:
     """A tensor without memory, of the shape, strides and dtype of the result."""
-    # torch's own answers for most of these load its compiler and sympy: a second
+    # most of these have an answer without torch's own, which takes 30 us and more
     if name in _REDUCTIONS and not kwargs:
         counts = name == "sum" and not args[0].dtype.is_floating_point
         dtype = torch.int64 if counts else args[0].dtype
@@ -72,9 +74,11 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
             raise RuntimeError(f"{name}: shapes {' and '.join(map(str, shapes))} cannot be broadcast") from None
-        of_nothing = func(*mapped(_emptied, args), **mapped(_emptied, kwargs))
+        with stand_ins():
+            of_nothing = func(*mapped(_emptied, args), **mapped(_emptied, kwargs))
         return torch.empty(shape, dtype=of_nothing.dtype, device="meta")
-    return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
+    with stand_ins():
+        return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
 
 
 def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> torch.device:

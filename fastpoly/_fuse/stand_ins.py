@@ -92,15 +92,22 @@ def _guard(name: str) -> Callable[..., Any]:
     return guard
 
 
+def _is_nested_int(size: Any) -> bool:
+    return False if type(size) is int else bool(_real(_SHAPES).is_nested_int(size))
+
+
 def _real(name: str) -> types.ModuleType:
     module = importlib.import_module(name)
     return module.real() if isinstance(module, _StandIn) else module
 
 
-_GUARDS = {name: _guard(name) for name in ("expect_true", "guard_or_false", "guard_or_true")}
+_GUARDS = {
+    name: _guard(name)
+    for name in ("expect_true", "guard_or_false", "guard_or_true", "guard_size_oblivious", "statically_known_true")
+}
 
 _STAND_INS = (
-    _StandIn(_SHAPES, **_GUARDS),
+    _StandIn(_SHAPES, is_nested_int=_is_nested_int, **_GUARDS),
     _StandIn("torch._dynamo", disable=_disable),
     _StandIn("sympy", Basic=_Nobody),
 )

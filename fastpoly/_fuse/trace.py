@@ -23,7 +23,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._errors import UnsupportedOperationError
-from .apart import OURS, BeforeAutograd, decompositions, extreme, scattered
+from .apart import OURS, BeforeAutograd, decomposition, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
@@ -296,12 +296,11 @@ class Tracer(TorchDispatchMode):
         if elementary in self.elementwise:
             with self:
                 return getattr(aten, elementary)(*args, **kwargs)
-        rule = decompositions().get(func)
         with self, stand_ins():
             if name in OURS:
                 result = OURS[name](*in_order(func._schema, args, kwargs))
             else:
-                result = rule(*args, **kwargs) if rule is not None else func.decompose(*args, **kwargs)
+                result = decomposition(func)(*args, **kwargs)
         if result is NotImplemented:
             raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
