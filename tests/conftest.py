@@ -128,6 +128,12 @@ def verify_kernels(patch):
 
 
 @pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """Whoever runs the tests may have one, whose width is in the environment; the command line would wrap its lines."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def every_warning_is_new():
     """Those that come once in a process come once in a test."""
     if "fastpoly._warn" in sys.modules:
