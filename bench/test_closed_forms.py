@@ -66,7 +66,8 @@ MEMORY = """
 import sys, numpy as np
 from fastpoly import fit
 n, file = int(sys.argv[1]), sys.argv[2]
-fit(np.linspace(0, 5, 100), np.linspace(0, 5, 100), backend="gram")  # numba and its kernels
+posts = dict(steps=200_000, learn_rate=1e-5, domain=None, backend="gram")
+fit(np.linspace(0, 5, 100), np.linspace(0, 5, 100), **posts)  # numba and its kernels
 if file:
     x, y = (np.memmap(file, np.float64, "r", offset, (n,)) for offset in (0, 8 * n))
 else:
@@ -81,7 +82,7 @@ def watch():
     while not done.is_set():
         peak = max(peak, own()); time.sleep(0.001)
 thread = threading.Thread(target=watch); thread.start()
-result = fit(x, y, backend="gram")
+result = fit(x, y, **posts)
 done.set(); thread.join()
 print(max(peak, own()) - before - result.mse.nbytes, *result.weights)
 """
