@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ._backends import rows_of
+from ._backends import minimum_of, rows_of
 from ._domain import checked_domain, mapped
 from ._growth import grown
 from ._minimum import Minimum
 from ._model import stability_limit
-from ._monitor import Monitor
 from ._problem import FitProblem
 from ._result import Trajectory
 
@@ -64,7 +63,7 @@ def too_early(problem: FitProblem, minimum: Minimum, end: tuple[float, float], c
     some = dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
 
     def inside() -> Minimum:
-        return _minimum_of(dataclasses.replace(some, x=mapped(some.x, checked_domain("auto", some.x))))
+        return minimum_of(dataclasses.replace(some, x=mapped(some.x, checked_domain("auto", some.x))))
 
     remedy = remedied(minimum, problem.steps, problem.learn_rate, chosen, inside, _lower(some))
     return f"{ended_far(problem.steps, end)}; {remedy}"
@@ -116,13 +115,9 @@ def _steps(minimum: Minimum) -> int | None:
     return minimum.steps(minimum.rate(None))
 
 
-def _minimum_of(problem: FitProblem) -> Minimum:
-    return Minimum.of(rows_of(problem, Monitor()), len(problem.x), problem.initial_weights, problem.penalty)
-
-
 def _lower(problem: FitProblem) -> Iterator[tuple[int, Minimum]]:
     """Lower degrees and their minima; the powers of a lower one are the first columns of those of a higher."""
-    rows, m = rows_of(problem, Monitor()), problem.degree + 1
+    rows, m = rows_of(problem), problem.degree + 1
     for size in range(m - 1, 0, -1):
         part = np.concatenate([rows[:, :size], rows[:, m:]], axis=1)
         penalty = None if problem.penalty is None else problem.penalty[:size]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ._advice import divergence, too_early
-from ._arrays import Array, to_device
-from ._backends import choose, rows_of, train_from
+from ._arrays import to_device
+from ._backends import Train, choose, minimum_of, train_towards
 from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
 from ._fit_many import fit_many
 from ._minimum import FAR, Minimum
@@ -151,14 +151,14 @@ def fit(
 def run(plan: Plan, progress: Progress | None = None) -> FitResult:
     """Run it, and tell the caller of `fit` if it diverges or does not come far enough."""
     problem = plan.problem
-    trajectory, result, interrupted = _descended(problem, plan.backend, progress, plan.rows)
+    train = plan.train
+    if plan.backend == "spectral" and plan.minimum is not None:  # half of its work is done
+        known = plan.minimum
+        train = lambda problem, monitor: train_towards(problem, known, monitor)  # noqa: E731
+    trajectory, result, interrupted = _descended(problem, plan.backend, train, progress)
 
     def minimum() -> Minimum:
-        found = trajectory.minimum or plan.minimum
-        if found is None:
-            rows = rows_of(problem, Monitor())
-            found = Minimum.of(rows, len(problem.x), problem.initial_weights, problem.penalty)
-        return found
+        return trajectory.minimum or plan.minimum or minimum_of(problem)
 
     others = plan.validation_mse
     result = dataclasses.replace(
@@ -189,7 +189,7 @@ def far(result: Quality, chosen: frozenset[str]) -> bool:
 
 def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None = None) -> FitResult:
     """Run `problem` as it stands, and tell the caller of `train` if it diverges."""
-    trajectory, result, interrupted = _descended(problem, backend, progress)
+    trajectory, result, interrupted = _descended(problem, *choose(backend, problem), progress)
     if interrupted:
         raise Interrupted(result, f"{result.steps:,} of {problem.steps:,} steps")
     said = divergence(problem, trajectory)
@@ -199,12 +199,11 @@ def solve(problem: FitProblem, backend: str = "auto", progress: Progress | None 
 
 
 def _descended(
-    problem: FitProblem, backend: str, progress: Progress | None = None, rows: Array | None = None
+    problem: FitProblem, backend: str, train: Train, progress: Progress | None
 ) -> tuple[Trajectory, FitResult, bool]:
-    """The run, and whether Ctrl-C ended it; rows, if there are any, are what `spectral` begins with."""
+    """The run, and whether Ctrl-C ended it."""
     monitor = Monitor(progress)
-    name, train = choose(backend, problem)
     started = time.perf_counter()
-    trajectory = train(problem, monitor) if rows is None else train_from(problem, rows, monitor)
+    trajectory = train(problem, monitor)
     seconds = time.perf_counter() - started
-    return trajectory, FitResult.of(problem, trajectory, name, seconds), monitor.interrupted
+    return trajectory, FitResult.of(problem, trajectory, backend, seconds), monitor.interrupted

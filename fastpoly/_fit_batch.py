@@ -9,10 +9,9 @@ from typing import Any, overload
 import numpy as np
 
 from ._arrays import Array, is_tensor, to_device
-from ._backends import rows_of
+from ._backends import minimum_of
 from ._batch import BatchProblem
 from ._minimum import Minimum
-from ._monitor import Monitor
 from ._result import FitResult
 
 
@@ -49,7 +48,7 @@ class FitBatch(FitResult, Sequence[FitResult]):
 
         def minimum() -> Minimum:
             one = problem.one(at)
-            return Minimum.of(rows_of(one, Monitor()), len(one.x), one.initial_weights)
+            return minimum_of(one)
 
         diverged = None if self.diverged_at is None else int(self.diverged_at[at])
         stopped = diverged is not None and diverged >= 0

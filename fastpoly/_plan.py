@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, dimensions, refuse_nonfinite, vector
-from ._backends import CLOSED, choose, rows_of
+from ._backends import CLOSED, Train, choose, minimum_of, rows_of
 from ._domain import Domain, checked_domain, mapped, mapped_when_read
 from ._held_out import held_out_mse
 from ._minimum import FEWEST, MOST, Minimum
-from ._monitor import Monitor
 from ._problem import FitProblem, refuse_long_trace, shown, truth
 from ._samples import Samples
 
@@ -31,18 +30,19 @@ class Plan:
     Attributes:
         problem: with x mapped, and steps and learn rate chosen.
         backend: the name of what runs.
+        train: and its function.
         domain: what x was mapped from, or None.
         chosen: of "domain", "steps" and "learn_rate", those that were left to "auto".
-        rows: what they were chosen from, or None: [V | y - V w_0], or a triangle of its QR decomposition.
-        minimum: the same.
+        minimum: what they were chosen from, or None.
         validation_mse: of other samples, along the run.
+        stops_early: does it end where that is least?
     """
 
     problem: FitProblem
     backend: str
+    train: Train
     domain: Domain | None
     chosen: frozenset[str]
-    rows: Array | None = None
     minimum: Minimum | None = None
     validation_mse: Array | None = None
     stops_early: bool = False
@@ -86,11 +86,8 @@ def planned(
     others = _validation(validation, early_stopping, problem, interval)
     from_rows = backend == "auto" and problem.precision == "double"
     needed = "steps" in chosen or "learn_rate" in chosen or others is not None
-    name, _ = choose("spectral" if needed and from_rows else backend, problem)
-    rows = minimum = None
-    if needed:
-        rows = _rows(problem)
-        minimum = Minimum.of(rows, len(problem.x), problem.initial_weights, problem.penalty)
+    name, train = choose("spectral" if needed and from_rows else backend, problem)
+    minimum = minimum_of(problem) if needed else None
     if minimum is not None:
         given = None if "steps" in chosen else problem.steps
         rate = minimum.rate(given) if "learn_rate" in chosen else problem.learn_rate
@@ -101,7 +98,7 @@ def planned(
     if is_auto(trace_every, "trace_every") and not raw:
         problem = dataclasses.replace(problem, trace_every=max(1, -(-problem.steps // KEPT)))
     refuse_long_trace(problem.rows(problem.steps), np.dtype(problem.storage).itemsize, "steps")
-    plan = Plan(problem, name, interval, chosen, rows if name == "spectral" else None, minimum)
+    plan = Plan(problem, name, train, interval, chosen, minimum)
     return plan if others is None else _held_out(plan, others, bool(early_stopping))
 
 
@@ -137,14 +134,6 @@ def penalty_of(ridge: Any, degree: int, features: int = 1) -> Array | None:
     return np.array(np.broadcast_to(values, size), np.float64) if values.any() else None
 
 
-def _rows(problem: FitProblem) -> Array:
-    monitor = Monitor()
-    rows = rows_of(problem, monitor)
-    if monitor.interrupted:
-        raise KeyboardInterrupt("interrupted before the first step")
-    return rows
-
-
 def most_of_a_loop(n: int, degree: int) -> int:
     """How many steps "auto" asks of a loop over n samples."""
     work, steps = LOOP
@@ -175,8 +164,9 @@ def _held_out(plan: Plan, others: FitProblem, stops: bool) -> Plan:
     assert minimum is not None
     if problem.trace_every is None:
         raise ValueError("trace_every: wants a number with validation, got None; 'auto' chooses one")
+    others.refuse_nonfinite()
     count, every = problem.rows(problem.steps), problem.trace_every
-    trace = held_out_mse(minimum, problem.learn_rate, count, every, _rows(others), len(others.x))
+    trace = held_out_mse(minimum, problem.learn_rate, count, every, rows_of(others), len(others.x))
     if stops and count:
         best = int(np.nanargmin(trace)) if np.isfinite(trace).any() else 0
         problem = dataclasses.replace(problem, steps=best * every)

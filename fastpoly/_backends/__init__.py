@@ -28,6 +28,7 @@ from fastpoly_kernels.aside import imported
 from .._arrays import Array, on_gpu
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
+from .._minimum import Minimum
 from .._monitor import Monitor
 from .._problem import PRECISIONS, FitProblem, shown
 from .._result import Trajectory
@@ -325,12 +326,13 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
     return entry.name, partial(_train_many, entry)
 
 
-def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
+def rows_of(problem: FitProblem) -> Array:
     """A matrix with the singular values of [V | y - V w_0], in float64; see `spectral.rows_of`.
 
     Raises:
-        ValueError: a sample is not finite, or its powers are not.
+        KeyboardInterrupt: Ctrl-C.
     """
+    monitor = Monitor()
     start = problem.initial_weights.astype(np.float64)
     problem = dataclasses.replace(problem, precision="double", initial_weights=start)
     if problem.on_gpu:
@@ -338,18 +340,27 @@ def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
         rows: Array = _imported("spectral_torch").rows_of(dataclasses.replace(problem, device=where), monitor)
     else:
         rows = _imported("spectral").rows_of(problem, monitor)
-    if problem.degree == 0 or not np.isfinite(rows).all():  # rows of degree 0 do not hold x
-        problem.refuse_nonfinite()
-    if not np.isfinite(rows).all():
-        raise ValueError("x: wants numbers whose powers float64 can hold; choose domain='auto'")
+    if monitor.interrupted:
+        raise KeyboardInterrupt("interrupted before the first step")
     return rows
 
 
-def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
-    """`spectral`, from rows that are there already."""
-    trajectory: Trajectory = _imported("spectral_torch" if problem.on_gpu else "spectral").train_from(
-        problem, rows, monitor
-    )
+def minimum_of(problem: FitProblem) -> Minimum:
+    """Where the descent goes, by one pass over the samples.
+
+    Raises:
+        ValueError: a sample is not finite, or its powers are not. KeyboardInterrupt: Ctrl-C.
+    """
+    found: Minimum | None = _imported("spectral").minimum_from(problem, rows_of(problem))
+    if found is None:
+        raise ValueError("x: wants numbers whose powers float64 can hold; choose domain='auto'")
+    return found
+
+
+def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
+    """`spectral`, towards a minimum that is known already."""
+    module = _imported("spectral_torch" if problem.on_gpu else "spectral")
+    trajectory: Trajectory = module.train_towards(problem, minimum, monitor)
     return trajectory
 
 

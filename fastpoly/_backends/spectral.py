@@ -58,7 +58,8 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     rows = rows_of(problem, monitor)
     if monitor.interrupted:
         return Trajectory(problem.initial_weights, np.empty(0), 0)
-    return train_from(problem, rows, monitor)
+    minimum = minimum_from(problem, rows)
+    return diverge(problem, monitor) if minimum is None else train_towards(problem, minimum, monitor)
 
 
 def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
@@ -70,10 +71,10 @@ def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
         return triangle(problem.x, problem.y, start, monitor, scale)
 
 
-def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
-    """The run, from what `rows_of` gives."""
+def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
+    """The run, once it is known where it goes."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = solved(problem, rows)
+        found = descended(minimum, problem.learn_rate, problem.steps)
         if found is None:
             return diverge(problem, monitor)
         trace = found.modes.mse(len(problem.x), problem.rows(found.steps), problem.trace_every or 1)
@@ -102,20 +103,17 @@ class Solution:
         return Trajectory(self.weights, trace, self.steps, self.diverged_at, stable, self.minimum)
 
 
-def solved(problem: FitProblem, rows: Array) -> Solution | None:
-    """The run, from [V | y - V w_0] or a triangle of its QR decomposition; None if its numbers leave float64.
+def minimum_from(problem: FitProblem, rows: Array) -> Minimum | None:
+    """Where the descent goes, from what `rows_of` gives; None if powers leave float64.
 
     Raises:
         ValueError: a sample is NaN or infinite.
     """
-    start, m = problem.initial_weights, problem.degree + 1
     finite = np.isfinite(rows).all()
-    if m == 1 or not finite:  # rows of degree 0 do not hold x
+    if problem.degree == 0 or not finite:  # rows of degree 0 do not hold x
         problem.refuse_nonfinite()
-    if not finite:
-        return None
-    minimum = Minimum.of(rows, len(problem.x), start, problem.penalty)
-    return descended(minimum, problem.learn_rate, problem.steps)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return Minimum.of(rows, len(problem.x), problem.initial_weights, problem.penalty) if finite else None
 
 
 def descended(minimum: Minimum, learn_rate: float, steps: int) -> Solution | None:

@@ -16,6 +16,7 @@ import torch
 
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
+from .._minimum import Minimum
 from .._monitor import Monitor
 from .._problem import FitProblem
 from .._result import Trajectory
@@ -38,7 +39,10 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     rows = rows_of(problem, monitor)
     if monitor.interrupted:
         return Trajectory(problem.initial_weights, np.empty(0), 0)
-    return train_from(problem, rows, monitor)
+    minimum = spectral.minimum_from(problem, rows)
+    if minimum is None:
+        return spectral.diverge(problem.on_cpu(), monitor)
+    return train_towards(problem, minimum, monitor)
 
 
 def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
@@ -49,11 +53,11 @@ def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
     return np.asarray(triangle(x, y, torch.from_numpy(problem.initial_weights).to(x), monitor, scale).cpu().numpy())
 
 
-def train_from(problem: FitProblem, rows: Array, monitor: Monitor) -> Trajectory:
-    """The run, from what `rows_of` gives; its trace on the device."""
+def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
+    """The run, once it is known where it goes; its trace on the device."""
     n, device = len(problem.x), problem.device
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = spectral.solved(problem, rows)
+        found = spectral.descended(minimum, problem.learn_rate, problem.steps)
         if found is None:
             return spectral.diverge(problem.on_cpu(), monitor)
         count = problem.rows(found.steps)

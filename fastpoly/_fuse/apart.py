@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 def decomposition(func: Any) -> Callable[..., Any]:
     """torch's, of an ATen operation; it may return NotImplemented.
 
-    As `torch._decomp.core_aten_decompositions` has it, which takes 0.15 s to be made: what torch registers for the
-    operation, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
+    As `torch._decomp.core_aten_decompositions` has it, without making that of all operations: what torch registers for
+    this one, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
     """
     from torch._decomp import decomposition_table
 

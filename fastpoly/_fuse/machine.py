@@ -144,8 +144,7 @@ def _from_llvm(key: str, text: str, dtype: str, lanes: int, threads: int) -> Ker
 
 LONG = 12_000
 """Lines of LLVM's text, of which a page has five times fewer, beyond which machine code is made without an order of
-instructions that suits the processor: to find one takes time with their square (300 steps of a GARCH, 9,000 lines: 1.2
-s instead of 0.25, and code that is 1.3 times as fast)."""
+instructions that suits the processor: to find one takes time with their square."""
 
 
 def optimised(text: str, dtype: str, lanes: int, symbol: str) -> tuple[Any, int]:

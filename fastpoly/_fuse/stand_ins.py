@@ -1,4 +1,4 @@
-"""torch's decompositions without what they import at their first call and have no use for: 1.3 and 0.5 s.
+"""torch's decompositions without what they import at their first call and have no use for.
 
 `torch._compile._disable_dynamo` marks functions that torch.compile must not look into. It imports `torch._dynamo` when
 such a function is first called, to wrap it. While a step is traced nothing is compiled, so that a stand-in can do the
