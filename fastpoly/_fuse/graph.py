@@ -5,12 +5,15 @@ from __future__ import annotations
 import linecache
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .launches import Launches
+
+if TYPE_CHECKING:
+    from .scan import Scan
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Node:
             dimensions the dimension here, or None where there is only one element.
         ones: of a constant, the (dimension, place) at which all of its elements are 1.
         position: of an input, which one.
+        scan: of the op "scan", the loop that it runs.
     """
 
     op: str
@@ -63,6 +67,7 @@ class Node:
     view_of: tuple[Node, tuple[int | None, ...]] | None = None
     ones: frozenset[tuple[int, int]] = frozenset()
     position: int = -1
+    scan: Scan | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.op}, {self.shape})"

@@ -1,0 +1,59 @@
+"""A loop within a step: what a time step takes from the one before, as a node of the graph.
+
+A node of the op "scan" runs a `Scan`; its arguments are what the first iteration begins with, what has a row for each
+iteration, and what is the same for all. What comes of it are nodes of the ops "scan_rows" (what an iteration computes,
+a row for each) and "scan_last" (what the last one has computed), whose arguments are the scan's node and a position
+among `Scan.outputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .graph import Node
+
+
+@dataclass(eq=False)
+class Carry:
+    """A value that iterations hand on.
+
+    Attributes:
+        inputs: it as an iteration gets it, from so many iterations before; the oldest first.
+        next: what an iteration makes of it.
+    """
+
+    inputs: list[Node]
+    next: Node
+
+
+@dataclass(eq=False)
+class Scan:
+    """Equal iterations, one after the other.
+
+    Attributes:
+        count: how many.
+        backwards: does the first iteration take the last row?
+        body: what an iteration does, in order.
+        carries: what it hands on. The scan's node has the starts of each, the oldest first.
+        rows: inputs of which each iteration gets its own row.
+        same: inputs that are the same in every iteration.
+        outputs: nodes of the body whose values somebody reads afterwards.
+    """
+
+    count: int
+    backwards: bool
+    body: list[Node] = field(default_factory=list)
+    carries: list[Carry] = field(default_factory=list)
+    rows: list[Node] = field(default_factory=list)
+    same: list[Node] = field(default_factory=list)
+    outputs: list[Node] = field(default_factory=list)
+
+    def output(self, node: Node) -> int:
+        """The position of a node of the body among the outputs."""
+        if node not in self.outputs:
+            self.outputs.append(node)
+        return self.outputs.index(node)
+
+    def starts_of(self, node: Node) -> int:
+        """How many rows of starts stand before (after, if backwards) the rows of an output."""
+        return next((len(carry.inputs) for carry in self.carries if carry.next is node), 0)
