@@ -67,7 +67,7 @@ def _scanned(scan: Scan, starts: list[Any], rows: list[Any], same: list[Any]) ->
         own = next((b for b, c in zip(begun, scan.carries, strict=True) if c.next is node), [])
         every = [*own, *one]
         stacked.append(torch.stack(every[::-1] if scan.backwards else every))
-    return stacked, [one[-1] for one in kept]
+    return stacked, [state[-1] for state in states]
 
 
 def _called(op: str, args: list[Any]) -> Any:

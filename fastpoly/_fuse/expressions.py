@@ -20,10 +20,11 @@ from .._lazy import lazy
 
 @dataclass(frozen=True)
 class Axis:
-    """A loop variable that runs from 0 to size - 1."""
+    """A loop variable that runs from 0 to size - 1; `is_time` if it is that of a `Scan`, around all nests of its body."""
 
     name: str
     size: int
+    is_time: bool = False
 
     @property
     def most(self) -> int:
@@ -66,10 +67,20 @@ class Index:
         return Index((), value) if isinstance(value, int) else Index(((value, 1),), 0)
 
     @lazy
-    def axes(self) -> frozenset[Axis]:
+    def every(self) -> frozenset[Axis]:
         """The loop variables it depends on."""
-        parts = (part.index.axes if isinstance(part, Division) else {part} for part, _ in self.terms)
+        parts = (part.index.every if isinstance(part, Division) else {part} for part, _ in self.terms)
         return frozenset().union(*parts)
+
+    @lazy
+    def axes(self) -> frozenset[Axis]:
+        """Those of them that are a nest's."""
+        return frozenset(axis for axis in self.every if not axis.is_time)
+
+    @lazy
+    def times(self) -> frozenset[Axis]:
+        """Those of them that are around the nest."""
+        return self.every - self.axes
 
     @property
     def number(self) -> int | None:
@@ -200,10 +211,11 @@ class Expr:
     | others   | what they are applied to                                  |
     """
 
-    __slots__ = ("__weakref__", "args", "axes", "cost", "invariant", "is_bool", "op")
+    __slots__ = ("__weakref__", "args", "axes", "cost", "invariant", "is_bool", "op", "times")
     op: str
     args: tuple[Any, ...]
     axes: frozenset[Axis]
+    times: frozenset[Axis]
     is_bool: bool
     cost: int
     invariant: bool  # the same in every step?
@@ -217,10 +229,12 @@ class Expr:
         self = super().__new__(cls)
         self.op, self.args, self.is_bool = op, args, is_bool
         parts = args[1:] if op == "kept" else args
-        depends = [a.axes for a in parts if isinstance(a, (Expr, Index))]
-        self.axes = frozenset().union(*depends)
+        depends = [a for a in parts if isinstance(a, (Expr, Index))]
+        self.axes = frozenset().union(*(a.axes for a in depends))
+        self.times = frozenset().union(*(a.times for a in depends))
         operands = [a for a in parts if isinstance(a, Expr)]
-        self.invariant = op == "number" or (op == "load" and args[0].region == "data" and not self.axes)
+        is_data = op == "load" and args[0].region == "data"
+        self.invariant = op == "number" or (is_data and not self.axes and not self.times)
         self.invariant |= bool(operands) and op not in ("kept", "lookup") and all(a.invariant for a in operands)
         # how many elementary operations it takes, an elementary function counted as 20
         self.cost = min(10**6, sum(a.cost for a in parts if isinstance(a, Expr)) + (1 if op in CHEAP else 20))

@@ -269,7 +269,7 @@ class _Program:
     write: Writer = field(default_factory=Writer)
     made: dict[Node, Node] = field(default_factory=dict)  # of the old graph's nodes, those that are written alone
     places: dict[Node, list[tuple[_Stacked, int]]] = field(default_factory=dict)  # and those that are rows
-    last: dict[Node, tuple[Node, Node]] = field(default_factory=dict)  # a scan's last values: its node, the body's
+    last: dict[Node, tuple[Node, int]] = field(default_factory=dict)  # what a scan hands on last: its node, which
 
     def rolled(self) -> Graph | None:
         """The new graph, or None if nothing repeats itself."""
@@ -334,9 +334,7 @@ class _Program:
             return value
         if value not in self.made:
             if value in self.last:
-                scan, of = self.last[value]
-                assert scan.scan is not None
-                self.made[value] = self.write.new("scan_last", (scan, scan.scan.output(of)), value.shape, value)
+                self.made[value] = self.write.new("scan_last", self.last[value], value.shape, value)
             else:
                 stacked, row = self.places[value][0]
                 self.made[value] = self.write.new("select", (self.stack(stacked), 0, row), value.shape, value)
@@ -725,6 +723,7 @@ class _Rolling:
     def _register_scanned(self, j: int, scan_node: Node, of: Node, starts: Sequence[Node]) -> None:
         """Let others find what a class of a scan was: its rows, with what it began with, and its last value."""
         count, places = self.loop.count, self.program.places
+        assert scan_node.scan is not None
         whole = _Stacked(count + len(starts), scan=scan_node, of=of)
         for row, node in enumerate(self._in_rows([*starts, *self.over(j)])):
             if not node.is_constant:
@@ -732,7 +731,8 @@ class _Rolling:
         self.stacked[j] = whole
         if starts:
             self.stacked[j] = _Stacked(count, whole=whole, low=0 if self.loop.backwards else len(starts))
-            self.program.last[self.instance(j, count - 1)] = (scan_node, of)
+            carry = next(i for i, carry in enumerate(scan_node.scan.carries) if carry.next is of)
+            self.program.last[self.instance(j, count - 1)] = (scan_node, carry)
 
 
 def _takes_numbers_of_rows(node: Node) -> bool:

@@ -1,9 +1,9 @@
 """A loop within a step: what a time step takes from the one before, as a node of the graph.
 
 A node of the op "scan" runs a `Scan`; its arguments are what the first iteration begins with, what has a row for each
-iteration, and what is the same for all. What comes of it are nodes of the ops "scan_rows" (what an iteration computes,
-a row for each) and "scan_last" (what the last one has computed), whose arguments are the scan's node and a position
-among `Scan.outputs`.
+iteration, and what is the same for all. What comes of it are nodes of two ops, with the scan's node as an argument:
+"scan_rows", whose second argument is a position among `Scan.outputs` (a row for each iteration, and for each start),
+and "scan_last", with a position among `Scan.carries` (what the last iteration hands on).
 """
 
 from __future__ import annotations
