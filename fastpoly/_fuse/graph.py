@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 
 from .launches import Launches
+
+COMMENT = 60
+"""Columns of a line that is quoted in a comment."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Where:
     def __str__(self) -> str:
         of = "the gradient of " if self.gradient else ""
         return f"{of}{Path(self.file).name}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An operation and the caller's line that it comes from; as a string, a comment."""
+
+    op: str
+    where: Where | None
+
+    def __str__(self) -> str:
+        if self.where is None:
+            return self.op
+        return f"{'d ' if self.where.gradient else ''}{self.op}: {textwrap.shorten(self.where.text, COMMENT)}"
 
 
 @dataclass(eq=False, repr=False)
@@ -66,6 +83,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.op}, {self.shape})"
+
+    @property
+    def origin(self) -> Origin:
+        """What is to be said of what comes of it."""
+        return Origin(self.op, self.where)
 
     @property
     def is_constant(self) -> bool:

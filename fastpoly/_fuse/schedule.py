@@ -14,10 +14,7 @@ again.
 from __future__ import annotations
 
 import itertools
-import keyword
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,8 +24,9 @@ import torch
 
 from . import pointwise, rules
 from .arguments import leaves as flattened
-from .expressions import CHEAP, FUNCTIONS, SIMD, Axis, Expr, Index, Memory, Places
+from .expressions import CHEAP, Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
+from .ir import FLOAT, Var
 from .rules import COMBINE, NeedsMemory, Sum, broadcast
 from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
 
@@ -47,36 +45,6 @@ same samples of 64 rows push each other out."""
 
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
-
-RESERVED = frozenset(
-    {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
-    | {
-        "float",
-        "float32",
-        "float64",
-        "range",
-        "min",
-        "int",
-        "kernel",
-        "first",
-        "last",
-        "met",
-        "side",
-        "mine",
-        "room",
-        "counter",
-    }
-    | {"begin", "end", "tiles", "thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
-)
-"""Names that kernels use."""
-
-
-AXIS = re.compile(r"[jk]\d+")
-"""What loop variables are called, besides i."""
-
-
-def _is_reserved(name: str) -> bool:
-    return name in RESERVED or keyword.iskeyword(name) or AXIS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -108,7 +76,7 @@ class Accumulate:
     """A root: the sum (product, ...) of `value` over the `reduced` axes, into a variable or into memory."""
 
     kind: str
-    name: str
+    var: Var
     value: Expr
     reduced: frozenset[Axis]
     node: Node
@@ -196,15 +164,14 @@ class Schedule:
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
         self._memory: dict[tuple[Node, int | None], Memory] = {}
-        self._maker: dict[str | Memory, Nest] = {}
+        self._maker: dict[Var | Memory, Nest] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
-        self._names: dict[str, int] = {}
-        self._taken: set[str] = set()
-        self.variables: dict[Node, dict[tuple[int, ...], str]] = {}
-        for node in self.graph.inputs:
-            if node not in self.kept:
-                self.variables[node] = self._new_names(node.label, node.shape)
+        self.variables: dict[Node, dict[tuple[int, ...], Var]] = {
+            node: {at: Var("_".join([node.label, *map(str, at)]), FLOAT) for at in np.ndindex(*node.shape)}
+            for node in self.graph.inputs
+            if node not in self.kept
+        }
         self.successors: list[dict[Places, Expr] | Memory] = []
         self.results: list[dict[Places, Expr] | Memory] = []
 
@@ -514,11 +481,10 @@ class Schedule:
                 count = math.prod(axis.size for axis in axes) if sum_of.kind == "add" else 1
                 known[short] = factor * count * value / divisor
                 continue
-            name = self.new_name(node.op)
-            self._place(
-                Accumulate(sum_of.kind, name, value, axes, node, memory, memory.offset(at) if memory else None), loops
-            )
-            known[short] = (Expr.of(1.0) if memory is not None else Expr("local", name)) * factor / divisor
+            var = Var(node.op.strip("_"), FLOAT)
+            offset = memory.offset(at) if memory else None
+            self._place(Accumulate(sum_of.kind, var, value, axes, node, memory, offset), loops)
+            known[short] = (Expr.of(1.0) if memory is not None else Expr("local", var)) * factor / divisor
         return _Reduced(known, memory)
 
     def _place(self, root: Root, loops: Loops) -> None:
@@ -530,7 +496,7 @@ class Schedule:
                 level = max(level, maker.level + (not self._is_at_hand(leaf, maker, loops)))
         nest = self._nests.setdefault((level, loops), Nest(level, loops))
         nest.roots.append(root)
-        made = root.memory or root.name if isinstance(root, Accumulate) else root.memory
+        made = root.memory or root.var if isinstance(root, Accumulate) else root.memory
         before = self._maker.get(made)
         if before is None or before.level < level:
             self._maker[made] = nest
@@ -581,29 +547,6 @@ class Schedule:
             if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes) == 0:
                 padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
-
-    def _new_names(self, stem: str, shape: tuple[int, ...]) -> dict[tuple[int, ...], str]:
-        """A name for each element of a tensor: that of the tensor, and the element's place."""
-        while True:
-            own = self.new_name(stem)
-            names = {at: "_".join([own, *map(str, at)]) for at in np.ndindex(*shape)}
-            if not shape or not any(name in self._taken or _is_reserved(name) for name in names.values()):
-                self._taken.update(names.values())
-                return names
-
-    def new_name(self, stem: str) -> str:
-        """A name that nothing else has: the stem, or the stem with a number."""
-        stem = unicodedata.normalize("NFKC", stem)  # as Python reads it
-        if stem.isidentifier() and not _is_reserved(stem) and stem not in self._taken:
-            self._taken.add(stem)
-            return stem
-        stem = stem if stem.isidentifier() else "value"
-        while True:
-            self._names[stem] = self._names.get(stem, 0) + 1
-            name = f"{stem}_{self._names[stem]}"
-            if name not in self._taken:
-                self._taken.add(name)
-                return name
 
     # -- what to keep in memory
 
