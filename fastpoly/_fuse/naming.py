@@ -92,11 +92,19 @@ class Naming(ABC, Generic[Name]):
         for part in parts:
             if part.axes or part.op in ("number", "local"):
                 continue
-            width[part] = _own_width(part) + sum(width.get(self.resolved(o), NAME) for o in part.operands)
+            operands = map(self.resolved, part.operands)
+            width[part] = _own_width(part) + sum(width.get(o) or self._width(o) for o in operands)
             loaded = part.op == "load" and part.invariant
             if part in needed or loaded or users[part] > 1 or width[part] > WIDE // 2:
                 self.name(part, before=part.invariant)
-                width[part] = NAME
+                width[part] = self._width(part)
+
+    def _width(self, expr: Expr) -> int:
+        """About how many columns a number or a name takes. Names differ; but what is computed must not depend on them,
+        and how sums are associated depends on which parts of them are computed by themselves."""
+        if expr.op == "number":
+            return len(repr(expr.args[0])) + len("float32()") * (self.dtype == "float32")
+        return {"local": NAME // 2, "load": 10}.get(expr.op, NAME)
 
     def worth_a_name(self, exprs: list[Expr], depth: dict[Expr, int], roots: list[Root], loops: int) -> set[Expr]:
         """Of `exprs`, operands first: what is used twice, or from a deeper loop, or would make a long line.
