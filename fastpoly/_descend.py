@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._errors import DivergenceWarning, Interrupted
+from ._lazy import lazy
 from ._monitor import Monitor, Progress
 from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._progress import shown
@@ -52,10 +53,18 @@ class DescentResult:
     steps: int
     seconds: float
     backend: str
-    source: str | None
     diverged_at: int | None
     state: Any
-    reason: str = ""
+    reason: str
+    _page: Callable[[], str] | None = None
+
+    @lazy
+    def source(self) -> str | None:
+        """See above; the text is made when it is first asked for."""
+        return self._page() if self._page else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "source": self.source, "_page": None}
 
     def __repr__(self) -> str:
         end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"
@@ -208,10 +217,10 @@ def descend(
         taken,
         time.perf_counter() - started,
         run.backend,
-        run.source,
         taken if run.stopped else None,
         rule.unflattened(following) if isinstance(rule, OfFunction) else following,
         run.reason,
+        run.source,
     )
     if monitor.interrupted:
         raise Interrupted(result, f"{taken:,} of {steps:,} steps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Repeated:
         results: what the steps gave: a tensor (kept steps, *shape) for each.
         steps: how many were taken.
         stopped: did the result `stop_at` stop being finite?
-        backend, source: what ran, and the text of its kernel if it has one.
+        backend, source: what ran, and what gives the text of its kernel if it has one.
         reason: why it was that backend.
     """
 
@@ -47,7 +47,7 @@ class Repeated:
     steps: int
     stopped: bool
     backend: str
-    source: str | None
+    source: Callable[[], str] | None
     reason: str = ASKED
 
 

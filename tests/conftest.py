@@ -117,14 +117,13 @@ def verify_kernels(patch):
     from fastpoly._fuse import machine
     from fastpoly._fuse.verify import verify
 
-    read = machine.read
+    to_llvm = machine.to_llvm
 
-    def verified(*arguments):
-        kernel = read(*arguments)
+    def verified(kernel, symbol):
         verify(kernel)
-        return kernel
+        return to_llvm(kernel, symbol)
 
-    patch.setattr(machine, "read", verified)
+    patch.setattr(machine, "to_llvm", verified)
 
 
 @pytest.fixture(autouse=True)

@@ -21,10 +21,7 @@ LARGEST = 2**17
 def refuse_unordered(schedule):
     """Raise AssertionError if something is read that has no value yet."""
     written = {memory: np.zeros(memory.size, bool) for memory in schedule.memories if memory.region == "scratch"}
-    names = [name for names in schedule.variables.values() for name in names.values()]
-    names += [root.name for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate)]
-    assert len(names) == len(set(names)), f"two values have one name: {sorted(n for n in names if names.count(n) > 1)}"
-    variables = {name for names in schedule.variables.values() for name in names.values()}
+    variables = {var for own in schedule.variables.values() for var in own.values()}
     skipped = False
     for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
         nests = list(group)
@@ -37,7 +34,7 @@ def refuse_unordered(schedule):
                     _refuse_unwritten(leaf, written, variables, f"level {level}")
         for root in (root for nest in nests for root in nest.roots):
             if isinstance(root, Accumulate) and root.memory is None:
-                variables.add(root.name)
+                variables.add(root.var)
             else:
                 written[root.memory][_addresses(root.offset)] = True
         if skipped:

@@ -56,13 +56,13 @@ def test_a_sweep_takes_two_kernels(name, kernels):
 
 def test_the_first_value_is_part_of_the_kernel(kernels):
     run(lambda p, x: (p * x * 0.1234 - x).square().mean())
-    assert "0.1234" in kernels[0]
+    assert "0.1234" in str(kernels[0])
 
 
 def test_only_what_changes_is_read_from_memory(kernels):
     for k in range(3):
         run(lambda p, x, k=k: (p * x * 0.1234 - x + 0.01 * (k + 1)).square().mean())
-    assert "0.1234" in kernels[-1]
+    assert "0.1234" in str(kernels[-1])
 
 
 def test_the_optimizers_numbers_too(kernels):
@@ -78,7 +78,7 @@ def test_the_optimizers_numbers_too(kernels):
 def test_whole_exponents_stay_products(kernels):
     for n in (2.0, 3.0, 2.5):
         run(lambda p, x, n=n: ((p * x).abs() ** n).mean())
-    assert not any("pow(" in text for text in kernels)
+    assert not any("pow(" in str(kernel) for kernel in kernels)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])

@@ -219,7 +219,8 @@ class _Prospect:
         if self.device.type == "cpu":
             from .._fuse.machine import is_compiled
 
-            return is_compiled(self.written.text, self.written.dtype, self.written.layout.lanes)
+            assert not isinstance(self.written.code, str), "a page of Triton has no machine code"
+            return is_compiled(self.written.code)
         if self.written.text in _launched:
             return "memory"
         return "disk" if self.key is not None and "triton" in self.remembered.known else None

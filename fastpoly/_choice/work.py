@@ -43,7 +43,7 @@ class Kernel:
             operations of the body.
         lanes: elements that it takes at a time.
         threads: that share the samples.
-        lines: of its text.
+        lines: of its page, about.
         bytes: of its data and of what it keeps within a step.
     """
 
@@ -75,13 +75,13 @@ def of_graph(graph: Graph) -> Work:
 
 
 def of_kernel(written: Written) -> Kernel:
-    """Told by its text and its nests."""
+    """Told by its length and its nests."""
     layout = written.layout
     size = 4 if written.dtype == "float32" else 8
     return Kernel(
         written.nests,
         layout.lanes,
         layout.threads,
-        written.text.count("\n"),
+        written.lines,
         size * (layout.data + layout.scratch + layout.carry),
     )

@@ -14,10 +14,11 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from .builder import Builder, least, number, shifted
 from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
+from .ir import FLOAT, Load, Op
 from .nests import LANES, NEUTRAL, beginning, is_whole, write_nest
-from .page import Page
 from .schedule import Accumulate, Nest, leaves
 from .turns import IN_FLIGHT, Part
 
@@ -25,31 +26,31 @@ MOST_BLOCKS = 2048
 """Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""
 
 
-def groups(page: Page) -> list[list[Nest]]:
+def groups(builder: Builder) -> list[list[Nest]]:
     """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
-    levels = [list(nests) for _, nests in itertools.groupby(page.schedule.nests, key=lambda nest: nest.level)]
-    if not (page.schedule.waits_for_loads and page.schedule.can_be_shared):
+    levels = [list(nests) for _, nests in itertools.groupby(builder.schedule.nests, key=lambda nest: nest.level)]
+    if not (builder.schedule.waits_for_loads and builder.schedule.can_be_shared):
         return levels
     found: list[list[Nest]] = []
     for level in levels:
-        if found and _go_together(page, found[-1], level):
+        if found and _go_together(builder, found[-1], level):
             found[-1] = found[-1] + level
         else:
             found.append(level)
-    return [part for group in found for part in ([group] if block_of(page, group) else _levels(group))]
+    return [part for group in found for part in ([group] if block_of(builder, group) else _levels(group))]
 
 
 def _levels(nests: list[Nest]) -> list[list[Nest]]:
     return [list(level) for _, level in itertools.groupby(nests, key=lambda nest: nest.level)]
 
 
-def _go_together(page: Page, nests: list[Nest], others: list[Nest]) -> bool:
+def _go_together(builder: Builder, nests: list[Nest], others: list[Nest]) -> bool:
     """Are all of them over the samples, and do the others need no sum over all samples of the first ones?"""
     over_samples = all(
-        nest.loops.lanes is not None and nest.loops.lanes.size == page.schedule.samples and is_whole(page, nest)
+        nest.loops.lanes is not None and nest.loops.lanes.size == builder.schedule.samples and is_whole(builder, nest)
         for nest in (*nests, *others)
     )
-    sums = {root.memory or root.name for root in page.schedule.shared(nests)}
+    sums = {root.memory or root.var for root in builder.schedule.shared(nests)}
     read = {
         leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0]
         for nest in others
@@ -59,15 +60,15 @@ def _go_together(page: Page, nests: list[Nest], others: list[Nest]) -> bool:
     return over_samples and not sums & read
 
 
-def block_of(page: Page, nests: list[Nest]) -> int:
+def block_of(builder: Builder, nests: list[Nest]) -> int:
     """How many samples are a block; 0 if blocks would not pay."""
-    schedule = page.schedule
+    schedule = builder.schedule
     own = Axis("i", schedule.samples)
     slots = sum(_count(nest, root) for nest in nests for root in schedule.shared([nest]))
     users = Counter(memory for nest in nests for memory in _memories(nest, own))
     rows = {memory: memory.size // memory.padded for memory in users}
     again = sum(rows[memory] for memory, count in users.items() if count > 1)
-    size = np.dtype(page.dtype).itemsize
+    size = np.dtype(builder.dtype).itemsize
     # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
     # sums are read and written once a block: they should be no more than the samples' own numbers
     if again * size * schedule.samples <= 2 * FIRST_CACHE or slots > sum(rows.values()):
@@ -100,51 +101,52 @@ def _around(nest: Nest, root: Accumulate) -> list[Axis]:
     return list(itertools.takewhile(lambda axis: axis not in root.reduced, nest.loops.order))
 
 
-def write_group(page: Page, nests: list[Nest], part: Part | None) -> None:
+def write_group(builder: Builder, nests: list[Nest], part: Part | None) -> None:
     """Write nests that take a part of the samples, or all, in blocks if that pays."""
-    schedule = page.schedule
-    block = block_of(page, nests) if len({nest.level for nest in nests}) > 1 else 0
+    schedule = builder.schedule
+    block = block_of(builder, nests) if len({nest.level for nest in nests}) > 1 else 0
     if not block:
         for nest in nests:
-            write_nest(page, nest, part)
+            write_nest(builder, nest, part)
         return
     for nest in nests:
-        with beginning(page, nest):
+        with beginning(builder, nest):
             pass
     sums = [(nest, root) for nest in nests for root in schedule.shared([nest])]
     width = schedule.lanes
     for nest, root in sums:
-        _start(page, nest, root)
-    first, last = part or ("0", str(-(-schedule.samples // width) * width))
-    with page.block(f"for begin in range({first}, {last}, {block}):"):
-        page.line(f"end = min(begin + {block}, {last})")
+        _start(builder, nest, root)
+    first, last = part or (number(0), number(-(-schedule.samples // width) * width))
+    with builder.loop("begin", first, last, block) as begin:
+        end = builder.assign(builder.new("end"), least(shifted(begin, block), last))
         for nest in nests:
-            write_nest(page, nest, ("begin", "end"))
+            write_nest(builder, nest, (begin, end))
     for nest, root in sums:
-        _finish(page, nest, root)
+        _finish(builder, nest, root)
 
 
-def _start(page: Page, nest: Nest, root: Accumulate) -> None:
+def _start(builder: Builder, nest: Nest, root: Accumulate) -> None:
     """Give each sum of a root its register in memory, and that its first value."""
-    width, around = page.schedule.lanes, _around(nest, root)
+    width, around = builder.schedule.lanes, _around(nest, root)
     count = math.prod(axis.size for axis in around)
-    start = -(-page.spare(width * (count + 1)) // width) * width  # where a register begins
+    start = -(-builder.spare(width * (count + 1)) // width) * width  # where a register begins
     slot, stride = Index((), start), width
     for axis in reversed(around):
         slot, stride = slot + Index.of(axis) * stride, stride * axis.size
     root.slot = slot
-    if "math" in NEUTRAL[root.kind]:
-        page.use("math")
-    with page.block(f"for i in range({start}, {start + count * width}, {width}):"):
-        page.line(f"{page.use('store')}(scratch, i, {page.use('splat')}({NEUTRAL[root.kind]}, data))")
+    with builder.loop("i", number(start), number(start + count * width), width) as i:
+        builder.store("scratch", i, Op("splat", (NEUTRAL[root.kind],), FLOAT.of(width)))
 
 
-def _finish(page: Page, nest: Nest, root: Accumulate) -> None:
+def _finish(builder: Builder, nest: Nest, root: Accumulate) -> None:
     """Add up the lanes of each sum of a root."""
-    to = root.name
-    if root.memory is not None and root.offset is not None:
-        to = f"{root.memory.region}[{root.offset + root.memory.start}]"
+    assert root.slot is not None
     with ExitStack() as loops:
         for axis in _around(nest, root):
-            loops.enter_context(page.block(f"for {axis} in range({axis.size}):"))
-        page.line(f"{to} = {page.use(LANES[root.kind])}({page.use('load')}(scratch, {root.slot}))", root.node)
+            loops.enter_context(builder.loop(axis.name, number(0), number(axis.size)))
+        register = Load("scratch", builder.index(root.slot), FLOAT.of(builder.schedule.lanes))
+        value = Op(LANES[root.kind], (register,), FLOAT)
+        if root.memory is not None and root.offset is not None:
+            builder.store(root.memory.region, builder.place(root.memory, root.offset), value, root.node)
+        else:
+            builder.assign(root.var, value, root.node)

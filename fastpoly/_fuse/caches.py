@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 
 from .expressions import Memory
-from .page import Page
-from .schedule import Nest, leaves
+from .schedule import Nest, Schedule, leaves
 
 FIRST_CACHE = 32_768
 """Bytes of the first cache of common processors."""
@@ -23,11 +22,11 @@ def memories(nest: Nest) -> set[Memory]:
     return found
 
 
-def reads_again(page: Page, nest: Nest) -> bool:
+def reads_again(schedule: Schedule, dtype: str, nest: Nest) -> bool:
     """Has an earlier nest of the step gone through something of this nest's that the first cache cannot hold whole?
 
     What it went through last is still there: this nest should begin with that, at the end.
     """
-    before = itertools.takewhile(lambda other: other is not nest, page.schedule.nests)
+    before = itertools.takewhile(lambda other: other is not nest, schedule.nests)
     known = set().union(*map(memories, before))
-    return any(memory.size * np.dtype(page.dtype).itemsize > FIRST_CACHE for memory in memories(nest) & known)
+    return any(memory.size * np.dtype(dtype).itemsize > FIRST_CACHE for memory in memories(nest) & known)

@@ -205,7 +205,7 @@ class Expr:
     | -------- | --------------------------------------------------------- |
     | number   | its value                                                 |
     | load     | Memory, Index                                             |
-    | local    | the name of a variable of the step                        |
+    | local    | the variable of the step that it is, an `ir.Var`          |
     | kept     | the Expr that is kept in memory, and the load of it       |
     | position | an Index, as a number                                     |
     | others   | what they are applied to                                  |

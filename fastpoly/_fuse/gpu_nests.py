@@ -12,9 +12,9 @@ import math
 from .expressions import CHEAP, Axis, Expr, Index, Memory
 from .gpu_page import TOGETHER, GpuPage, block_of
 from .graph import Node
-from .nests import combined, worth_a_name
-from .page import STRENGTH, WIDE
+from .naming import WIDE
 from .schedule import Accumulate, Loops, Nest, Root, Store
+from .to_python import STRENGTH
 from .turns import jammed
 
 HELD = 96
@@ -25,7 +25,7 @@ NEUTRAL = {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}
 
 def write_nest(page: GpuPage, nest: Nest) -> bool:
     """Write a nest. Does it write to memory, so that others must wait for it?"""
-    roots, axis = jammed(page, nest, TOGETHER)
+    roots, axis = jammed(page.schedule, nest, TOGETHER)
     steps = {axis: len(roots) // len(nest.roots)} if axis else {}
     lanes = nest.loops.lanes
     is_block = lanes is not None and lanes.size <= block_of(lanes.size)
@@ -69,7 +69,9 @@ class _Body:
         self.depth = {expr: self._depth(expr) for expr in self.exprs}
         self.named = self._named()
         self.zeros = _Zeros(loops.lanes)
-        self.parts = {root: root.name for root in self.sums}  # what a sum is called while it is one for each element
+        self.parts = {
+            root: page.called(root.var) for root in self.sums
+        }  # what a sum is called while it is one for each element
 
     def _depth(self, expr: Expr) -> int:
         """Inside of how many loops it is computed."""
@@ -78,7 +80,7 @@ class _Body:
     def _named(self) -> set[Expr]:
         """What gets a name: what `worth_a_name` says, and what is stored, which others then have from a register."""
         stored = {self.page.resolved(root.value) for root in self.roots if isinstance(root, Store)}
-        worth = worth_a_name(self.page, self.exprs, self.depth, self.roots, len(self.order))
+        worth = self.page.worth_a_name(self.exprs, self.depth, self.roots, len(self.order))
         return worth | {value for value in stored if value in self.depth}
 
     # -- loops
@@ -141,7 +143,7 @@ class _Body:
                 name = self.parts[root]
                 # the mask of one block is for all turns, and comes at the end
                 new = self._there(root, text) if self.lanes in self.order else text
-                page.line(f"{name} = {combined(page, root.kind, name, new)}", root.node)
+                page.line(f"{name} = {page.combined(root.kind, name, new)}", root.node)
         self._reduce(at_once)
 
     def _there(self, root: Accumulate, text: str) -> str:
@@ -162,7 +164,7 @@ class _Body:
             # one for each element if it runs over the lanes, or within one block of them
             block = self.lanes is not None and (self.lanes in root.reduced or self._is_inside(root))
             if self.lanes in root.reduced:
-                self.parts[root] = self.page.schedule.new_name(f"{root.name}_parts")
+                self.parts[root] = self.page.new_name(f"{root.var.name}_parts")
             number = self.page.number(NEUTRAL[root.kind], block_of(self.lanes.size) if block and self.lanes else None)
             self.page.line(f"{self.parts[root]} = {number}")
 
@@ -175,7 +177,7 @@ class _Body:
         for part in roots:
             if part.part_of is not None:
                 whole = self.parts[part.part_of]
-                page.line(f"{whole} = {combined(page, part.kind, whole, self.parts[part])}")
+                page.line(f"{whole} = {page.combined(part.kind, whole, self.parts[part])}")
         roots = [root for root in roots if root.part_of is None]
         of_lanes = [root for root in roots if self.lanes in root.reduced]
         in_blocks = self.lanes in self.order
@@ -184,7 +186,7 @@ class _Body:
         )
         for root in roots:
             if self.lanes not in root.reduced and root.memory is not None and root.offset is not None:
-                self._write(root.memory, root.offset, root.name, root.node)
+                self._write(root.memory, root.offset, page.called(root.var), root.node)
 
     def _reduce(self, sums: list[tuple[Accumulate, str]]) -> None:
         """Add up over the lanes, several sums at a time."""
@@ -194,7 +196,7 @@ class _Body:
         together = -(-len(sums) // -(-len(sums) // TOGETHER)) if sums else 1  # as many each time
         for first in range(0, len(sums), together):
             some = sums[first : first + together]
-            names = ", ".join(root.name for root, _ in some)
+            names = ", ".join(page.called(root.var) for root, _ in some)
             combine = page.combine(tuple(root.kind for root, _ in some))
             texts = [text for _, text in some]
             if len(some) == 1:
@@ -212,8 +214,8 @@ class _Body:
                 page.line(")")
             for root, _ in some:
                 if root.memory is not None and root.offset is not None:
-                    self._write(root.memory, root.offset, root.name, root.node)
-            page.summed(root.name for root, _ in some)
+                    self._write(root.memory, root.offset, page.called(root.var), root.node)
+            page.summed(root.var for root, _ in some)
 
     def _write(self, memory: Memory, offset: Index, text: str, node: Node) -> None:
         place = self.page.place(offset + memory.start)

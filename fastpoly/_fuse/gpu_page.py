@@ -1,4 +1,4 @@
-"""A page of Triton: what `page` writes for a CPU, written for a GPU.
+"""A page of Triton: what `builder` makes of expressions for a CPU, as text for a GPU.
 
 Along the axis i a whole block of elements is one value, spread over the threads. So nothing needs to lie next to its
 neighbour, and elements beyond the end of the axis are masked where they are read, written or summed.
@@ -7,15 +7,21 @@ neighbour, and elements beyond the end of the axis are masked where they are rea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from .expressions import Axis, Division, Expr, Index, Memory
+from .expressions import FUNCTIONS, SIMD, Axis, Division, Expr, Index, Memory
 from .gpu_warps import warps_for
-from .page import STRENGTH, Page, imported
+from .graph import Node
+from .ir import Var
+from .names import Names
+from .naming import INFIX as BETWEEN
+from .naming import Naming
 from .schedule import Accumulate, Schedule
 from .survey import COMPARISONS
+from .to_python import COMMENT_COLUMN, INFIX, STRENGTH, imported
 
 OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
 """Functions of `fastpoly_kernels.triton_math`."""
@@ -34,6 +40,13 @@ MOST_EARLY = 6
 """Operations of a successor that is computed as soon as its sums are there: the whole text stands there, and what it
 shares with others is written again."""
 
+RESERVED = frozenset(
+    {"carry", "data", "scratch", "out", "stopped", "steps", "every", "wait", "row", "step", "first", "block", "at", "i"}
+    | {"there", "value", "kernel", "float", "range", "libdevice", "tl", "triton", *SIMD, *FUNCTIONS}
+    | {f"{letter}{number}" for letter in "jk" for number in range(16)}
+)
+"""Names that kernels use: j0, k0 and so on are axes, of which tensors have no more."""
+
 INFINITY = {math.inf: 'float("inf")', -math.inf: 'float("-inf")'}
 
 TINIEST, MOST = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).max)
@@ -45,10 +58,12 @@ def block_of(size: int) -> int:
     return min(1 << (size - 1).bit_length(), LARGEST_BLOCK)
 
 
-class GpuPage(Page):
-    """See `Page`. `vector` has no meaning here: an expression with the axis i is a block, whatever its strides.
+class GpuPage(Naming[str]):
+    """See `Naming`. An expression with the axis i is a block, whatever its strides.
 
     Attributes:
+        lines: what is written.
+        before: lines that belong before the loop over the steps.
         indices: for an axis that is a block: the names of its elements' numbers and of the mask of those that are
             there, None if all are.
         combines: the functions that combine two lots of sums (products, ...), by the kinds of those.
@@ -61,29 +76,78 @@ class GpuPage(Page):
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
         super().__init__(schedule, dtype, scratch)
         self.type = f"tl.{dtype}"
+        self.lines: list[str] = []
+        self.before: list[str] = []
+        self.indent = 1
         self.indices: dict[Axis, tuple[str, str | None]] = {}
         self.combines: dict[tuple[str, ...], str] = {}
         self.warps = warps_for(schedule, dtype, block_of(schedule.samples), TOGETHER)
         self.held = 0
         roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
-        self.pending = {root.name for root in roots if root.memory is None}
-        self.early: dict[str, str] = {}
+        self.pending = {root.var for root in roots if root.memory is None}
+        self.early: dict[Var, str] = {}
+        self.new_name = Names(RESERVED).new
+        self._called: dict[Var, str] = {}
+        self._used: set[str] = set()
 
-    def summed(self, names: Iterable[str]) -> None:
+    # -- lines
+
+    def line(self, text: str, about: Expr | Node | None = None) -> None:
+        """Write a line, with the caller's line that it comes from as its comment."""
+        line = "    " * self.indent + text
+        if isinstance(about, Expr):
+            origin = self.schedule.origin.get(about)
+            about = origin[0] if origin else None
+        self.lines.append(f"{line:<{COMMENT_COLUMN}}  # {about.origin}" if about else line)
+
+    @contextmanager
+    def block(self, header: str) -> Iterator[None]:
+        """Write `header`, and what the block writes indented below it."""
+        self.line(header)
+        self.indent += 1
+        yield
+        self.indent -= 1
+
+    def use(self, name: str) -> str:
+        """A name that must be imported."""
+        self._used.add(name)
+        return name
+
+    def called(self, var: Var) -> str:
+        """What a variable is called."""
+        if var not in self._called:
+            self._called[var] = self.new_name(var.name)
+        return self._called[var]
+
+    def name(self, expr: Expr, before: bool = False) -> None:
+        """See `Naming.name`."""
+        text, name = self.text(expr), self.new_name(self.hint(expr))
+        if before:
+            self.before.append(f"{name} = {text}")
+        else:
+            self.line(f"{name} = {text}", expr)
+        self.names[expr] = name
+
+    def combined(self, kind: str, one: str, other: str) -> str:
+        """Two partial sums (products, ...) as one."""
+        sign = {"add": "+", "mul": "*"}.get(kind)
+        return f"{one} {sign} {other}" if sign else f"{self.use(kind)}({one}, {other})"
+
+    def summed(self, sums: Iterable[Var]) -> None:
         """Note that these sums are there, and name what only waited for them: small successors of variables.
 
         Triton sums in pieces of code between which nothing is moved. A successor takes its variable's register; at the
         end of the step it would need one beside that of its sum.
         """
-        self.pending.difference_update(names)
+        self.pending.difference_update(sums)
         if self.indent > 2:  # in a loop, which others come after
             return
         for node, value in zip(self.schedule.graph.inputs, self.schedule.successors, strict=False):
             if isinstance(value, Memory):
                 continue
-            for name, expr in zip(self.schedule.variables[node].values(), value.values(), strict=True):
+            for var, expr in zip(self.schedule.variables[node].values(), value.values(), strict=True):
                 if expr.operands and expr.cost <= MOST_EARLY and expr not in self.names and self._is_known(expr):
-                    self.early[name] = then = self.schedule.new_name(f"next_{name}")
+                    self.early[var] = then = self.new_name(f"next_{var.name}")
                     self.line(f"{then} = {self.text(expr)}", expr)
                     self.names[expr] = then
 
@@ -96,7 +160,7 @@ class GpuPage(Page):
     def combine(self, kinds: tuple[str, ...]) -> str:
         """The name of the function that combines two lots of such sums."""
         if kinds not in self.combines:
-            self.combines[kinds] = self.schedule.new_name("combine")
+            self.combines[kinds] = self.new_name("combine")
         return self.combines[kinds]
 
     def imports(self) -> list[str]:
@@ -112,7 +176,7 @@ class GpuPage(Page):
         """What to call the elements' numbers of an axis, and the mask of those that are there."""
         if axis.size == self.schedule.samples:
             return "i", "there"
-        return self.schedule.new_name(f"i_{axis.size}"), self.schedule.new_name(f"there_{axis.size}")
+        return self.new_name(f"i_{axis.size}"), self.new_name(f"there_{axis.size}")
 
     def one_block(self, axis: Axis) -> None:
         """Name the elements of an axis that a block covers, for all steps."""
@@ -142,6 +206,40 @@ class GpuPage(Page):
 
     # -- text
 
+    def text(self, expr: Expr, strength: int = 0, typed: bool = True) -> str:
+        """An expression as text, in brackets where what stands around it binds more strongly than `strength`.
+
+        A number may stand as it is beside some operators; elsewhere it is `typed`.
+        """
+        expr = self.resolved(expr)
+        if expr in self.names:
+            return self.names[expr]
+        match expr.op:
+            case "number":
+                return self._number(expr.args[0], typed)
+            case "local":
+                return self.called(expr.args[0])
+            case "load":
+                return self._load(expr)
+            case "lookup":
+                return self._lookup(expr)
+            case "position":
+                return self._position(expr.args[0])
+        return self._infix(expr, strength) if expr.op in BETWEEN else self._call(expr)
+
+    def _infix(self, expr: Expr, strength: int) -> str:
+        if expr.op == "mul" and expr.args[0].number == -1:
+            text = f"-{self.text(expr.args[1], STRENGTH['neg'])}"
+            return f"({text})" if strength > STRENGTH["add"] else text
+        own, typed = STRENGTH[expr.op], not self._along(expr)
+        left = self.text(expr.args[0], own + (own == STRENGTH["lt"]), typed)
+        # a + (b + c) is written as a + b + c; but b - c may be exact where a + b is not, and a * b overflow where b / c
+        # does not
+        inverse = self.resolved(expr.args[1]).op in ("sub", "div")
+        right = self.text(expr.args[1], own + (expr.op not in ("add", "mul") or inverse), typed)
+        text = f"{left} {INFIX[expr.op]} {right}"
+        return f"({text})" if own < strength else text
+
     def place(self, index: Index) -> str:
         """An index as text, with the names that its axes have here."""
         parts = []
@@ -155,7 +253,7 @@ class GpuPage(Page):
             parts.append(str(index.constant))
         return " + ".join(parts).replace("+ -", "- ")
 
-    def along(self, expr: Expr) -> bool:
+    def _along(self, expr: Expr) -> bool:
         """May numbers stand as they are beside this operator, taking the other operand's type? Not in comparisons."""
         numbers = [operand.args[0] for operand in expr.operands if operand.op == "number"]
         return len(numbers) < 2 and (expr.op not in COMPARISONS or all(map(self.keeps, numbers)))
@@ -189,7 +287,7 @@ class GpuPage(Page):
 
     def _call(self, expr: Expr) -> str:
         if expr.op == "not":
-            return f"({self.text(expr.args[0], STRENGTH['negative'])} == 0)"
+            return f"({self.text(expr.args[0], STRENGTH['neg'])} == 0)"
         name = OTHERWISE.get(expr.op, expr.op if expr.op in OWN else f"libdevice.{expr.op}")
         if expr.op in OWN or name.startswith("libdevice"):
             self.use(expr.op if expr.op in OWN else "libdevice")

@@ -9,11 +9,12 @@ from dataclasses import replace
 from .expressions import Memory
 from .gpu_nests import write_nest
 from .gpu_page import LARGEST_BLOCK, GpuPage, block_of
+from .ir import Var
 from .layout import Layout, lay_out
-from .nests import MOST_VARIABLES, combined
-from .page import WIDE
+from .naming import WIDE
+from .nests import MOST_VARIABLES
 from .schedule import Schedule
-from .write import changing, computed
+from .write import changing
 
 DOC = '''    """Take `steps` steps in {dtype}, in one program of {warps} warp{plural}.
 
@@ -35,15 +36,17 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     page = GpuPage(schedule, dtype, layout.scratch)
     page.indent = 2
     variables = {
-        name: f"carry + {start + at}"
+        var: f"carry + {start + at}"
         for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
         if memory is None
-        for at, name in enumerate(schedule.variables[node].values())
+        for at, var in enumerate(schedule.variables[node].values())
     }
+    for var in variables:  # they have their own names before anything else has them
+        page.called(var)
     in_memory = len(variables) > MOST_VARIABLES
     if in_memory:
-        for name, place in variables.items():
-            page.line(f"{name} = tl.load({place})")
+        for var, place in variables.items():
+            page.line(f"{page.called(var)} = tl.load({place})")
     waits = in_memory
     for _, nests in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
         written = [write_nest(page, nest) for nest in nests]
@@ -56,8 +59,8 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     step, page.lines, page.indent = page.lines, [], 1
 
     if not in_memory:
-        for name, place in variables.items():
-            page.line(f"{name} = tl.load({place})")
+        for var, place in variables.items():
+            page.line(f"{page.called(var)} = tl.load({place})")
     for line in page.before:
         page.line(line)
     page.line("row = tl.full([], 0, tl.int64)")  # long results leave 32 bits
@@ -66,8 +69,8 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     page.line("for step in range(steps):")
     page.lines += step
     if not in_memory:
-        for name, place in variables.items():
-            page.line(f"tl.store({place}, {name})")
+        for var, place in variables.items():
+            page.line(f"tl.store({place}, {page.called(var)})")
     if stop_at is not None:
         page.line("tl.store(stopped, first)")
 
@@ -90,11 +93,11 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
 def _combining(page: GpuPage, name: str, kinds: Sequence[str]) -> list[str]:
     """A function that combines two lots of sums (products, ...) of these kinds."""
     ones, others = ([f"{letter}{n}" for n in range(len(kinds))] for letter in "ab")
-    results = ", ".join(combined(page, *parts) for parts in zip(kinds, ones, others, strict=True))
+    results = ", ".join(page.combined(*parts) for parts in zip(kinds, ones, others, strict=True))
     return ["@triton.jit", f"def {name}({', '.join(ones)}, {', '.join(others)}):", f"    return {results}", "", ""]
 
 
-def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: dict[str, str], in_memory: bool) -> None:
+def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: dict[Var, str], in_memory: bool) -> None:
     """What comes after the nests: the look for divergence, the results, and the successors."""
     schedule = page.schedule
     results, successors = schedule.results, schedule.successors
@@ -106,17 +109,20 @@ def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: di
         page.line(f"first = tl.where((tl.abs({text}) < float('inf')) | (first < step), first, step)")
     if results:
         _write_results(page, layout)
-    changes = changing(page, page.value)
-    together = f"{', '.join(name for name, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
+    changes = [(var, page.value(expr), expr) for var, expr in changing(schedule)]
+    together = f"{', '.join(page.called(var) for var, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
     if changes and len(together) <= WIDE and not in_memory:
         page.line(together)
     else:  # none may change before all are known
-        early = [(name, page.early[name]) for name, _, _ in changes if name in page.early]
-        following = [*early, *computed(page, [change for change in changes if change[0] not in page.early])]
+        following = {var: page.early[var] for var, _, _ in changes if var in page.early}
+        for var, text, expr in changes:
+            if var not in following:
+                following[var] = page.new_name(f"next_{var.name}")
+                page.line(f"{following[var]} = {text}", expr)
         if in_memory:
             page.line("tl.debug_barrier()")
-        for name, then in following:
-            page.line(f"tl.store({variables[name]}, {then})" if in_memory else f"{name} = {then}")
+        for var, then in following.items():
+            page.line(f"tl.store({variables[var]}, {then})" if in_memory else f"{page.called(var)} = {then}")
     moved = [
         (value, start)
         for value, (memory, start) in zip(successors, layout.carried, strict=True)

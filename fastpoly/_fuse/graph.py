@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from .launches import Launches
 
 if TYPE_CHECKING:
     from .scan import Scan
+
+COMMENT = 60
+"""Columns of a line that is quoted in a comment."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class Where:
     def __str__(self) -> str:
         of = "the gradient of " if self.gradient else ""
         return f"{of}{Path(self.file).name}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An operation and the caller's line that it comes from; as a string, a comment."""
+
+    op: str
+    where: Where | None
+
+    def __str__(self) -> str:
+        if self.where is None:
+            return self.op
+        return f"{'d ' if self.where.gradient else ''}{self.op}: {textwrap.shorten(self.where.text, COMMENT)}"
 
 
 @dataclass(eq=False, repr=False)
@@ -71,6 +88,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.op}, {self.shape})"
+
+    @property
+    def origin(self) -> Origin:
+        """What is to be said of what comes of it."""
+        return Origin(self.op, self.where)
 
     @property
     def is_constant(self) -> bool:

@@ -5,20 +5,23 @@ one in each lane of a register. Floats are all of the kernel's dtype; an index i
 
 An **expression** is a value: a `Const`; a `Var`, which is an object and has a name only to be printed with; a `Load`
 from one of the kernel's buffers; or an `Op` on other expressions, whose kind follows from theirs by the table `RESULT`.
-Beside a register one number stands for itself in every lane.
+Beside a register one number stands for itself in every lane. Nothing changes an expression once it is made.
 
 A **statement** does something: `Assign` gives a variable a value, `Store` writes to a buffer, `Loop` counts an axis
 through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for what has an effect and no value.
 
 A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
-together; `read` makes one of a page of Python, `to_llvm` the text of an LLVM module.
+together; `to_llvm` makes of it the text of an LLVM module, `to_python` a page of Python for a reader.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeAlias
+
+from .._lazy import lazy
 
 # -- what values are
 # ----------------------------------------------------------------------------------------------------------
@@ -33,42 +36,49 @@ class Kind:
 
     def of(self, lanes: int) -> Kind:
         """The same in so many lanes; 0 is one value."""
-        return Kind(self.base, lanes)
+        return kind_of(self.base, lanes)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.base}x{self.lanes}" if self.lanes else self.base
 
 
-FLOAT, INDEX, BOOL = Kind("float"), Kind("index"), Kind("bool")
+@cache
+def kind_of(base: str, lanes: int) -> Kind:
+    """A kind; it is asked for more often than anything else."""
+    return Kind(base, lanes)
+
+
+FLOAT, INDEX, BOOL = (kind_of(base, 0) for base in ("float", "index", "bool"))
 
 
 # -- expressions
 # ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Const:
     """A number, or a truth."""
 
     value: float | int | bool
     kind: Kind
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return repr(self.value)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Var:
-    """A variable. Two of one name are two."""
+    """A variable. Two of one name are two; `like` is one that this one may share its name with in print."""
 
     name: str
     kind: Kind
+    like: Var | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.name
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Load:
     """Elements of a buffer from `index` on: one, or as many as the kind has lanes."""
 
@@ -76,11 +86,11 @@ class Load:
     index: Expr
     kind: Kind
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.buffer}[{self.index}{f' +: {self.kind.lanes}' if self.kind.lanes else ''}]"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Op:
     """An operation on other expressions: see `RESULT`."""
 
@@ -88,7 +98,7 @@ class Op:
     args: tuple[Expr, ...]
     kind: Kind
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.args))})"
 
 
@@ -99,32 +109,32 @@ Expr: TypeAlias = Const | Var | Load | Op
 # -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Assign:
-    """var = value; `note` is a comment."""
+    """var = value; `str(note)` is a comment."""
 
     var: Var
     value: Expr
-    note: str = ""
+    note: object = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.var}: {self.var.kind} = {self.value}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Store:
     """Write a value, in as many elements as it has lanes, to a buffer from `index` on."""
 
     buffer: str
     index: Expr
     value: Expr
-    note: str = ""
+    note: object = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.buffer}[{self.index}] = {self.value}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Loop:
     """for axis in range(first, end, step)."""
 
@@ -134,30 +144,30 @@ class Loop:
     step: int
     body: list[Statement] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"for {self.axis} in {self.first} .. {self.end} by {self.step}:\n{_indented(self.body)}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class If:
     """if test."""
 
     test: Expr
     body: list[Statement] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"if {self.test}:\n{_indented(self.body)}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Break:
     """Leave the innermost loop."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "break"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Do:
     """Something without a value: "aligned_stack", or "meet" at a counter."""
 
@@ -165,8 +175,8 @@ class Do:
     buffer: str = ""
     args: tuple[Expr, ...] = ()
 
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join([self.buffer, *map(str, self.args)] if self.buffer else [])})"
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join([self.buffer] * bool(self.buffer) + [*map(str, self.args)])})"
 
 
 Statement: TypeAlias = Assign | Store | Loop | If | Break | Do
@@ -192,12 +202,17 @@ class Kernel:
     body: list[Statement]
     result: Expr
 
+    @lazy
+    def statements(self) -> int:
+        """How many there are, about as many as its page has lines."""
+        return sum(1 for _ in inside(self.body))
+
     @property
     def buffers(self) -> tuple[str, ...]:
         """The names of its arrays."""
         return tuple(name for name in self.arguments if name not in self.numbers)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         head = f"kernel({', '.join(self.arguments)}), {self.dtype}, {self.lanes} lanes:"
         return f"{head}\n{_indented(self.body)}\n    return {self.result}"
 

@@ -1,35 +1,35 @@
-"""The text of a kernel as machine code that can be called: from memory, from the disk, or from LLVM.
+"""A kernel as machine code that can be called: from memory, from the disk, or from LLVM.
 
 Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; Ctrl-C while it is
 made is heard at once and spoils nothing; kernels that nobody uses any more leave the memory. llvmlite alone is needed,
 and nothing of numba, whose import takes 0.3 s. llvmlite, interrupted between two lines of its own, frees memory twice:
 whatever it does here, it does `aside`.
 
-On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of the text without its comments, of the source that
-it is compiled by, of llvmlite's version and of the processor; what is kept is the object code.
+On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of its text for LLVM, which has none of the caller's
+names, of the source that it is compiled by, of llvmlite's version and of the processor; what is kept is the object
+code.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import itertools
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fastpoly_kernels import processor, store
 from fastpoly_kernels.aside import aside
 from fastpoly_kernels.forking import compiling, in_child
 from fastpoly_kernels.stamp import package_stamp
 
-from .read import read
-from .to_llvm import BITS, to_llvm
+from . import ir
+from .to_llvm import to_llvm
 
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
@@ -39,7 +39,13 @@ that is 0 at first, and the thread's number."""
 REMEMBERED = 256
 """Kernels kept in memory, those used last: 0.1 to 1 MB each. Beyond, a program keeps its own as long as it lives."""
 
-_ready: OrderedDict[tuple[str, str, int], Kernel] = OrderedDict()
+_ready: WeakKeyDictionary[ir.Kernel, Kernel] = WeakKeyDictionary()
+_texts: WeakKeyDictionary[ir.Kernel, tuple[str, str]] = WeakKeyDictionary()
+"""Of kernels that are not ready: the text for LLVM and its key."""
+
+SYMBOL = "kernel"
+"""What a kernel is called in the text that its key is a digest of."""
+
 _linked_kernels: OrderedDict[str, Kernel] = OrderedDict()
 _dead: list[Any] = []
 _names = itertools.count()
@@ -55,65 +61,56 @@ class _Code:
         _dead.append(self.library)
 
 
-def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
-    """The kernel of a text written by `write`.
+def compiled(code: ir.Kernel, threads: int) -> Kernel:
+    """The kernel as a function; see `Kernel`.
 
     Args:
-        text: defines `kernel`; see `Kernel`.
-        dtype: "float32" or "float64": what its pointers point to.
-        lanes: how many of them it reads at a time.
+        code: what it does.
         threads: how many call it at the same time; if more than one, it takes `room`, `counter` and `thread` as well.
     """
-    kernel = _ready.get((text, dtype, lanes))
-    if kernel is None:
-        return aside(_made, text, dtype, lanes, threads)
-    with contextlib.suppress(KeyError):  # another thread has just put it out
-        _ready.move_to_end((text, dtype, lanes))
-    return kernel
+    kernel = _ready.get(code)
+    return aside(_made, code, threads) if kernel is None else kernel
 
 
-def is_compiled(text: str, dtype: str, lanes: int) -> str | None:
+def is_compiled(code: ir.Kernel) -> str | None:
     """Where `compiled` would find it, "memory" or "disk"; None if it would have to compile it."""
-    if (text, dtype, lanes) in _ready:
+    if code in _ready:
         return "memory"
-    key = _key(text, dtype, lanes)
+    _, key = aside(_text_and_key, code)
     if key in _linked_kernels:
         return "memory"
     return "disk" if store.holds(f"{key}.kernel") else None
 
 
-def _made(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
-    key = _key(text, dtype, lanes)
+def _made(code: ir.Kernel, threads: int) -> Kernel:
     with compiling:
         _dead.clear()
-        kernel = _ready.get((text, dtype, lanes))  # another thread may have been faster
+        kernel = _ready.get(code)  # another thread may have been faster
         if kernel is None:
-            # texts that differ in their comments only have one key
-            kernel = _linked_kernels.get(key) or _from_disk(key, threads)
-            kernel = kernel or _from_llvm(key, text, dtype, lanes, threads)
-            _remember(_linked_kernels, key, kernel)
-            _remember(_ready, (text, dtype, lanes), kernel)
+            text, key = _text_and_key(code)
+            # kernels that do the same have one key
+            kernel = _linked_kernels.get(key) or _from_disk(key, threads) or _from_llvm(key, text, threads)
+            _linked_kernels[key] = _ready[code] = kernel
+            _linked_kernels.move_to_end(key)
+            while len(_linked_kernels) > REMEMBERED:
+                _linked_kernels.popitem(last=False)
+            _texts.pop(code, None)
     return kernel
 
 
-def _remember(kernels: OrderedDict[Any, Kernel], key: Any, kernel: Kernel) -> None:
-    kernels[key] = kernel
-    while len(kernels) > REMEMBERED:
-        kernels.popitem(last=False)
-
-
-def _key(text: str, dtype: str, lanes: int) -> str:
-    code = re.sub(r"[ ]*#.*", "", text)
-    made_by = (package_stamp(), _own_stamp(), version("llvmlite"), aside(_processor))
-    parts = (code, dtype, str(lanes), *made_by)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _text_and_key(code: ir.Kernel) -> tuple[str, str]:
+    known = _texts.get(code)
+    if known is None:
+        text = to_llvm(code, SYMBOL)
+        made_by = (package_stamp(), _own_stamp(), version("llvmlite"), _processor())
+        known = _texts[code] = text, hashlib.sha256("\0".join((text, *made_by)).encode()).hexdigest()
+    return known
 
 
 @cache
 def _own_stamp() -> str:
-    """A digest of the files that make machine code of a text."""
-    files = ("ir.py", "machine.py", "read.py", "to_llvm.py")
-    return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in files)).hexdigest()
+    """A digest of this file, which makes machine code of a text."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _processor() -> str:
@@ -135,29 +132,24 @@ def _from_disk(key: str, threads: int) -> Kernel | None:
     return None if code is None else _linked(key, code, threads)
 
 
-def _from_llvm(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
-    module, level = optimised(text, dtype, lanes, _symbol(key))
+def _from_llvm(key: str, text: str, threads: int) -> Kernel:
+    module, level = optimised(text.replace(f"@{SYMBOL}(", f"@{_symbol(key)}("), _symbol(key))
     code: bytes = target(level).emit_object(module)
     store.save(f"{key}.kernel", code)
     return _linked(key, code, threads)
 
 
 LONG = 12_000
-"""Lines of LLVM's text, of which a page has five times fewer, beyond which machine code is made without an order of
+"""Lines of LLVM's text, about five for each statement, beyond which machine code is made without an order of
 instructions that suits the processor: to find one takes time with their square."""
 
 
-def optimised(text: str, dtype: str, lanes: int, symbol: str) -> tuple[Any, int]:
-    """A kernel's module of LLVM, by way of the loop IR, and the level that machine code is to be made of it at.
-
-    Its function is called `symbol`.
-    """
+def optimised(text: str, symbol: str) -> tuple[Any, int]:
+    """LLVM's module of a text whose function is called `symbol`, and the level to make machine code of it at."""
     import llvmlite.binding as llvm
 
-    register = processor.register_bits() // BITS[dtype]
-    written = to_llvm(read(text, dtype, lanes, register), symbol)
-    module = llvm.parse_assembly(written)
-    if written.count("\n") > LONG:
+    module = llvm.parse_assembly(text)
+    if text.count("\n") > LONG:
         passes = llvm.create_pass_builder(target(0), llvm.create_pipeline_tuning_options(1))
         few = llvm.create_new_module_pass_manager()
         few.add_always_inliner_pass()

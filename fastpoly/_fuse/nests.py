@@ -1,4 +1,4 @@
-"""The text of a loop nest.
+"""The statements of a loop nest.
 
 Along the lanes axis `i` whole registers are read; the samples that do not fill one come with a mask, before the loop or
 after it, or all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes
@@ -7,12 +7,15 @@ element by element. An expression is computed in the outermost loop that it can 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import ir
+from .builder import Builder, is_negative, least, number, shifted
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
-from .page import INFIX, STRENGTH, WIDE, Page
+from .ir import BOOL, FLOAT, Const, If, Load, Op, Var
 from .schedule import Accumulate, Loops, Nest, Root, Store
 from .turns import Part, Turn, turns
 
@@ -26,40 +29,34 @@ before."""
 BLOCK = 16_384
 """Samples summed in one variable: beyond, a running sum in float32 loses digits (see fastpoly_kernels.descent)."""
 
-NAME = 6
-"""Columns of a name, about."""
-
-NEUTRAL = {"add": "0.0", "mul": "1.0", "maximum": "-math.inf", "minimum": "math.inf"}
+NEUTRAL = {
+    kind: Const(value, FLOAT)
+    for kind, value in {"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}.items()
+}
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
 
 
-def write_nest(page: Page, nest: Nest, part: Part | None) -> None:
+def write_nest(builder: Builder, nest: Nest, part: Part | None) -> None:
     """Write a nest that takes a part of the samples, or all."""
     lanes = nest.loops.lanes
-    if lanes is None or lanes.size != page.schedule.samples:
+    if lanes is None or lanes.size != builder.schedule.samples:
         part = None
-    with beginning(page, nest):
-        for turn in turns(page, nest, part):
-            body = _Body(page, nest.loops, turn, part)
+    with beginning(builder, nest):
+        for turn in turns(builder, nest, part):
+            body = _Body(builder, nest.loops, turn, part)
             body.level(0)
             for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
-                page.names.pop(expr, None)
+                builder.names.pop(expr, None)
 
 
 @contextmanager
-def beginning(page: Page, nest: Nest) -> Iterator[None]:
-    """Write what belongs before a nest's loops; within, the page is that nest's."""
-    page.kept_here = kept_in(nest)
-    page.vector = is_whole(page, nest)
-    page.hoist(root.value for root in nest.roots)
+def beginning(builder: Builder, nest: Nest) -> Iterator[None]:
+    """Write what belongs before a nest's loops; within, the builder is that nest's."""
+    builder.kept_here = kept_in(nest)
+    builder.lanes = builder.schedule.lanes if is_whole(builder, nest) else 0
+    builder.hoist(root.value for root in nest.roots)
     yield
-    page.kept_here, page.vector = frozenset(), False
-
-
-def combined(page: Page, kind: str, one: str, other: str) -> str:
-    """Two partial sums (products, ...) as one."""
-    sign = {"add": "+", "mul": "*"}.get(kind)
-    return f"{one} {sign} {other}" if sign else f"{page.use(kind)}({one}, {other})"
+    builder.kept_here, builder.lanes = frozenset(), 0
 
 
 def kept_in(nest: Nest) -> frozenset[Expr]:
@@ -67,18 +64,18 @@ def kept_in(nest: Nest) -> frozenset[Expr]:
     return frozenset(root.value for root in nest.roots if isinstance(root, Store))
 
 
-def is_whole(page: Page, nest: Nest) -> bool:
+def is_whole(builder: Builder, nest: Nest) -> bool:
     """Does a nest take whole registers along the lanes axis?"""
     lanes = nest.loops.lanes
-    before, page.kept_here = page.kept_here, kept_in(nest)
-    whole = lanes is not None and _is_read_whole(page, nest.roots, lanes)
-    page.kept_here = before
-    return whole and lanes is not None and all(_is_written_whole(page, root, lanes) for root in nest.roots)
+    before, builder.kept_here = builder.kept_here, kept_in(nest)
+    whole = lanes is not None and _is_read_whole(builder, nest.roots, lanes)
+    builder.kept_here = before
+    return whole and lanes is not None and all(_is_written_whole(builder, root, lanes) for root in nest.roots)
 
 
-def _is_read_whole(page: Page, roots: list[Root], lanes: Axis) -> bool:
+def _is_read_whole(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
     """Can whole registers be read along the lanes axis?"""
-    for expr in page.unnamed(root.value for root in roots):
+    for expr in builder.unnamed(root.value for root in roots):
         if expr.op in ("position", "lookup") and lanes in expr.axes:
             return False
         if expr.op == "load" and expr.args[1].factor(lanes) not in (0, 1):
@@ -86,55 +83,20 @@ def _is_read_whole(page: Page, roots: list[Root], lanes: Axis) -> bool:
     return True
 
 
-def _is_written_whole(page: Page, root: Root, lanes: Axis) -> bool:
+def _is_written_whole(builder: Builder, root: Root, lanes: Axis) -> bool:
     """Can whole registers be written along the lanes axis, or summed?"""
     if isinstance(root, Store):
         memory = root.memory
-        whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % page.schedule.lanes == 0
+        whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % builder.schedule.lanes == 0
         return whole and root.offset.factor(lanes) == 1  # else the last register would overwrite what comes next
     return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
-
-
-def worth_a_name(page: Page, exprs: list[Expr], depth: dict[Expr, int], roots: list[Root], loops: int) -> set[Expr]:
-    """Of `exprs`, operands first: what is used twice, or from a deeper loop, or would make a long line.
-
-    Args:
-        depth: inside of how many of the nest's `loops` each is computed.
-        roots: what they are for.
-    """
-    users: dict[Expr, int] = {}
-    named: set[Expr] = set()
-    width: dict[Expr, int] = {}
-    for expr in exprs:
-        operands = [page.resolved(operand) for operand in expr.operands]
-        for operand in operands:
-            users[operand] = users.get(operand, 0) + 1
-            if operand in depth and depth[operand] < depth[expr]:
-                named.add(operand)
-        width[expr] = _own_width(expr) + sum(NAME if o in named else width.get(o, NAME) for o in operands)
-        for widest in sorted((o for o in operands if o in width), key=width.__getitem__, reverse=True):
-            if width[expr] > WIDE:
-                named.add(widest)
-                width[expr] -= width[widest] - NAME
-    for value in (page.resolved(root.value) for root in roots):
-        users[value] = users.get(value, 0) + 1
-        if value in depth and depth[value] < loops:
-            named.add(value)
-    return named | {expr for expr in exprs if users.get(expr, 0) > 1}
-
-
-def _own_width(expr: Expr) -> int:
-    """About how many columns an expression takes beside those of its operands."""
-    if expr.op == "load":
-        return NAME if expr.args[0].region == "data" else 3 * NAME  # data have names, others say where they lie
-    return 3 if expr.op in INFIX else len(expr.op) + 2 * len(expr.operands)
 
 
 class _Body:
     """One nest while it is written."""
 
-    def __init__(self, page: Page, loops: Loops, turn: Turn, part: Part | None) -> None:
-        self.page = page
+    def __init__(self, builder: Builder, loops: Loops, turn: Turn, part: Part | None) -> None:
+        self.builder = builder
         self.lanes = loops.lanes
         self.order = loops.order
         self.roots = roots = turn.roots
@@ -144,23 +106,24 @@ class _Body:
         self.backwards = turn.backwards
         self.part = part
         self.slots = self._slots()
+        self.running: dict[Accumulate, Var] = {}  # the sums so far, each in a variable of its own
         self.beginning: list[Accumulate] = []  # the sums that the statements at hand begin
-        self.exprs = [expr for expr in page.unnamed(root.value for root in roots) if expr.axes]
+        self.exprs = [expr for expr in builder.unnamed(root.value for root in roots) if expr.axes]
         self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
         self.named = self._named()
 
-    def _slots(self) -> dict[Accumulate, int]:
+    def _slots(self) -> dict[Accumulate, ir.Expr]:
         """Where in memory sums are taken, register by register, if there are too many for variables."""
-        sums = [root for root in self.sums if self.lanes in root.reduced] if self.page.vector else []
+        sums = [root for root in self.sums if self.lanes in root.reduced] if self.builder.lanes else []
         in_blocks = self.lanes is not None and self.lanes.size > BLOCK
         if len(sums) <= MOST_VARIABLES or in_blocks or self.steps:
             return {}
-        return {root: self.page.spare(self.page.schedule.lanes) for root in sums}
+        return {root: number(self.builder.spare(self.builder.schedule.lanes)) for root in sums}
 
     def _named(self) -> set[Expr]:
         """What gets a name: what `worth_a_name` says, and data for the name that they have."""
         data = {expr for expr in self.exprs if expr.op == "load" and expr.args[0].region == "data"}
-        return data | worth_a_name(self.page, self.exprs, self.depth, self.roots, len(self.order))
+        return data | self.builder.worth_a_name(self.exprs, self.depth, self.roots, len(self.order))
 
     # -- loops
 
@@ -170,21 +133,28 @@ class _Body:
         if not self._begins_with_rest(depth):
             self._start(starting)
         if depth == len(self.order):
-            self._update("")
-        elif self.order[depth] is self.lanes and self.page.vector:
+            self._update(None)
+        elif self.order[depth] is self.lanes and self.builder.lanes:
             self._along_lanes(depth)
         else:
-            axis = self.order[depth]
-            step = self.steps.get(axis, 1)
-            size = f"0, {axis.size}, {step}" if step > 1 else str(axis.size)
-            if axis is self.lanes and self.part:
-                size = f"{self.part[0]}, min({self.part[1]}, {axis.size})"
-            if self.backwards and depth == 0:
-                size = f"{axis.size - step}, {-step}, {-step}"
-            with self.page.block(f"for {axis} in range({size}):"):
+            with self._one_by_one(depth):
                 self._statements(depth + 1)
                 self.level(depth + 1)
         self._finish(starting)
+
+    @contextmanager
+    def _one_by_one(self, depth: int) -> Iterator[None]:
+        """A loop over an axis that is not taken by registers."""
+        axis = self.order[depth]
+        step = self.steps.get(axis, 1)
+        first: ir.Expr = number(0)
+        end: ir.Expr = number(axis.size)
+        if axis is self.lanes and self.part:
+            first, end = self.part[0], least(self.part[1], end)
+        if self.backwards and depth == 0:
+            first, end, step = number(axis.size - step), number(-step), -step
+        with self.builder.loop(axis.name, first, end, step):
+            yield
 
     def _starting(self, depth: int) -> list[Accumulate]:
         """The sums that begin and end inside of so many loops."""
@@ -195,32 +165,33 @@ class _Body:
         return next(depth for depth, axis in enumerate(self.order) if axis in root.reduced)
 
     def _along_lanes(self, depth: int) -> None:
-        page, axis, width = self.page, self.order[depth], self.page.schedule.lanes
+        builder, axis, width = self.builder, self.order[depth], self.builder.schedule.lanes
         whole = axis.size - axis.size % width
         if whole == axis.size or not any(axis in root.reduced for root in self.sums):
             if self._ends_in_one_register(axis, whole):
                 self._loop(depth, whole)
-                self._last_register(depth, whole)
+                with self._in_one_register(True):
+                    self._at(depth, whole, None)
             else:
                 self._loop(depth, -(-axis.size // width) * width)
         elif len(self.exprs) > PEELED and whole:
-            span = ", ".join(self.part or ("0", str(axis.size)))
-            with page.block(f"for i in range({span}, {width}):"):
-                page.line(f"there = {page.use('first_lanes')}(data, {axis.size} - i)")
-                self._turn(depth, "there")
+            with builder.loop("i", *(self.part or (number(0), number(axis.size))), width) as i:
+                mask = self._mask(Op("sub", (number(axis.size), i), ir.INDEX))
+                self._turn(depth, mask)
         elif self._begins_with_rest(depth):
             self.beginning = self._starting(depth)
-            page.narrow = self._fit_in_one(axis.size - whole) and all(
+            narrow = self._fit_in_one(axis.size - whole) and all(
                 root.kind == "add" and root in self.beginning for root in self.sums
             )
-            self._rest(depth, whole, axis.size - whole)
-            self.beginning, page.narrow = [], False
+            with self._in_one_register(narrow):
+                self._rest(depth, whole, axis.size - whole)
+            self.beginning = []
             self._loop(depth, whole)
         else:
             if whole:
                 self._loop(depth, whole)
             if self.part:
-                with page.block(f"if {self.part[1]} > {whole}:"):
+                with builder.into(If(Op("gt", (self.part[1], number(whole)), BOOL))):
                     self._rest(depth, whole, axis.size - whole)
             else:
                 self._rest(depth, whole, axis.size - whole)
@@ -230,9 +201,9 @@ class _Body:
 
         At its end a mask would keep the total waiting; and where sums have two registers, those samples need but one.
         """
-        if depth + 1 != len(self.order) or self.order[depth] is not self.lanes or not self.page.vector:
+        if depth + 1 != len(self.order) or self.order[depth] is not self.lanes or not self.builder.lanes:
             return False
-        rest = self.lanes.size % self.page.schedule.lanes
+        rest = self.lanes.size % self.builder.schedule.lanes
         is_plain = not (self.part or self.slots) and len(self.exprs) <= PEELED
         return is_plain and 0 < rest < self.lanes.size and bool(self._starting(depth))
 
@@ -242,52 +213,64 @@ class _Body:
 
     def _fit_in_one(self, samples: int) -> bool:
         """Do they fill no more than one of several registers?"""
-        schedule = self.page.schedule
+        schedule = self.builder.schedule
         return 0 < samples <= schedule.lanes // schedule.registers < schedule.lanes
 
-    def _last_register(self, depth: int, start: int) -> None:
-        self.page.line(f"i = {start}")
-        self.page.narrow = True
-        self._turn(depth, "")
-        self.page.narrow = False
+    @contextmanager
+    def _in_one_register(self, narrow: bool) -> Iterator[None]:
+        """Where `narrow`, take one register of samples, if the schedule has several at a time."""
+        schedule = self.builder.schedule
+        if narrow:
+            self.builder.lanes = schedule.lanes // schedule.registers
+        yield
+        self.builder.lanes = schedule.lanes
+
+    def _at(self, depth: int, start: int, mask: ir.Expr | None) -> None:
+        """The samples from `start` on, without a loop."""
+        self.builder.assign(self.builder.new("i"), number(start))
+        self._turn(depth, mask)
 
     def _rest(self, depth: int, start: int, count: int) -> None:
         """The samples that do not fill a register."""
-        page = self.page
-        array = page.array("data")
-        page.line(f"there = {page.use('first_lanes')}({array}, {count})  # the samples that do not fill a register")
-        page.line(f"i = {start}")
-        self._turn(depth, "there")
+        self._at(depth, start, self._mask(number(count), "the samples that do not fill a register"))
+
+    def _mask(self, count: ir.Expr, about: str = "") -> Var:
+        """The first so many lanes."""
+        kind = BOOL.of(self.builder.lanes)
+        return self.builder.assign(self.builder.new("there", kind), Op("first_lanes", (count,), kind), about)
 
     def _loop(self, depth: int, end: int) -> None:
         """The samples up to `end` in whole registers."""
-        page, width = self.page, self.page.schedule.lanes
-        first, last = self.part or ("0", str(end))
+        builder, width = self.builder, self.builder.schedule.lanes
+        first: ir.Expr
+        last: ir.Expr
         if self.span:
             first, last = self.span
         elif self.part:
-            last = f"min({last}, {end})"
+            first, last = self.part[0], least(self.part[1], number(end))
+        else:
+            first, last = number(0), number(end)
         width = self.steps.get(self.order[depth], width)
         blocked = [
             r for r in self.sums if r.kind == "add" and self.lanes in r.reduced and end > BLOCK and r.slot is None
         ]
         if not blocked:
-            with page.block(f"for i in range({first}, {last}, {width}):"):
-                self._turn(depth, "")
+            with builder.loop("i", first, last, width):
+                self._turn(depth, None)
             return
-        wholes = {root: page.schedule.new_name(f"{root.name}_blocks") for root in blocked}
+        wholes = {root: Var(f"{root.var.name}_blocks", self.running[root].kind) for root in blocked}
         for root, whole in wholes.items():
-            page.line(f"{whole} = {root.name}")
-        with page.block(f"for block in range({first}, {last}, {BLOCK}):"):
+            builder.assign(whole, self.running[root])
+        with builder.loop("block", first, last, BLOCK) as block:
             self._start(blocked)
-            with page.block(f"for i in range(block, min(block + {BLOCK}, {last}), {width}):"):
-                self._turn(depth, "")
+            with builder.loop("i", block, least(shifted(block, BLOCK), last), width):
+                self._turn(depth, None)
             for root, whole in wholes.items():
-                page.line(f"{whole} = {whole} + {root.name}")
+                builder.assign(whole, builder.operation("add", whole, self.running[root]))
         for root, whole in wholes.items():
-            page.line(f"{root.name} = {whole}")
+            builder.assign(self.running[root], whole)
 
-    def _turn(self, depth: int, mask: str) -> None:
+    def _turn(self, depth: int, mask: ir.Expr | None) -> None:
         """One turn of the lanes loop; of a register that is not full, the lanes in `mask` count."""
         self._statements(depth + 1)
         if depth + 1 < len(self.order):
@@ -296,7 +279,7 @@ class _Body:
             self._update(mask)
         for expr in self.exprs:  # the next turn is written anew
             if self.depth[expr] > depth:
-                self.page.names.pop(expr, None)
+                self.builder.names.pop(expr, None)
 
     # -- statements
 
@@ -304,95 +287,94 @@ class _Body:
         """Everything that has a name and belongs just inside of `depth` loops."""
         for expr in self.exprs:
             if expr in self.named and self.depth[expr] == depth:
-                self.page.name(expr)
+                self.builder.name(expr)
 
-    def _update(self, mask: str) -> None:
+    def _update(self, mask: ir.Expr | None) -> None:
         """The innermost statements: write what is stored, add to what is summed."""
         for root in self.roots:
-            value = self.page.resolved(root.value)
+            value = self.builder.resolved(root.value)
             if isinstance(root, Store):
-                self._write(root.memory, root.offset, self.page.text(value), value, root.node)
+                self._write(root.memory, root.offset, self.builder.value(value), root.node)
                 continue
             if root in self.beginning:
                 self._set_sum(root, self._begun(root, mask, value), root.node)
                 continue
             before = self._sum(root)
             new = self._added(root.kind, before, value)
-            if mask and self.lanes in root.reduced:
-                new = f"{self.page.use('where')}({mask}, {new}, {before})"
+            if mask is not None and self.lanes in root.reduced:
+                new = self.builder.operation("where", mask, new, before)
             self._set_sum(root, new, root.node)
 
-    def _begun(self, root: Accumulate, mask: str, value: Expr) -> str:
+    def _begun(self, root: Accumulate, mask: ir.Expr | None, expr: Expr) -> ir.Expr:
         """What a sum begins with: the value in the lanes of a mask."""
-        page, text = self.page, self.page.text(value)
-        if not page.along(value):
-            text = f"{page.use('splat')}({text}, {page.array('data')})"
+        builder, value = self.builder, self.builder.value(expr)
+        assert mask is not None
+        if not value.kind.lanes:
+            value = builder.splat(value)
         if root.kind != "add":
-            return f"{page.use('where')}({mask}, {text}, {self._neutral(root)})"
-        text = f"{page.use('masked')}({mask}, {text})"
-        return f"{page.use('widened')}({text}, data)" if page.narrow else text
+            return builder.operation("where", mask, value, builder.splat(NEUTRAL[root.kind]))
+        value = Op("masked", (mask, value), value.kind)
+        whole = builder.schedule.lanes
+        return value if builder.lanes == whole else Op("widened", (value,), FLOAT.of(whole))
 
-    def _neutral(self, root: Accumulate) -> str:
-        """A register of what changes nothing."""
-        if "math" in NEUTRAL[root.kind]:
-            self.page.use("math")
-        return f"{self.page.use('splat')}({NEUTRAL[root.kind]}, {self.page.array('data')})"
-
-    def _sum(self, root: Accumulate) -> str:
+    def _sum(self, root: Accumulate) -> ir.Expr:
         """A sum as it stands."""
         slot = self.slots.get(root)
-        return root.name if slot is None else f"{self.page.use('load')}(scratch, {slot})"
+        return self.running[root] if slot is None else Load("scratch", slot, FLOAT.of(self.builder.lanes))
 
-    def _set_sum(self, root: Accumulate, text: str, about: Node | None = None) -> None:
+    def _set_sum(self, root: Accumulate, value: ir.Expr, about: Node | None = None) -> None:
         slot = self.slots.get(root)
-        line = f"{root.name} = {text}" if slot is None else f"{self.page.use('store')}(scratch, {slot}, {text})"
-        self.page.line(line, about)
-
-    def _added(self, kind: str, before: str, value: Expr) -> str:
-        if kind == "add" and value.op == "mul" and value.args[0].number == -1 and value not in self.page.names:
-            return f"{before} - {self.page.text(value.args[1], STRENGTH['mul'])}"
-        return combined(self.page, kind, before, self.page.text(value, STRENGTH["mul"]))
-
-    def _write(self, memory: Memory, offset: Index, text: str, value: Expr | None, node: Node) -> None:
-        """Write to memory; `value` is what the text stands for, None if that is a register."""
-        page, place = self.page, offset + memory.start
-        if not page.vector or self.lanes not in offset.axes:
-            page.line(f"{memory.region}[{place}] = {text}", node)
+        if slot is not None:
+            self.builder.store("scratch", slot, value, about)
             return
-        if value is not None and self.lanes not in value.axes:
-            text = f"{page.use('splat')}({text}, {page.array(memory.region)})"
-        page.line(f"{page.use('store')}({page.array(memory.region)}, {place}, {text})", node)
+        var = self.running.get(root)
+        if var is None or var.kind != value.kind:
+            var = root.var if value.kind == root.var.kind else Var(root.var.name, value.kind, root.var)
+            self.running[root] = var
+        self.builder.assign(var, value, about)
+
+    def _added(self, kind: str, before: ir.Expr, expr: Expr) -> ir.Expr:
+        builder = self.builder
+        if kind == "add" and is_negative(expr) and expr not in builder.names:
+            return builder.operation("sub", before, builder.value(expr.args[1]))
+        return (
+            builder.joined(kind, before, expr)
+            if kind == "mul"
+            else builder.operation(kind, before, builder.value(expr))
+        )
+
+    def _write(self, memory: Memory, offset: Index, value: ir.Expr, node: Node) -> None:
+        """Write to memory, in every lane if it depends on the axis of the lanes."""
+        if self.builder.lanes and self.lanes in offset.axes and not value.kind.lanes:
+            value = self.builder.splat(value)
+        self.builder.store(memory.region, self.builder.place(memory, offset), value, node)
 
     def _start(self, roots: list[Accumulate]) -> None:
-        page = self.page
         for root in roots:
             # lane by lane if it runs over the lanes, or within one turn of their loop
             inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
-            if page.vector and (self.lanes in root.reduced or inside):
-                self._set_sum(root, self._neutral(root))
-            else:
-                neutral = NEUTRAL[root.kind]
-                if "math" in neutral:
-                    page.use("math")
-                page.line(f"{root.name} = {page.literal()}({neutral})")
+            in_lanes = self.builder.lanes and (self.lanes in root.reduced or inside)
+            neutral = NEUTRAL[root.kind]
+            self._set_sum(root, self.builder.splat(neutral) if in_lanes else neutral)
 
     def _finish(self, roots: list[Accumulate]) -> None:
-        page = self.page
+        builder = self.builder
         for part in roots:
             if part.part_of is not None:
-                page.line(f"{part.part_of.name} = {combined(page, part.kind, part.part_of.name, part.name)}")
+                whole = self.running[part.part_of]
+                builder.assign(whole, builder.operation(part.kind, whole, self.running[part]))
         for root in roots:
             if root.part_of is not None:
                 continue
+            value = self._sum(root)
             if root.slot is not None:
-                before = f"{page.use('load')}(scratch, {root.slot})"
-                after = combined(page, root.kind, before, self._sum(root))
-                page.line(f"{page.use('store')}(scratch, {root.slot}, {after})")
+                slot = builder.index(root.slot)
+                before = Load("scratch", slot, FLOAT.of(builder.lanes))
+                builder.store("scratch", slot, builder.operation(root.kind, before, value))
                 continue
-            text = root.name
-            if page.vector and self.lanes in root.reduced:
-                text = f"{page.use(LANES[root.kind])}({self._sum(root)})"
+            if builder.lanes and self.lanes in root.reduced:
+                value = Op(LANES[root.kind], (value,), FLOAT)
             if root.memory is not None and root.offset is not None:
-                self._write(root.memory, root.offset, text, None, root.node)
-            elif text != root.name:
-                page.line(f"{root.name} = {text}")
+                self._write(root.memory, root.offset, value, root.node)
+            elif value is not root.var:
+                builder.assign(root.var, value)

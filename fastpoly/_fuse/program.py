@@ -16,6 +16,7 @@ from fastpoly_kernels.forking import in_child, new_lock
 
 from .._arrays import Array
 from .._memory import refuse_beyond_memory
+from . import ir
 from .arguments import array_of
 from .graph import Graph
 from .layout import Layout
@@ -134,7 +135,8 @@ def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     data = _aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
         put(data, memory.start, memory, array_of(constants[position]))
-    return Program(written, compiled(written.text, written.dtype, written.layout.lanes, written.layout.threads), data)
+    assert not isinstance(written.code, str), "a page of Triton has no machine code"
+    return Program(written, compiled(written.code, written.layout.threads), data)
 
 
 def _refuse_beyond_memory(written: Written) -> None:
@@ -145,7 +147,7 @@ def _refuse_beyond_memory(written: Written) -> None:
     refuse_beyond_memory(numbers * np.dtype(written.dtype).itemsize, what, "fewer samples or smaller params")
 
 
-def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
+def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
     """See `traced.Writer`."""
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
@@ -158,8 +160,7 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
         threads = min(processors(), int(schedule.cycles / (CYCLES + CYCLES_A_SUM * shared)), MOST_THREADS)
-    text, layout = write(schedule, dtype, stop_at, max(threads, 1))
-    return schedule, text, layout
+    return schedule, *write(schedule, dtype, stop_at, max(threads, 1))
 
 
 _together = new_lock()

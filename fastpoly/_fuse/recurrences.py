@@ -7,7 +7,7 @@ that are cheap to compute are computed in the iteration; others are loaded, by a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy as np
 from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .ir import FLOAT, Var
-from .rules import VIEWS
+from .rules import VIEWS, NeedsMemory
 from .scan import Carry
-from .schedule import Schedule, leaves
+from .schedule import Schedule
 from .survey import compared_with_extremes, samples_of
 
 RECOMPUTED = 3
@@ -40,6 +40,53 @@ class Recurrence:
     level: int
     iteration: Iteration
     starts: list[tuple[Var, Expr]]
+
+    @property
+    def makes(self) -> list[Var | Memory]:
+        """What others find afterwards."""
+        variables = (self.iteration.variables.get(carry.inputs[-1], {}) for carry in self.iteration.scan.carries)
+        return [*self.iteration.histories.values(), *(var for own in variables for var in own.values())]
+
+    def element(self, op: str, position: int, places: Places) -> Expr:
+        """What comes of it, at these places: see `scan`."""
+        own = self.iteration
+        if op == "scan_rows":
+            memory = own.memory_of_output(own.scan.outputs[position])
+            return Expr("load", memory, memory.offset(places))
+        carry = own.scan.carries[position]
+        if not own.is_in_memory(carry):
+            numbers = [place.number for place in places]
+            if None in numbers:
+                raise NeedsMemory(carry.inputs[-1])
+            return Expr("local", own.variables[carry.inputs[-1]][tuple(place.constant for place in places)])
+        memory = own.histories[carry]
+        return Expr("load", memory, memory.offset((Index((), own.last_row(carry)), *places)))
+
+    def fixed(self, resolved: Callable[[Expr], Expr]) -> list[Expr]:
+        """What its iterations need of what is the same in all of them, operands first."""
+        changing = set(self.iteration.changes())
+        around = self.iteration.times_around()
+        known: dict[Expr, bool] = {}
+        needed: dict[Expr, None] = {}
+        for root in map(resolved, values_of(self.iteration)):
+            stack = [root]
+            while stack:
+                expr = stack[-1]
+                if expr in known:
+                    stack.pop()
+                    continue
+                operands = [resolved(operand) for operand in expr.operands]
+                waiting = [operand for operand in operands if operand not in known]
+                stack.extend(waiting)
+                if waiting:
+                    continue
+                stack.pop()
+                made_here = expr.op in ("load", "local", "lookup") and expr.args[0] in changing
+                is_fixed = not expr.axes and expr.times <= around and not made_here and all(map(known.get, operands))
+                known[expr] = is_fixed
+                if not is_fixed:
+                    needed.update((o, None) for o in operands if known[o] and o.op not in ("number", "local"))
+        return list(needed)
 
     @property
     def cycles(self) -> float:
@@ -85,7 +132,7 @@ class Iteration(Schedule):
         self.unrolled = outer.unrolled
         self.samples = samples_of(Graph([*inputs, *scan.rows, *scan.same], [], []))
         kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_extremes(self.graph))
-        self.kept = {one: None for one in kept if self._long(one.shape)}
+        self.kept = {one: None for one in kept if self.is_long(one.shape)}
         self._settle()
 
     # -- what it hands on
@@ -103,9 +150,9 @@ class Iteration(Schedule):
                 self.kept.update(dict.fromkeys((*carry.inputs, carry.next)))
                 self._history(carry, carry.next, len(carry.inputs))
         for node in self.scan.outputs:
-            carry = next((c for c in self.scan.carries if c.next is node), None)
-            if carry is None or carry not in self.histories:
-                self._history(carry or node, node, self.scan.starts_of(node))
+            key = self.key_of(node)
+            if key not in self.histories:
+                self._history(key, node, self.scan.starts_of(node))
 
     def _history(self, key: Carry | Node, node: Node, starts: int) -> None:
         """Memory with a row for each iteration, and for each start."""
@@ -118,10 +165,13 @@ class Iteration(Schedule):
         """Does what it hands on have a row for each iteration, and no variables?"""
         return carry.inputs[0] in self.kept
 
+    def key_of(self, node: Node) -> Carry | Node:
+        """What the rows of an output are kept as."""
+        return next((carry for carry in self.scan.carries if carry.next is node), node)
+
     def memory_of_output(self, node: Node) -> Memory:
         """Where the rows of an output lie, with those of its starts."""
-        carry = next((c for c in self.scan.carries if c.next is node), None)
-        return self.histories[carry if carry in self.histories else node]  # type: ignore[index]
+        return self.histories[self.key_of(node)]
 
     def row_of_start(self, carry: Carry, oldest: int) -> int:
         """Which row the start has that is so many after the oldest one."""
@@ -143,9 +193,7 @@ class Iteration(Schedule):
                 places = tuple(Index((), n) for n in at)
                 self.following.append((var, self.element(carry.next, places).as_float()))
         for node in self.scan.outputs:
-            key = next((key for key in self.histories if key is node or isinstance(key, Carry) and key.next is node))
-            if isinstance(key, Node) or not self.is_in_memory(key):
-                self._fill(key, node)
+            self._fill(self.key_of(node), node)
 
     def _fill(self, key: Carry | Node, node: Node) -> None:
         """Write this iteration's row."""
@@ -158,22 +206,36 @@ class Iteration(Schedule):
             self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
 
     def _memory_for(self, node: Node) -> Memory:
-        for key, memory in self.histories.items():
-            if key is node or (isinstance(key, Carry) and key.next is node):
-                return memory
-        return super()._memory_for(node)
+        return self.histories.get(self.key_of(node)) or super()._memory_for(node)
 
     def _offset(self, memory: Memory, places: Places) -> Index:
         row = self.row_of.get(memory)
         return memory.offset((row, *places) if row is not None else places)
 
+    def changes(self) -> Iterator[Var | Memory]:
+        """What it assigns and writes to, with the loops within."""
+        for nest in self.nests:
+            for root in nest.roots:
+                if root.memory is not None:
+                    yield root.memory
+                else:
+                    yield root.var  # type: ignore[union-attr]
+        yield from (var for own in self.variables.values() for var in own.values())
+        for inner in self.recurrences:
+            yield from inner.iteration.changes()
+
+    def times_around(self) -> frozenset[Axis]:
+        """The time axes of the loops around it."""
+        outer = self.outer
+        return outer.times_around() | {outer.time} if isinstance(outer, Iteration) else frozenset()
+
     # -- what it is given
 
     def _input(self, node: Node, places: Places) -> Expr:
         if node in self.rows_of:
-            return self._given(self.rows_of[node], (Index.of(self.time), *places))
+            return self._given(self.rows_of[node], node.shape, (Index.of(self.time), *places))
         if node in self.same_as:
-            return self._given(self.same_as[node], places)
+            return self._given(self.same_as[node], node.shape, places)
         if node in self.kept:
             carry, lag = self.lag_of[node]
             memory = self.histories[carry]
@@ -181,19 +243,15 @@ class Iteration(Schedule):
             return Expr("load", memory, memory.offset((row, *places)))
         return super()._input(node, places)
 
-    def _given(self, node: Node, places: Places) -> Expr:
-        """An element of a value of the schedule around."""
+    def _given(self, node: Node, shape: tuple[int, ...], places: Places) -> Expr:
+        """An element of a value of the schedule around; `shape` is what an iteration has of it."""
         if _lies_somewhere(node):
             return self.outer.element(node, places)
-        if not self.outer.is_long(node.shape[len(node.shape) - len(places) + (node in self.rows_of.values()) :]):
+        if not self.outer.is_long(shape):
             value = self.outer.element(node, places)
             if value.cost <= RECOMPUTED or not value.times:
                 return value
         return self.outer.from_memory(node, places)
-
-    def element(self, node: Node, places: Places) -> Expr:
-        """See `Schedule.element`."""
-        return super().element(node, places)
 
 
 def _lies_somewhere(node: Node) -> bool:
@@ -211,23 +269,22 @@ def recurrence(outer: Schedule, node: Node) -> Recurrence:
     for carry in iteration.scan.carries:
         for position, one in enumerate(carry.inputs):
             start = next(given)
-            if iteration.is_in_memory(carry):
+            if carry in iteration.histories:
                 outer.store_row(iteration.histories[carry], iteration.row_of_start(carry, position), start)
+            if iteration.is_in_memory(carry):
                 continue
             for at in np.ndindex(*one.shape):
                 places = tuple(Index((), n) for n in at)
                 starts.append((iteration.variables[one][at], outer.element(start, places).as_float()))
-    exprs = [expr for _, expr in starts] + list(_values(iteration))
-    return Recurrence(outer.level_after(exprs), iteration, starts)
+    exprs = [expr for _, expr in starts] + list(values_of(iteration))
+    level = max(outer.level_after(exprs), outer.level_of(iteration.histories.values()))
+    return Recurrence(level, iteration, starts)
 
 
-def _values(iteration: Iteration) -> Iterator[Expr]:
+def values_of(iteration: Iteration) -> Iterator[Expr]:
     """All that is computed in it."""
     yield from (root.value for nest in iteration.nests for root in nest.roots)
     yield from (expr for _, expr in iteration.following)
     for inner in iteration.recurrences:
         yield from (expr for _, expr in inner.starts)
-        yield from _values(inner.iteration)
-
-
-__all__ = ["Iteration", "Recurrence", "leaves", "recurrence"]
+        yield from values_of(inner.iteration)

@@ -14,23 +14,25 @@ again.
 from __future__ import annotations
 
 import itertools
-import keyword
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from . import pointwise, rules
 from .arguments import leaves as flattened
-from .expressions import CHEAP, FUNCTIONS, SIMD, Axis, Expr, Index, Memory, Places
+from .expressions import CHEAP, Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
+from .ir import FLOAT, Var
 from .rules import COMBINE, NeedsMemory, Sum, broadcast
 from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
+
+if TYPE_CHECKING:
+    from .recurrences import Recurrence
 
 MANY_TIMES = 8
 """What a nest would compute so many times over is kept: a load then costs less."""
@@ -47,36 +49,6 @@ same samples of 64 rows push each other out."""
 
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
-
-RESERVED = frozenset(
-    {"carry", "data", "scratch", "out", "steps", "every", "wait", "row", "taken", "step", "i", "block", "there", "math"}
-    | {
-        "float",
-        "float32",
-        "float64",
-        "range",
-        "min",
-        "int",
-        "kernel",
-        "first",
-        "last",
-        "met",
-        "side",
-        "mine",
-        "room",
-        "counter",
-    }
-    | {"begin", "end", "tiles", "thread", "at", "libdevice", "stopped", "tl", "triton", "value", *SIMD, *FUNCTIONS}
-)
-"""Names that kernels use."""
-
-
-AXIS = re.compile(r"[jk]\d+")
-"""What loop variables are called, besides i."""
-
-
-def _is_reserved(name: str) -> bool:
-    return name in RESERVED or keyword.iskeyword(name) or AXIS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -108,7 +80,7 @@ class Accumulate:
     """A root: the sum (product, ...) of `value` over the `reduced` axes, into a variable or into memory."""
 
     kind: str
-    name: str
+    var: Var
     value: Expr
     reduced: frozenset[Axis]
     node: Node
@@ -165,7 +137,11 @@ class Schedule:
             that the nests have filled.
         results: the same for the other outputs.
         memories: everything that lies in memory.
+        recurrences: the loops of scans; they run between the nests of their level and those of the next.
+        depth: how many scans are around.
     """
+
+    depth = 0
 
     def __init__(
         self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
@@ -176,12 +152,18 @@ class Schedule:
         self.lanes = lanes * registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
-        self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self._long(node.shape)}
-        while True:  # each time more is kept
+        self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self.is_long(node.shape)}
+        self._settle()
+
+    def _settle(self) -> None:
+        """Schedule the outputs, again each time that more is to be kept."""
+        while True:
             self._begin()
             try:
                 self._outputs()
             except NeedsMemory as need:  # of an input, which lay in variables so far
+                if need.node not in self.graph.inputs:
+                    raise
                 self.kept[need.node] = None
                 continue
             more = [node for node in self._worth_keeping() if node not in self.kept]
@@ -196,15 +178,15 @@ class Schedule:
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
         self._memory: dict[tuple[Node, int | None], Memory] = {}
-        self._maker: dict[str | Memory, Nest] = {}
+        self._maker: dict[Var | Memory, Nest | Recurrence] = {}
+        self._recurrences: dict[Node, Recurrence] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
-        self._names: dict[str, int] = {}
-        self._taken: set[str] = set()
-        self.variables: dict[Node, dict[tuple[int, ...], str]] = {}
-        for node in self.graph.inputs:
-            if node not in self.kept:
-                self.variables[node] = self._new_names(node.label, node.shape)
+        self.variables: dict[Node, dict[tuple[int, ...], Var]] = {
+            node: {at: Var("_".join([node.label, *map(str, at)]), FLOAT) for at in np.ndindex(*node.shape)}
+            for node in self.graph.inputs
+            if node not in self.kept
+        }
         self.successors: list[dict[Places, Expr] | Memory] = []
         self.results: list[dict[Places, Expr] | Memory] = []
 
@@ -215,7 +197,7 @@ class Schedule:
         for position, node in enumerate(self.graph.outputs):
             like = self.carried(inputs[position]) if position < len(inputs) else None
             value: dict[Places, Expr] | Memory
-            if like is not None or (position >= len(inputs) and self._long(node.shape)):
+            if like is not None or (position >= len(inputs) and self.is_long(node.shape)):
                 value = self._copied(node, like)
             else:
                 value = {at: self.element(node, at).as_float() for at in _all(node)}
@@ -223,7 +205,7 @@ class Schedule:
 
     def _copied(self, node: Node, like: Memory | None) -> Memory:
         """A memory of its own for an output, laid out as the input that it follows."""
-        memory = self._new_memory("scratch", node, "next")
+        memory = self.new_memory("scratch", node, "next")
         if like is not None:
             memory.order, memory.padded = like.order, like.padded
         self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
@@ -235,6 +217,8 @@ class Schedule:
         found = dict.fromkeys(self._memory.values())
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
         found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
+        for recurrence in self.recurrences:
+            found.update(dict.fromkeys(recurrence.iteration.memories))
         return list(found)
 
     def carried(self, node: Node) -> Memory | None:
@@ -248,6 +232,8 @@ class Schedule:
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""
+        if self.recurrences:
+            return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
         for nest in self.nests:
             lanes = nest.loops.lanes
@@ -300,7 +286,17 @@ class Schedule:
     @property
     def cycles(self) -> float:
         """About how long a step takes: registers' worth of operations, one a cycle."""
-        return self.cycles_of(self.nests)
+        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences)
+
+    @property
+    def recurrences(self) -> list[Recurrence]:
+        """The loops of scans, in the order in which they run."""
+        return sorted(self._recurrences.values(), key=lambda recurrence: recurrence.level)
+
+    def all_measured(self) -> list[tuple[int, int, int]]:
+        """`measured` of everything."""
+        inner = [one for recurrence in self.recurrences for one in recurrence.measured]
+        return [*map(self.measured, self.nests), *inner]
 
     def cycles_of(self, nests: Iterable[Nest]) -> float:
         """The same for some nests."""
@@ -363,7 +359,19 @@ class Schedule:
                 # a list: to run a generator takes a frame on the stack, of which there is less than on the heap
                 *[broadcast(self, a, places) if isinstance(a, Node) else a for a in node.args]
             )
+        if node.op in ("scan_rows", "scan_last"):
+            return self._scanned(node, places)
         return rules.TABLE[node.op](self, node, places)
+
+    def _scanned(self, node: Node, places: Places) -> Expr:
+        """The element of what comes of a scan."""
+        from .recurrences import recurrence  # which is a schedule, too
+
+        scan, position = node.args
+        if scan not in self._recurrences:
+            self._recurrences[scan] = made = recurrence(self, scan)
+            self._maker.update(dict.fromkeys(made.makes, made))
+        return self._recurrences[scan].element(node.op, position, places)
 
     def _constant(self, node: Node, places: Places) -> Expr:
         tensor = node.tensor
@@ -394,16 +402,47 @@ class Schedule:
 
     def _kept(self, node: Node, places: Places) -> Expr:
         if node not in self._stored:
-            self._stored[node] = memory = self._memory_of(node, None, "scratch")
+            self._stored[node] = memory = self._memory_for(node)
             for shape, element_at in self._parts(node):
                 self._store(memory, shape, element_at, node)
         memory = self._stored[node]
-        load = Expr("load", memory, memory.offset(places))
+        load = Expr("load", memory, self._offset(memory, places))
         value = self._values.get((node, places))
         # what is the same in all lanes is no register, as which everything made of the load is written
         if value is None or any(axis.name == "i" for axis in load.axes - value.axes):
             return load
         return Expr("kept", value, load)
+
+    def _memory_for(self, node: Node) -> Memory:
+        """Where a node is to be kept."""
+        return self._memory_of(node, None, "scratch")
+
+    def _offset(self, memory: Memory, places: Places) -> Index:
+        return memory.offset(places)
+
+    # -- for the iterations of a scan
+
+    def from_memory(self, node: Node, places: Places) -> Expr:
+        """An element, loaded: from here on the node is kept."""
+        self.kept[node] = None
+        return self._kept(node, places)
+
+    def store_row(self, memory: Memory, row: int, node: Node) -> None:
+        """Write the values of `node` to a row of a memory."""
+        self._store(memory, node.shape, lambda at: ((Index((), row), *at), self.element(node, at)), node)
+
+    def level_after(self, exprs: Iterable[Expr]) -> int:
+        """The first level at which everything is there that these need."""
+        level = 0
+        for expr in exprs:
+            for leaf in leaves(expr):
+                maker = self._maker.get(leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0])
+                level = max(level, maker.level + 1) if maker is not None else level
+        return level
+
+    def level_of(self, memories: Iterable[Memory]) -> int:
+        """The level of the last nest that writes to these."""
+        return max((maker.level for m in memories if (maker := self._maker.get(m)) is not None), default=0)
 
     def _parts(self, node: Node) -> Iterator[tuple[tuple[int, ...], Callable[[Places], tuple[Places, Expr]]]]:
         """The shapes that `node` consists of; for each, from a place in it to the place in `node` and the element."""
@@ -459,7 +498,7 @@ class Schedule:
             value = value.as_float()
             if value.cost and node in self._stored:
                 self._values[node, places] = value
-            self._place(Store(memory, memory.offset(places), value, node), loops)
+            self._place(Store(memory, self._offset(memory, places), value, node), loops)
 
     def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
         """The element at `places` of a reduction."""
@@ -499,7 +538,7 @@ class Schedule:
         kept, reduced, loops = self._axes(sum_of.kept, sum_of.reduced)
         memory = None
         if any(size > self.unrolled for size in sum_of.kept):
-            memory = self._new_memory("scratch", node, node.op, sum_of.kept)
+            memory = self.new_memory("scratch", node, node.op, sum_of.kept)
         known: dict[Places, Expr] = {}
         axes = frozenset(axis for place in reduced for axis in place.axes)
         for at in _filled(kept, sum_of.kept):
@@ -514,11 +553,10 @@ class Schedule:
                 count = math.prod(axis.size for axis in axes) if sum_of.kind == "add" else 1
                 known[short] = factor * count * value / divisor
                 continue
-            name = self.new_name(node.op)
-            self._place(
-                Accumulate(sum_of.kind, name, value, axes, node, memory, memory.offset(at) if memory else None), loops
-            )
-            known[short] = (Expr.of(1.0) if memory is not None else Expr("local", name)) * factor / divisor
+            var = Var(node.op.strip("_"), FLOAT)
+            offset = memory.offset(at) if memory else None
+            self._place(Accumulate(sum_of.kind, var, value, axes, node, memory, offset), loops)
+            known[short] = (Expr.of(1.0) if memory is not None else Expr("local", var)) * factor / divisor
         return _Reduced(known, memory)
 
     def _place(self, root: Root, loops: Loops) -> None:
@@ -530,23 +568,25 @@ class Schedule:
                 level = max(level, maker.level + (not self._is_at_hand(leaf, maker, loops)))
         nest = self._nests.setdefault((level, loops), Nest(level, loops))
         nest.roots.append(root)
-        made = root.memory or root.name if isinstance(root, Accumulate) else root.memory
+        made = root.memory or root.var if isinstance(root, Accumulate) else root.memory
         before = self._maker.get(made)
         if before is None or before.level < level:
             self._maker[made] = nest
 
     @staticmethod
-    def _is_at_hand(leaf: Expr, maker: Nest, loops: Loops) -> bool:
+    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence, loops: Loops) -> bool:
         """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
         return (
             leaf.op == "kept"
+            and isinstance(maker, Nest)
             and maker.loops == loops
             and any(isinstance(root, Store) and root.value is leaf.args[0] for root in maker.roots)
         )
 
     # -- memory
 
-    def _long(self, shape: Sequence[int]) -> bool:
+    def is_long(self, shape: Sequence[int]) -> bool:
+        """Has it an axis with a loop?"""
         return any(size > self.unrolled for size in shape)
 
     def _memory_of(self, node: Node, along: int | None, region: str) -> Memory:
@@ -556,10 +596,10 @@ class Schedule:
                 return known
         if (node, along) not in self._memory:
             name = node.label or node.op
-            self._memory[node, along] = self._new_memory(region, node, name, along=along)
+            self._memory[node, along] = self.new_memory(region, node, name, along=along)
         return self._memory[node, along]
 
-    def _new_memory(
+    def new_memory(
         self, region: str, node: Node, name: str, shape: tuple[int, ...] | None = None, along: int | None = None
     ) -> Memory:
         """Memory with the dimension that registers run along last: `along`, or the samples, or the last long one."""
@@ -581,29 +621,6 @@ class Schedule:
             if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes) == 0:
                 padded += 2 * self.lanes
         return Memory(region, name, tuple(shape), tuple(order), padded)
-
-    def _new_names(self, stem: str, shape: tuple[int, ...]) -> dict[tuple[int, ...], str]:
-        """A name for each element of a tensor: that of the tensor, and the element's place."""
-        while True:
-            own = self.new_name(stem)
-            names = {at: "_".join([own, *map(str, at)]) for at in np.ndindex(*shape)}
-            if not shape or not any(name in self._taken or _is_reserved(name) for name in names.values()):
-                self._taken.update(names.values())
-                return names
-
-    def new_name(self, stem: str) -> str:
-        """A name that nothing else has: the stem, or the stem with a number."""
-        stem = unicodedata.normalize("NFKC", stem)  # as Python reads it
-        if stem.isidentifier() and not _is_reserved(stem) and stem not in self._taken:
-            self._taken.add(stem)
-            return stem
-        stem = stem if stem.isidentifier() else "value"
-        while True:
-            self._names[stem] = self._names.get(stem, 0) + 1
-            name = f"{stem}_{self._names[stem]}"
-            if name not in self._taken:
-                self._taken.add(name)
-                return name
 
     # -- what to keep in memory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import rules
@@ -69,11 +70,19 @@ def _unmoved(value: Any) -> Any:
 def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:
     """The longest axis to unroll."""
     for limit in UNROLLED:
-        operations = sum(_operations(node, limit) for node in graph.nodes)
+        operations = sum(_operations(node, limit) for node in every(graph.nodes))
         sums = sum(_sums(node, limit, samples) for node in graph.nodes)
         if samples > max(limit, 4) and operations <= MOST_OPERATIONS and sums <= most_sums:
             return limit
     return UNROLLED[-1] if samples > 4 else samples
+
+
+def every(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, and those of the bodies of scans."""
+    for node in nodes:
+        yield node
+        if node.scan is not None:
+            yield from every(node.scan.body)
 
 
 def _operations(node: Node, limit: int) -> int:

@@ -121,12 +121,12 @@ class _Printer:
 
     # -- lines
 
-    def new(self, hint: str = "v") -> str:
+    def new(self) -> str:
         self.count += 1
-        return f"%{hint if hint.isascii() else 'v'}.{self.count}"  # the dot tells it from arguments and labels
+        return f"%v{self.count}"
 
-    def emit(self, text: str, hint: str = "v") -> str:
-        name = self.new(hint)
+    def emit(self, text: str) -> str:
+        name = self.new()
         self.lines.append(f"  {name} = {text}")
         return name
 
@@ -184,9 +184,9 @@ class _Printer:
         carried = [var for var in assigned(loop.body) if var in before]
         self.line(f"br label %{head}")
         self.begin(head)
-        axis = self.new(loop.axis.name)
+        axis = self.new()
         start = len(self.lines)
-        phis = {var: self.new(var.name) for var in carried}
+        phis = {var: self.new() for var in carried}
         self.lines += [""] * (len(carried) + 1)
         self.values = {**before, **phis}
         at_head = dict(self.values)
@@ -231,7 +231,7 @@ class _Printer:
                 self.values[var] = brought[0][0]
                 continue
             incoming = ", ".join(f"[ {value}, %{block} ]" for value, block in brought)
-            self.values[var] = self.emit(f"phi {self.type(var.kind)} {incoming}", var.name)
+            self.values[var] = self.emit(f"phi {self.type(var.kind)} {incoming}")
 
     def aligned_stack(self) -> None:
         """LLVM aligns the stack to registers only for what it knows beforehand: an empty variable, asked for."""
@@ -263,7 +263,7 @@ class _Printer:
         return number(float(const.value), self.kernel.dtype)
 
     def address(self, buffer: str, index: Expr) -> str:
-        return self.emit(f"getelementptr inbounds {self.element}, ptr %{buffer}, i64 {self.value(index)}", "p")
+        return self.emit(f"getelementptr inbounds {self.element}, ptr %{buffer}, i64 {self.value(index)}")
 
     def widened(self, expr: Expr, lanes: int) -> str:
         """Its value in every lane, if it is one and they are several."""

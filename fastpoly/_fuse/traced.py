@@ -1,4 +1,4 @@
-"""A traced step as the text of a kernel, which depends on the graph and not on the values of its constants.
+"""A traced step as a kernel, which depends on the graph and not on the values of its constants.
 
 Of these it knows only which columns are ones throughout.
 """
@@ -15,14 +15,18 @@ import torch
 from fastpoly_kernels.forking import new_lock
 
 from .._errors import UnsupportedOperationError
+from .._lazy import lazy
 from . import pointwise, rules
 from .expressions import Memory
 from .graph import Graph, Node
+from .ir import Kernel
 from .layout import Layout
 from .numbers import Place, Seen, make_arguments, places_of_numbers
+from .reroll import rerolled
 from .recursion import room_for
 from .schedule import Schedule
 from .survey import constants
+from .to_python import to_python
 from .trace import trace
 from .whole_numbers import refuse_inexact_integers
 
@@ -30,13 +34,15 @@ MOST_LINES = 20_000
 """Of a kernel, at up to 15 ms a line: five minutes of compiling."""
 
 REMEMBERED = 256
-"""Texts kept in memory; one is some kilobytes."""
+"""Kernels kept in memory: 0.1 to 1 MB each."""
 
 Kept = TypeVar("Kept")
 
-Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, str, Layout]]
-"""write(graph, dtype, stop_at): the schedule of a graph for some machine, the text of its kernel, and where things
-lie."""
+Code = Kernel | str
+"""A kernel of loop IR, or the text of one."""
+
+Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, Code, Layout]]
+"""write(graph, dtype, stop_at): the schedule of a graph for some machine, its kernel, and where things lie."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Written:
     """What depends on the graph, not on the values of its constants.
 
     Attributes:
-        text: the kernel.
+        code: the kernel.
         dtype: "float32" or "float64": what it computes in.
         layout: where things lie in its arrays.
         data: for each constant in memory, its position among the graph's constants, and where it lies.
@@ -55,7 +61,7 @@ class Written:
             long that axis is (1 if the nest has none), and how many operations the body is.
     """
 
-    text: str
+    code: Code
     dtype: str
     layout: Layout
     data: tuple[tuple[int, Memory], ...]
@@ -64,6 +70,20 @@ class Written:
     dtypes: tuple[torch.dtype, ...]
     cycles: float
     nests: tuple[tuple[int, int, int], ...]
+
+    @lazy
+    def text(self) -> str:
+        """The kernel as a page to be read; printed when it is asked for."""
+        return self.code if isinstance(self.code, str) else to_python(self.code)
+
+    def page(self) -> str:
+        """That text."""
+        return self.text
+
+    @property
+    def lines(self) -> int:
+        """How long that page is, about."""
+        return self.code.count("\n") if isinstance(self.code, str) else self.code.statements
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
@@ -172,16 +192,10 @@ def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept
 
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
-    schedule, text, layout = write(graph, dtype, stop_at)
-    lines = text.count("\n")
-    if lines > MOST_LINES:
-        raise UnsupportedOperationError(
-            f"the step cannot be fused: its kernel would have {lines:,} lines, and take minutes to compile. Way out: "
-            "write it with operations of whole tensors instead of their elements, or backend='eager'"
-        )
+    schedule, code, layout = write(graph, dtype, stop_at)
     position = {node: i for i, node in enumerate(known)}
-    return Written(
-        text,
+    written = Written(
+        code,
         dtype,
         layout,
         tuple((position[node], memory) for node, memory in schedule.data()),
@@ -189,8 +203,14 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
         tuple(node.shape for node in graph.outputs[len(graph.inputs) :]),
         tuple(node.dtype for node in graph.outputs[len(graph.inputs) :]),
         schedule.cycles,
-        tuple(schedule.measured(nest) for nest in schedule.nests),
+        tuple(schedule.all_measured()),
     )
+    if written.lines > MOST_LINES:
+        raise UnsupportedOperationError(
+            f"the step cannot be fused: its kernel would have {written.lines:,} lines, and take minutes to compile. "
+            "Way out: write it with operations of whole tensors instead of their elements, or backend='eager'"
+        )
+    return written
 
 
 def _graph(
@@ -199,7 +219,8 @@ def _graph(
     names: dict[int, str],
 ) -> Graph:
     try:
-        return trace(function, inputs, pointwise.TABLE, rules.TABLE, names)
+        graph = trace(function, inputs, pointwise.TABLE, rules.TABLE, names)
+        return rerolled(graph) if inputs[0].device.type == "cpu" else graph
     except UnsupportedOperationError:
         raise
     except Exception as error:

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from .ir import BOOL, FLOAT, INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var
+from fastpoly_kernels.formulas import FORMULAS
+
+from .ir import (
+    BOOL,
+    FLOAT,
+    INDEX,
+    RESULT,
+    Assign,
+    Break,
+    Const,
+    Do,
+    Expr,
+    If,
+    Kernel,
+    Kind,
+    KindError,
+    Load,
+    Loop,
+    Op,
+    Statement,
+    Store,
+    Var,
+    operation,
+)
 
 
 def verify(kernel: Kernel) -> None:
@@ -11,7 +34,7 @@ def verify(kernel: Kernel) -> None:
     - a variable is read that no path has given a value, or assigned a value of another kind;
     - a loop's axis is assigned in its body, or a place or a bound is no index;
     - a buffer is none of the kernel's, or `Break` stands outside of all loops;
-    - what a register's worth of lanes does is asked of another length.
+    - an operation has operands that it does not take, or another kind than they give it, or lanes of another number.
     """
     known = {id(var) for var in kernel.numbers.values()}
     _Verifier(kernel).body(kernel.body, known, frozenset(), looped=False)
@@ -76,8 +99,18 @@ class _Verifier:
                     self.value(arg, known)
                 if name in ("splat", "first_lanes"):
                     assert kind.lanes, f"{name} without lanes"
+                elif name in RESULT or name in FORMULAS:
+                    found = self.kind(name, args)
+                    assert found == kind, f"{name} of {', '.join(str(arg.kind) for arg in args)} as {kind}"
                 elif name in ("masked", "widened"):
                     assert args[-1].kind.lanes in (0, kind.lanes) or name == "widened", f"{name} of other lanes"
+
+    def kind(self, name: str, args: tuple[Expr, ...]) -> Kind:
+        """What operands give an operation."""
+        try:
+            return operation(name, *args, formula=name in FORMULAS).kind
+        except KindError as error:
+            raise AssertionError(str(error)) from None
 
     def place(self, buffer: str, index: Expr, known: set[int]) -> None:
         assert buffer in self.kernel.buffers, f"no buffer {buffer}"

@@ -1,27 +1,33 @@
-"""From a schedule to the text of a Python function, the loop over the steps on the outside: `read` has its language."""
+"""From a schedule to a kernel, the loop over the steps on the outside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 
+from . import ir
 from .blocks import groups, write_group
-from .expressions import Expr, Memory
+from .builder import Builder, number, shifted
+from .expressions import Axis, Expr, Index, Memory
+from .ir import BOOL, FLOAT, INDEX, Break, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
-from .nests import MOST_VARIABLES, combined
-from .page import WIDE, Page
-from .schedule import Accumulate, Schedule
+from .nests import MOST_VARIABLES
+from .recurrences import Recurrence
+from .schedule import Nest, Schedule
+from .turns import Part
 
-DOC = '''    """Take `steps` steps in {dtype}: one loop of machine code, which numba would make of it, too.
-
-    carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
-    out: a row of results after `wait` steps and then after every `every` steps.
-    Axes with a loop: i, along which {lanes} elements are taken at a time, and j and k. All others are written out.
-    """'''
+Place = tuple[str, ir.Expr]
+"""A buffer, and an index in it."""
 
 
-def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[str, Layout]:
-    """The kernel of a schedule as text, and where its arguments' elements lie.
+def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[Kernel, Layout]:
+    """The kernel of a schedule, and where its arguments' elements lie.
+
+    Its arguments are carry: what goes from step to step; data: what never changes; scratch: room for what one step
+    keeps; out: a row of results after `wait` steps and then after every `every` steps; how many steps to take, `every`
+    and `wait`. It returns how many it took. Threads get a room where they tell each other their sums, a counter of
+    those that have come to a meeting, and the thread's number.
 
     Args:
         dtype: "float32" or "float64": of everything.
@@ -29,159 +35,254 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
         threads: how many share the samples.
     """
     layout = lay_out(schedule, threads)
-    page = Page(schedule, dtype, layout.scratch)
-    page.indent = 2
-    variables = {
-        name: f"carry[{start + at}]"
+    builder = Builder(schedule, dtype, layout.scratch)
+    places: dict[Var, ir.Expr] = {
+        var: number(start + at)
         for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
         if memory is None
-        for at, name in enumerate(schedule.variables[node].values())
+        for at, var in enumerate(schedule.variables[node].values())
     }
-    if len(variables) > MOST_VARIABLES:
-        for name, place in variables.items():
-            page.line(f"{name} = {place}")
-    if threads > 1:
-        # two rooms in turn: a thread that is a step ahead must not overwrite what another still reads
-        page.line(f"side = (step & 1) * {threads * layout.room}")
-        page.line(f"mine = side + thread * {layout.room}")
-    room = 0
-    part = ("first", "last") if threads > 1 else None
-    for together in groups(page):
-        write_group(page, together, part)
-        if threads > 1:
-            room = _exchange(page, schedule.shared(together), room, layout)
-    _write_end(page, layout, stop_at, variables)
-    step, page.lines, page.indent = page.lines, [], 1
+    in_memory = len(places) > MOST_VARIABLES
+    loads: list[Statement] = [ir.Assign(var, Load("carry", place, FLOAT)) for var, place in places.items()]
+    exchange = _Exchange(builder, layout) if threads > 1 else None
+    body = builder.body
+    if in_memory:
+        body += loads
+    if exchange:
+        exchange.begin_step()
+    write_nests(builder, schedule, exchange.span if exchange else None, exchange)
+    _write_end(builder, layout, stop_at, places if in_memory else {})
 
-    page.line(f"{page.use('aligned_stack')}()")
-    if len(variables) > MOST_VARIABLES:
-        variables = {}
-    for name, place in variables.items():
-        page.line(f"{name} = {place}")
-    for line in page.before:
-        page.line(line)
-    if threads > 1:
-        registers = -(-schedule.samples // schedule.lanes)
-        page.line(f"first = {registers} * thread // {threads} * {schedule.lanes}  # this thread's samples: from here")
-        page.line(f"last = {registers} * (thread + 1) // {threads} * {schedule.lanes}  # to here")
-        page.line("met = 0")
-    page.line("row = taken = 0")
-    page.line("for step in range(steps):")
-    page.lines += step
-    for name, place in variables.items():
-        page.line(f"{place} = {name}")
-    page.line("return taken")
-
-    shared = ", room, counter, thread" if threads > 1 else ""
-    head = f"def kernel(carry, data, scratch, out, steps, every, wait{shared}):"
-    lines = [*page.imports(), "", "", head, DOC.format(dtype=dtype, lanes=schedule.lanes), *page.lines]
-    return "\n".join(lines) + "\n", replace(layout, scratch=page.scratch)
+    builder.body = whole = [Do("aligned_stack"), *([] if in_memory else loads), *builder.before]
+    if exchange:
+        exchange.begin()
+    row, taken = builder.own("row"), builder.own("taken")
+    builder.assign(row, number(0))
+    builder.assign(taken, number(0))
+    numbers = {name: builder.own(name) for name in ("steps", "every", "wait", *(["thread"] if threads > 1 else []))}
+    whole.append(Loop(builder.own("step"), number(0), numbers["steps"], 1, body))
+    if not in_memory:
+        whole += [Store("carry", place, var) for var, place in places.items()]
+    shared = ("room", "counter", "thread") if threads > 1 else ()
+    arguments = ("carry", "data", "scratch", "out", "steps", "every", "wait", *shared)
+    kernel = Kernel(dtype, schedule.lanes, arguments, numbers, whole, taken)
+    return kernel, replace(layout, scratch=builder.scratch)
 
 
-def _exchange(page: Page, sums: list[Accumulate], start: int, layout: Layout) -> int:
-    """Add up what the threads have summed over their samples; all of them get the same sums, bit for bit.
+def write_nests(
+    builder: Builder, schedule: Schedule, part: Part | None, after: Callable[[Sequence[Nest]], None] | None = None
+) -> None:
+    """Write what the nests of a schedule do, where the builder is.
 
-    Returns where the next exchange may begin in the threads' room.
+    Args:
+        part: the samples to take, if not all.
+        after: called with nests that have been written and need each other's sums no longer.
     """
-    if not sums:
-        return start
-    variables = [(root.name, root.kind) for root in sums if root.memory is None]
-    memories = {root.memory: root.kind for root in sums if root.memory is not None}
-    places = [(name, kind, str(start + at)) for at, (name, kind) in enumerate(variables)]
-    start += len(variables)
-    for name, _, at in places:
-        page.line(f"room[mine + {at}] = {name}")
-    blocks: list[tuple[Memory, str, int]] = []
-    for memory, kind in memories.items():
-        blocks.append((memory, kind, start))
-        _copy(page, "room", f"mine + {start}", f"scratch[{memory.start} + i]", memory.size)
-        start += memory.size
-    page.line(f"met += {layout.threads}")
-    page.line(f"{page.use('meet')}(counter, met)")
+    outer, builder.schedule = builder.schedule, schedule
+    recurrences = schedule.recurrences
+    for together in groups(builder):
+        while recurrences and recurrences[0].level < together[0].level:
+            _write_recurrence(builder, recurrences.pop(0))
+        write_group(builder, together, part)
+        if after:
+            after(together)
+    for recurrence in recurrences:
+        _write_recurrence(builder, recurrence)
+    builder.schedule = outer
 
-    def added(kind: str, at: str) -> str:
-        total = f"room[side + {at}]"
-        for thread in range(1, layout.threads):
-            total = combined(page, kind, total, f"room[side + {thread * layout.room} + {at}]")
+
+def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
+    """Write the loop of a scan. What is named within it means nothing outside."""
+    iteration = recurrence.iteration
+    for expr in recurrence.fixed(builder.resolved):
+        if expr not in builder.names:
+            builder.name(expr, before=expr.invariant)
+    for var, start in recurrence.starts:
+        builder.assign(var, builder.value(start))
+    count = iteration.scan.count
+    turns = (number(count - 1), number(-1), -1) if iteration.scan.backwards else (number(0), number(count), 1)
+    names = dict(builder.names)
+    with builder.loop(iteration.time.name, *turns):
+        write_nests(builder, iteration, None)
+        outer, builder.schedule = builder.schedule, iteration
+        builder.hoist(expr for _, expr in iteration.following)
+        _assign_together(builder, iteration.following, {})
+        builder.schedule = outer
+    builder.names = names
+
+
+class _Exchange:
+    """Threads that add up what they have summed over their samples; all of them get the same sums, bit for bit."""
+
+    def __init__(self, builder: Builder, layout: Layout) -> None:
+        self.builder = builder
+        self.layout = layout
+        self.span = builder.own("first"), builder.own("last")
+        self.taken = 0  # of the threads' room, in this step
+
+    def begin(self) -> None:
+        """Before all steps: which samples are this thread's."""
+        builder, schedule = self.builder, self.builder.schedule
+        registers, lanes = number(-(-schedule.samples // schedule.lanes)), number(schedule.lanes)
+        thread, threads = builder.own("thread"), number(self.layout.threads)
+        first, last = self.span
+        for bound, of in ((first, thread), (last, shifted(thread, 1))):
+            share = Op("floordiv", (Op("mul", (registers, of), INDEX), threads), INDEX)
+            builder.assign(bound, Op("mul", (share, lanes), INDEX), "this thread's samples")
+        builder.assign(builder.own("met"), number(0))
+
+    def begin_step(self) -> None:
+        """Two rooms in turn: a thread that is a step ahead must not overwrite what another still reads."""
+        builder, room = self.builder, self.layout.room
+        odd = Op("and", (builder.own("step"), number(1)), INDEX)
+        side = builder.assign(builder.own("side"), Op("mul", (odd, number(self.layout.threads * room)), INDEX))
+        own = Op("mul", (builder.own("thread"), number(room)), INDEX)
+        builder.assign(builder.own("mine"), Op("add", (side, own), INDEX))
+
+    def __call__(self, nests: Sequence[Nest]) -> None:
+        """Add up the sums of these nests."""
+        builder = self.builder
+        sums = builder.schedule.shared(nests)
+        if not sums:
+            return
+        variables = [root for root in sums if root.memory is None]
+        memories = {root.memory: root.kind for root in sums if root.memory is not None}
+        mine = builder.own("mine")
+        for at, root in enumerate(variables, self.taken):
+            builder.store("room", _sum(mine, number(at)), root.var)
+        start = self.taken + len(variables)
+        blocks: list[tuple[Memory, str, int]] = []
+        for memory, kind in memories.items():
+            blocks.append((memory, kind, start))
+            _copy(builder, "room", _sum(mine, number(start)), memory)
+            start += memory.size
+        met = builder.own("met")
+        builder.assign(met, _sum(met, number(self.layout.threads)))
+        builder.body.append(Do("meet", "counter", (met,)))
+        for at, root in enumerate(variables, self.taken):
+            builder.assign(root.var, self._total(root.kind, number(at)))
+        for memory, kind, first in blocks:
+            axis, everywhere = _elements(memory)
+            with builder.loop(axis.name, number(0), number(memory.size)) as i:
+                total = self._total(kind, number(first), i)
+                builder.store(memory.region, builder.place(memory, everywhere), total)
+        self.taken = start
+
+    def _total(self, kind: str, *at: ir.Expr) -> ir.Expr:
+        """What all threads have at a place of their rooms, together."""
+        builder, side, room = self.builder, self.builder.own("side"), self.layout.room
+        starts = [side, *(_sum(side, number(thread * room)) for thread in range(1, self.layout.threads))]
+        total: ir.Expr | None = None
+        for start in starts:
+            value = Load("room", reduce(_sum, at, start), FLOAT)
+            total = value if total is None else builder.operation(kind, total, value)
+        assert total is not None
         return total
 
-    for name, kind, at in places:
-        page.line(f"{name} = {added(kind, at)}")
-    for memory, kind, first in blocks:
-        _copy(page, "scratch", str(memory.start), added(kind, f"{first} + i"), memory.size)
-    return start
+
+def _sum(one: ir.Expr, other: ir.Expr) -> ir.Expr:
+    return Op("add", (one, other), INDEX)
 
 
-def _write_end(page: Page, layout: Layout, stop_at: int | None, variables: dict[str, str]) -> None:
+def _elements(memory: Memory) -> tuple[Axis, Index]:
+    """An axis through all elements of a memory, one after the other, and where that is from its start on."""
+    axis = Axis("i", memory.size)
+    return axis, Index.of(axis)
+
+
+def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: dict[Var, ir.Expr]) -> None:
     """What comes after the nests: the test for divergence, the results, and the successors.
 
-    `variables` are what steps carry in variables, each with its place in `carry`.
+    `places` are those in `carry` of variables that are stored in every step.
     """
-    schedule = page.schedule
+    schedule = builder.schedule
     results, successors = schedule.results, schedule.successors
-    page.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
+    builder.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
     if stop_at is not None:
         value = results[stop_at]
         assert not isinstance(value, Memory)
-        page.use("math")
-        with page.block(f"if not math.isfinite({', '.join(map(page.text, value.values()))}):"):
-            page.line("break")
+        (loss,) = map(builder.value, value.values())
+        is_finite = Op("isfinite", (loss,), BOOL)
+        builder.body.append(If(Op("not", (is_finite,), BOOL), [Break()]))
     if results:
-        with page.block("if wait == 0:"):
+        wait, row = builder.own("wait"), builder.own("row")
+        with builder.into(If(Op("eq", (wait, number(0)), BOOL))):
             if layout.threads > 1:
-                with page.block("if thread == 0:"):
-                    _write_results(page, layout)
+                with builder.into(If(Op("eq", (builder.own("thread"), number(0)), BOOL))):
+                    _write_results(builder, layout)
             else:
-                _write_results(page, layout)
-            page.line(f"row += {layout.row}")
-            page.line("wait = every")
-        page.line("wait -= 1")
-    changes = changing(page, page.text)
-    together = f"{', '.join(name for name, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
-    if changes and len(together) <= WIDE:
-        page.line(together)
-    else:  # none may change before all are known
-        for name, then in computed(page, changes):
-            page.line(f"{name if len(variables) <= MOST_VARIABLES else variables[name]} = {then}")
-    for value, (memory, start) in zip(successors, layout.carried, strict=True):
-        if isinstance(value, Memory) and memory is not None:
-            _copy(page, "carry", str(start), f"scratch[{value.start} + i]", value.size)
-    page.line("taken += 1")
+                _write_results(builder, layout)
+            builder.assign(row, _sum(row, number(layout.row)))
+            builder.assign(wait, builder.own("every"))
+        builder.assign(wait, Op("sub", (wait, number(1)), INDEX))
+    _assign_together(builder, changing(schedule), places)
+    for successor, (memory, start) in zip(successors, layout.carried, strict=True):
+        if isinstance(successor, Memory) and memory is not None:
+            _copy(builder, "carry", number(start), successor)
+    taken = builder.own("taken")
+    builder.assign(taken, _sum(taken, number(1)))
 
 
-Change = tuple[str, str, Expr]
-"""A variable, and its successor as text and as what that stands for."""
+def _assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
+    """Let variables become what follows them, none before all that need it have read it."""
+    values = [builder.value(expr) for _, expr in changes]
+    needed: set[Var] = set()  # by those that come after
+    following: list[ir.Expr] = [*values]
+    for at in reversed(range(len(changes))):
+        var, expr = changes[at]
+        if var in needed or places:
+            following[at] = Var(f"next_{var.name}", FLOAT)
+        needed.update(read(values[at]))
+    for then, value, (var, expr) in zip(following, values, changes, strict=True):
+        if isinstance(then, Var) and then is not value:
+            builder.assign(then, value, expr)
+        else:
+            builder.assign(var, value, expr)
+    for then, value, (var, _) in zip(following, values, changes, strict=True):
+        if places:
+            builder.store("carry", places[var], then)
+        elif isinstance(then, Var) and then is not value:
+            builder.assign(var, then)
 
 
-def changing(page: Page, text_of: Callable[[Expr], str]) -> list[Change]:
-    """The variables that the step changes."""
-    schedule = page.schedule
+def changing(schedule: Schedule) -> list[tuple[Var, Expr]]:
+    """The variables that the step changes, and their successors."""
     return [
-        (name, text, expr)
+        (var, expr)
         for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True)
         if not isinstance(value, Memory)
-        for name, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
-        if (text := text_of(expr)) != name
+        for var, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
+        if expr is not Expr("local", var)
     ]
 
 
-def computed(page: Page, changes: list[Change]) -> list[tuple[str, str]]:
-    """Write the successors under names of their own; return each variable with that name."""
-    following = [page.schedule.new_name(f"next_{name}") for name, _, _ in changes]
-    for then, (_, text, expr) in zip(following, changes, strict=True):
-        page.line(f"{then} = {text}", expr)
-    return [(name, then) for then, (name, _, _) in zip(following, changes, strict=True)]
+def read(value: ir.Expr) -> set[Var]:
+    """The variables in a value."""
+    found, stack = set[Var](), [value]
+    while stack:
+        match stack.pop():
+            case Var() as var:
+                found.add(var)
+            case Op(args=args):
+                stack += args
+            case Load(index=index):
+                stack.append(index)
+    return found
 
 
-def _write_results(page: Page, layout: Layout) -> None:
-    for value, (_, start) in zip(page.schedule.results, layout.results, strict=True):
+def _write_results(builder: Builder, layout: Layout) -> None:
+    row = builder.own("row")
+    for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True):
         if isinstance(value, Memory):
-            _copy(page, "out", f"row + {start}" if start else "row", f"scratch[{value.start} + i]", value.size)
+            _copy(builder, "out", shifted(row, start), value)
             continue
         for at, expr in enumerate(value.values(), start):
-            page.line(f"out[row + {at}] = {page.text(expr)}" if at else f"out[row] = {page.text(expr)}")
+            builder.store("out", shifted(row, at), builder.value(expr))
 
 
-def _copy(page: Page, to: str, start: str, element: str, count: int) -> None:
-    with page.block(f"for i in range({count}):"):
-        page.line(f"{to}[{start} + i] = {element}")
+def _copy(builder: Builder, to: str, start: ir.Expr, memory: Memory) -> None:
+    """Copy all elements of a memory to `start` and what follows."""
+    axis, everywhere = _elements(memory)
+    with builder.loop(axis.name, number(0), number(memory.size)) as i:
+        element = Load(memory.region, builder.place(memory, everywhere), FLOAT)
+        builder.store(to, _sum(start, i), element)

@@ -35,11 +35,11 @@ class Loop(Protocol):
     """A step that is being repeated.
 
     Attributes:
-        source: the text of the kernel, if there is one.
+        source: gives the text of the kernel, if there is one.
         step_seconds: a guess of what a step takes, to plan the first portion with.
     """
 
-    source: str | None
+    source: Callable[[], str] | None
     step_seconds: float
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:

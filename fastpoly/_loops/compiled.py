@@ -67,7 +67,7 @@ _ON_CPU = {
 class CompiledLoop:
     """See `fastpoly._loops.Loop`."""
 
-    source: str | None = None
+    source = None
 
     def __init__(self, block: Block, inputs: Sequence[torch.Tensor]) -> None:
         self.block = block

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class EagerLoop:
     """See `fastpoly._loops.Loop`."""
 
-    source: str | None = None
+    source = None
     step_seconds = 1e-4
 
     def __init__(self, function: Step, inputs: Sequence[torch.Tensor], stop_at: int | None) -> None:

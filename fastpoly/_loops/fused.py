@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +21,7 @@ class FusedLoop:
     def __init__(self, of: Program, inputs: Sequence[torch.Tensor]) -> None:
         self.program = of
         self.run = of.start(inputs)
-        self.source: str | None = of.written.text
+        self.source: Callable[[], str] | None = of.written.page
         self.step_seconds = 1e-9 * (20 + of.written.cycles / of.written.layout.threads)
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:

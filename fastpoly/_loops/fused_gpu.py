@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .._errors import BackendUnavailableError
@@ -22,7 +22,7 @@ class GpuLoop:
         self.run = of.start(inputs)
         self.run.compile()  # that is no part of what a step takes
         self.step_seconds = of.step_seconds
-        self.source: str | None = of.written.text
+        self.source: Callable[[], str] | None = of.written.page
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
         return self.run.advance(steps, every, wait)

@@ -45,7 +45,7 @@ TRACE_ROWS, TRACE_BYTES = 4096, 2**26
 class ReplayedLoop:
     """See `fastpoly._loops.Loop`."""
 
-    source: str | None = None
+    source = None
     step_seconds = 2e-5
     """10 launches of 2 us, by what is said of GPUs; for the first portion only. Not measured."""
 

@@ -1,0 +1,196 @@
+"""A builder of loop IR: statements one after the other, and the values of expressions.
+
+An expression becomes a value by one rule each: an operation, a call of an elementary function, a load. One that has
+been given a name is that variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import ir
+from .expressions import Division, Expr, Index, Memory
+from .graph import Node
+from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
+from .naming import Naming
+from .schedule import Schedule
+from .survey import COMPARISONS
+
+TRUTHS = COMPARISONS | {"and", "or", "xor", "not"}
+"""Operations whose value is a bool."""
+
+INVERSE = {"add": "sub", "mul": "div"}
+
+
+class Builder(Naming[Var]):
+    """See `Naming`.
+
+    Attributes:
+        body: where statements are written to: the innermost loop's.
+        before: those that belong before the loop over the steps.
+        lanes: how many elements along the axis i are taken at a time; 0 if one by one.
+    """
+
+    def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
+        super().__init__(schedule, dtype, scratch)
+        self.body: list[Statement] = []
+        self.before: list[Statement] = []
+        self.lanes = 0
+        self._own: dict[str, Var] = {}
+
+    # -- statements
+
+    def assign(self, var: Var, value: ir.Expr, about: Expr | Node | str | None = None) -> Var:
+        """var = value; `about` is what the statement computes."""
+        self.body.append(Assign(var, value, self._note(about)))
+        return var
+
+    def store(self, buffer: str, index: ir.Expr, value: ir.Expr, about: Expr | Node | str | None = None) -> None:
+        """Write a value, one element or a register."""
+        self.body.append(Store(buffer, index, value, self._note(about)))
+
+    @contextmanager
+    def loop(self, name: str, first: ir.Expr, end: ir.Expr, step: int = 1) -> Iterator[Var]:
+        """A loop over an axis of that name; what is written meanwhile is its body."""
+        loop = Loop(self.new(name), first, end, step)
+        with self.into(loop):
+            yield loop.axis
+
+    @contextmanager
+    def into(self, statement: Loop | If) -> Iterator[None]:
+        """Write a loop or a condition, and what is written meanwhile into it."""
+        self.body.append(statement)
+        outer, self.body = self.body, statement.body
+        yield
+        self.body = outer
+
+    def _note(self, about: Expr | Node | str | None) -> object:
+        if isinstance(about, Expr):
+            origin = self.schedule.origin.get(about)
+            about = origin[0] if origin else None
+        return about.origin if isinstance(about, Node) else about or ""
+
+    # -- names
+
+    def own(self, name: str) -> Var:
+        """The kernel's variable of that name, a count or an axis of a loop: the last one that was made."""
+        return self._own.get(name) or self.new(name)
+
+    def new(self, name: str, kind: Kind = INDEX) -> Var:
+        """A variable of the kernel's that needs the name no longer than until the next one of that name."""
+        var = self._own[name] = Var(name, kind, self._own.get(name))
+        return var
+
+    def name(self, expr: Expr, before: bool = False) -> None:
+        """See `Naming.name`."""
+        value = self.value(expr)
+        var = self.names[expr] = Var(self.hint(expr), value.kind)
+        (self.before if before else self.body).append(Assign(var, value, self._note(expr)))
+
+    # -- places
+
+    def place(self, memory: Memory, index: Index) -> ir.Expr:
+        """Where an element of a memory lies in its buffer: here all addresses are made."""
+        return self.index(index + memory.start)
+
+    def index(self, index: Index) -> ir.Expr:
+        """The value of an index."""
+        result: ir.Expr | None = None
+        for part, factor in index.terms:
+            value: ir.Expr
+            if isinstance(part, Division):
+                name = "floordiv" if part.sign == "//" else "mod"
+                value = Op(name, (self.index(part.index), Const(part.by, INDEX)), INDEX)
+            else:
+                value = self.own(part.name)
+            minus = factor < 0 and result is not None
+            factor = -factor if minus else factor
+            value = value if factor == 1 else Op("mul", (Const(factor, INDEX), value), INDEX)
+            result = value if result is None else Op("sub" if minus else "add", (result, value), INDEX)
+        return shifted(result, index.constant)
+
+    # -- values
+
+    def value(self, expr: Expr) -> ir.Expr:
+        """An expression's value: in a register if it depends on the axis i and registers are taken along that."""
+        expr = self.resolved(expr)
+        known = self.names.get(expr)
+        if known is not None:
+            return known
+        match expr.op:
+            case "number":
+                return Const(expr.args[0], BOOL if isinstance(expr.args[0], bool) else FLOAT)
+            case "local":
+                var: Var = expr.args[0]
+                return var
+            case "load":
+                memory, index = expr.args
+                return Load(memory.region, self.place(memory, index), kind_of("float", self.lanes_of(expr)))
+            case "lookup":
+                memory, rest, stride, which = expr.args
+                at = Op("integer", (self.value(which),), INDEX)
+                moved = Op("mul", (Const(stride, INDEX), at), INDEX)
+                return Load(memory.region, Op("add", (self.place(memory, rest), moved), INDEX), FLOAT)
+            case "position":
+                index = self.index(expr.args[0])
+                return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), FLOAT)
+            case "mul" if is_negative(expr):
+                return self.operation("neg", self.value(expr.args[1]))
+            case "add" | "mul":
+                return self.joined(expr.op, self.value(expr.args[0]), expr.args[1])
+        return self.operation(expr.op, *map(self.value, expr.args))
+
+    def lanes_of(self, expr: Expr) -> int:
+        """How many lanes it has here."""
+        return self.lanes if any(axis.name == "i" for axis in expr.axes) else 0
+
+    def joined(self, op: str, left: ir.Expr, right: Expr) -> ir.Expr:
+        """A sum or a product: left + (a + b) as (left + a) + b, in one chain.
+
+        But not where (left + a) - b may round what a - b does not, or left * a overflow where a / b does not.
+        """
+        right = self.resolved(right)
+        if right.op == op and right not in self.names and not is_negative(right):
+            return self._chained(op, left, right)
+        return self.operation(op, left, self.value(right))
+
+    def _chained(self, op: str, left: ir.Expr, expr: Expr) -> ir.Expr:
+        expr = self.resolved(expr)
+        if expr in self.names or expr.op not in (op, INVERSE[op]) or is_negative(expr):
+            return self.operation(op, left, self.value(expr))
+        first = self._chained(op, left, expr.args[0])
+        if expr.op == op:
+            return self.joined(op, first, expr.args[1])
+        return self.operation(expr.op, first, self.value(expr.args[1]))
+
+    def operation(self, name: str, *args: ir.Expr) -> Op:
+        """An operation on floats or bools."""
+        lanes = max(arg.kind.lanes for arg in args)
+        return Op(name, args, kind_of("bool" if name in TRUTHS else "float", lanes))
+
+    def splat(self, value: ir.Expr) -> Op:
+        """A number in every lane."""
+        return Op("splat", (value,), kind_of("float", self.lanes))
+
+
+def is_negative(expr: Expr) -> bool:
+    """Is it another expression with its sign turned?"""
+    return expr.op == "mul" and expr.args[0].number == -1
+
+
+def number(value: int) -> Const:
+    """An index that is a number."""
+    return Const(value, INDEX)
+
+
+def shifted(value: ir.Expr | None, by: int) -> ir.Expr:
+    """value + by, or by if there is no value."""
+    if value is None or not by:
+        return number(by) if value is None else value
+    return Op("add" if by > 0 else "sub", (value, number(abs(by))), INDEX)
+
+
+def least(one: ir.Expr, other: ir.Expr) -> ir.Expr:
+    """The smaller of two indices."""
+    return Op("min", (one, other), INDEX)

@@ -1,0 +1,203 @@
+"""From the loop IR to a page of Python that does the same, for whoever wants to read what runs.
+
+Each line has the caller's line that it comes from as its comment. The page runs as it stands: by numba, with the
+functions of `fastpoly_kernels` that it imports, and in plain Python with some of one's own.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+from .expressions import FUNCTIONS, SIMD
+from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
+from .names import PYTHON, Names
+from .naming import WIDE
+
+COMMENT_COLUMN = 60
+
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
+INFIX |= {"ne": "!=", "and": "&", "or": "|", "xor": "^", "floordiv": "//", "mod": "%"}
+
+STRENGTH = {"lt": 1, "le": 1, "gt": 1, "ge": 1, "eq": 1, "ne": 1, "or": 2, "xor": 3, "and": 4, "add": 5, "sub": 5}
+STRENGTH |= {"mul": 6, "div": 6, "floordiv": 6, "mod": 6, "neg": 7}
+"""How strongly Python's operators bind."""
+
+CALLED = {"not": "inverse", "integer": "int"}
+"""Functions that have another name in Python."""
+
+DOC = '''    """Take `steps` steps in {dtype}: one loop of machine code, which numba would make of it, too.
+
+    carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
+    out: a row of results after `wait` steps and then after every `every` steps.
+    Axes with a loop: i, along which {lanes} elements are taken at a time, and j and k. All others are written out.
+    """'''
+
+
+def to_python(kernel: Kernel) -> str:
+    """The page that defines `kernel`."""
+    return _Page(kernel).text()
+
+
+class _Page:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.lines: list[str] = []
+        self.used: set[str] = set()
+        # indices are called what they are; other variables give way to them
+        indices = [*kernel.numbers.values()]
+        indices += (s.axis for s in inside(kernel.body) if isinstance(s, Loop))
+        indices += (s.var for s in inside(kernel.body) if isinstance(s, Assign) and s.var.kind == INDEX)
+        self.new = Names(PYTHON).new
+        self.names: dict[Var, str] = {}
+        for var in indices:
+            self.name(var)
+
+    def text(self) -> str:
+        kernel = self.kernel
+        self.statements(kernel.body, 1)
+        self.line(f"return {self.value(kernel.result)}", 1)
+        head = f"def kernel({', '.join(kernel.arguments)}):"
+        doc = DOC.format(dtype=kernel.dtype, lanes=kernel.lanes)
+        return "\n".join([*self.imports(), "", "", head, doc, *self.lines]) + "\n"
+
+    def imports(self) -> list[str]:
+        lines = ["import math", ""] if "math" in self.used else []
+        lines += [f"from numba import {self.kernel.dtype}"] if self.kernel.dtype in self.used else []
+        for module, names in (("simd", SIMD), ("vector_math", FUNCTIONS)):
+            if self.used & names:
+                lines += imported(f"fastpoly_kernels.{module}", sorted(self.used & names))
+        return lines
+
+    def line(self, text: str, indent: int, note: object = "") -> None:
+        line, comment = "    " * indent + text, str(note)
+        self.lines.append(f"{line:<{COMMENT_COLUMN}}  # {comment}" if comment else line)
+
+    # -- statements
+
+    def statements(self, body: list[Statement], indent: int) -> None:
+        for statement in body:
+            match statement:
+                case Assign(var=var, value=value, note=note):
+                    self.line(self.assignment(var, value), indent, note)
+                case Store(buffer=buffer, index=index, value=value, note=note):
+                    self.line(self.stored(buffer, self.value(index), value), indent, note)
+                case Loop(axis=axis, first=first, end=end, step=step, body=inner):
+                    bounds = [self.value(first), self.value(end), str(step)][: 2 + (step != 1)]
+                    bounds = bounds[1:] if bounds[0] == "0" and step == 1 else bounds
+                    self.line(f"for {self.name(axis)} in range({', '.join(bounds)}):", indent)
+                    self.statements(inner, indent + 1)
+                case If(test=test, body=inner):
+                    self.line(f"if {self.value(test)}:", indent)
+                    self.statements(inner, indent + 1)
+                case Break():
+                    self.line("break", indent)
+                case Do(name=name, buffer=buffer, args=args):
+                    self.line(
+                        f"{self.use(name)}({', '.join([buffer] * bool(buffer) + [*map(self.value, args)])})", indent
+                    )
+
+    def stored(self, buffer: str, place: str, value: Expr) -> str:
+        """Writing one element, or a register."""
+        text, lanes = self.value(value), value.kind.lanes
+        return (
+            f"{self.use('store')}({self.array(lanes, buffer)}, {place}, {text})"
+            if lanes
+            else f"{buffer}[{place}] = {text}"
+        )
+
+    def assignment(self, var: Var, value: Expr) -> str:
+        """An assignment, of an index as one of += and -= if it can be."""
+        text = self.value(value)
+        name = self.name(var)
+        if isinstance(value, Op) and value.name in ("add", "sub") and value.kind == INDEX and value.args[0] is var:
+            return f"{name} {INFIX[value.name]}= {self.value(value.args[1], STRENGTH['mul'])}"
+        return f"{name} = {text}"
+
+    # -- expressions
+
+    def use(self, name: str) -> str:
+        """A name that must be imported."""
+        self.used.add(name)
+        return name
+
+    def name(self, var: Var) -> str:
+        """What a variable is called."""
+        if var not in self.names:
+            self.names[var] = self.name(var.like) if var.like else self.new(var.name)
+        return self.names[var]
+
+    def array(self, lanes: int, buffer: str = "data") -> str:
+        """A buffer of which so many elements are taken at a time."""
+        return buffer if lanes == self.kernel.lanes else f"{self.use('narrow')}({buffer})"
+
+    def value(self, expr: Expr, strength: int = 0, beside: int = 0) -> str:
+        """An expression, in brackets where what stands around it binds more strongly than `strength`.
+
+        A number `beside` a register may stand as it is; elsewhere it would make a float64 of a float32.
+        """
+        match expr:
+            case Const():
+                return self.constant(expr, bool(beside))
+            case Var():
+                return self.name(expr)
+            case Load(buffer=buffer, index=index, kind=kind):
+                place = self.value(index)
+                return (
+                    f"{self.use('load')}({self.array(kind.lanes, buffer)}, {place})"
+                    if kind.lanes
+                    else f"{buffer}[{place}]"
+                )
+            case Op(name=name) if name in INFIX or name == "neg":
+                text, own = self.infix(expr), STRENGTH[name]
+                # to Python a sign binds more strongly than a product, to a reader it does not
+                return f"({text})" if strength > (STRENGTH["add"] if name == "neg" else own) else text
+        return self.call(expr)
+
+    def infix(self, op: Op) -> str:
+        own, lanes = STRENGTH[op.name], op.kind.lanes
+        if op.name == "neg":
+            return f"-{self.value(op.args[0], own)}"
+        left = self.value(op.args[0], own + (own == STRENGTH["lt"]), lanes)
+        return f"{left} {INFIX[op.name]} {self.value(op.args[1], own + 1, lanes)}"
+
+    def call(self, op: Op) -> str:
+        name, args, lanes = op.name, op.args, op.kind.lanes
+        if name == "isfinite":
+            self.use("math")
+            return f"math.isfinite({self.value(args[0])})"
+        if name == "not" and isinstance(args[0], Op) and args[0].name == "isfinite":
+            return f"not {self.value(args[0])}"
+        if name == "position":
+            return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
+        texts = [self.value(arg, beside=name == "splat") for arg in args]
+        if name in ("pow", "fmod") and lanes:  # functions of two that want both in registers
+            texts = [
+                text if arg.kind.lanes else f"{self.use('splat')}({text}, {self.array(lanes)})"
+                for text, arg in zip(texts, args, strict=True)
+            ]
+        if name in ("splat", "widened"):
+            texts.append(self.array(lanes))
+        if name == "first_lanes":
+            texts.insert(0, self.array(lanes))
+        return f"{self.use(CALLED.get(name, name))}({', '.join(texts)})"
+
+    def constant(self, const: Const, plain: bool) -> str:
+        value = const.value
+        if not isinstance(value, float) or math.isfinite(value):
+            text = repr(value)
+        else:
+            self.use("math")
+            text = "math.nan" if math.isnan(value) else "math.inf" if value > 0 else "-math.inf"
+        typed = isinstance(value, float) and self.kernel.dtype == "float32" and not plain
+        return f"{self.use('float32')}({text})" if typed else text
+
+
+def imported(module: str, names: list[str]) -> list[str]:
+    """The lines that import these names from a module."""
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= WIDE:
+        return [line]
+    indent = "    "
+    rest = textwrap.wrap(", ".join(names) + ",", WIDE, initial_indent=indent, subsequent_indent=indent)
+    return [f"from {module} import (", *rest, ")"]
