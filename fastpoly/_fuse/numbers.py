@@ -16,6 +16,7 @@ import torch
 
 from . import pointwise
 from .graph import Graph, Node
+from .scan import every
 
 Place = tuple[Node, int]
 """A node and which of its arguments; -1: what a constant is baked as."""
@@ -42,7 +43,7 @@ def places_of_numbers(graph: Graph, known: Iterable[Node]) -> dict[Place, str]:
             value = node.baked.flat[0].item()
             if _is_loose(value):
                 found[node, -1] = repr(value)
-    for node in graph.nodes:
+    for node in every(graph.nodes):
         if node.op in pointwise.TABLE and _computes_in_floats(node):
             for i, value in enumerate(node.args):
                 if isinstance(value, float) and _is_loose(value) and not (node.op == "pow" and _is_exponent(value, i)):

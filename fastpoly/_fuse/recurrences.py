@@ -231,6 +231,9 @@ class Iteration(Schedule):
 
     # -- what it is given
 
+    def _constant(self, node: Node, places: Places) -> Expr:
+        return self.outer.element(node, places)
+
     def _input(self, node: Node, places: Places) -> Expr:
         if node in self.rows_of:
             return self._given(self.rows_of[node], node.shape, (Index.of(self.time), *places))

@@ -28,7 +28,7 @@ from .lift import Rows, Writer, lifted
 from .runs import Run, components, repeated
 from .scan import Carry, Scan
 
-LEAST = 4
+LEAST = 8
 """Iterations that make a loop."""
 
 WORTH = 64

@@ -8,6 +8,7 @@ and "scan_last", with a position among `Scan.carries` (what the last iteration h
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .graph import Node
@@ -57,3 +58,11 @@ class Scan:
     def starts_of(self, node: Node) -> int:
         """How many rows of starts stand before (after, if backwards) the rows of an output."""
         return next((len(carry.inputs) for carry in self.carries if carry.next is node), 0)
+
+
+def every(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, and those of the bodies of scans."""
+    for node in nodes:
+        yield node
+        if node.scan is not None:
+            yield from every(node.scan.body)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import rules
 from .arguments import leaves
 from .graph import Graph, Node
+from .scan import every
 
 UNROLLED = (16, 8, 4, 3, 2, 1)
 """Axes up to one of these lengths are unrolled: the longest with which the step stays below MOST_OPERATIONS, and its
@@ -37,7 +37,7 @@ def samples_of(graph: Graph) -> int:
 def constants(graph: Graph) -> list[Node]:
     """The constants of a graph, in the order of their use."""
     found: dict[Node, None] = {}
-    for part in leaves(*(node.args for node in graph.nodes), graph.outputs):
+    for part in leaves(*(node.args for node in every(graph.nodes)), graph.outputs):
         if isinstance(part, Node) and part.is_constant:
             if part.view_of is not None:
                 found[part.view_of[0]] = None
@@ -69,20 +69,15 @@ def _unmoved(value: Any) -> Any:
 
 def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:
     """The longest axis to unroll."""
+    counts = [node.scan.count for node in every(graph.nodes) if node.scan is not None]
     for limit in UNROLLED:
+        if counts and limit >= min(counts):  # rows have a loop
+            continue
         operations = sum(_operations(node, limit) for node in every(graph.nodes))
         sums = sum(_sums(node, limit, samples) for node in graph.nodes)
         if samples > max(limit, 4) and operations <= MOST_OPERATIONS and sums <= most_sums:
             return limit
     return UNROLLED[-1] if samples > 4 else samples
-
-
-def every(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes, and those of the bodies of scans."""
-    for node in nodes:
-        yield node
-        if node.scan is not None:
-            yield from every(node.scan.body)
 
 
 def _operations(node: Node, limit: int) -> int:

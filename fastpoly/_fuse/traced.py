@@ -6,7 +6,7 @@ Of these it knows only which columns are ones throughout.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from .layout import Layout
 from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .reroll import rerolled
 from .recursion import room_for
+from .scan import Scan
 from .schedule import Schedule
 from .survey import constants
 from .to_python import to_python
@@ -241,8 +242,7 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
             return tuple(described(part) for part in value)
         return repr(value)
 
-    parts: list[Any] = []
-    for node in (*graph.inputs, *known, *graph.nodes):
+    def of(node: Node) -> tuple[Any, ...]:
         number[node] = len(number)
         baked: Any = None if node.baked is None else (node.baked.shape, node.baked.tobytes())
         if (node, -1) in numbers:
@@ -250,7 +250,16 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
         args = tuple("number" if (node, i) in numbers else described(a) for i, a in enumerate(node.args))
         place = None if node.tensor is None else (node.tensor.stride(), described(node.view_of or ()))
         names = (node.label, node.where)
-        parts.append((node.op, node.shape, str(node.dtype), args, baked, place, node.ones, *names))
+        own = (node.op, node.shape, str(node.dtype), args, baked, place, node.ones, *names)
+        return own if node.scan is None else (*own, *body(node.scan))
+
+    def body(scan: Scan) -> Iterator[Any]:
+        yield scan.count, scan.backwards
+        inputs = [one for carry in scan.carries for one in carry.inputs]
+        yield from map(of, (*inputs, *scan.rows, *scan.same, *scan.body))
+        yield described([(carry.inputs, carry.next) for carry in scan.carries]), described(scan.outputs)
+
+    parts = [of(node) for node in (*graph.inputs, *known, *graph.nodes)]
     parts.append(described(graph.outputs))
     return tuple(parts)
 
