@@ -6,8 +6,10 @@ been given a name is that variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from fastpoly_kernels.formulas import FORMULAS
 
 from . import ir
 from .expressions import Division, Expr, Index, Memory
@@ -16,6 +18,9 @@ from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Sta
 from .naming import Naming
 from .schedule import Schedule
 from .survey import COMPARISONS
+
+TOGETHER = 3
+"""Calls of one elementary function on so many plain numbers are one on a register."""
 
 TRUTHS = COMPARISONS | {"and", "or", "xor", "not"}
 """Operations whose value is a bool."""
@@ -87,6 +92,41 @@ class Builder(Naming[Var]):
         value = self.value(expr)
         var = self.names[expr] = Var(self.hint(expr), value.kind)
         (self.before if before else self.body).append(Assign(var, value, self._note(expr)))
+
+    def hoist(self, roots: Iterable[Expr]) -> None:
+        """See `Naming.hoist`; elementary functions of several plain numbers are taken together first."""
+        roots = list(roots)
+        lanes, self.lanes = self.lanes, 0
+        self._take_together(roots)
+        self.lanes = lanes
+        super().hoist(roots)
+
+    def _take_together(self, roots: Iterable[Expr]) -> None:
+        depth: dict[Expr, int] = {}  # how many functions are in each other
+        calls: dict[tuple[int, str], list[Expr]] = {}
+        for part in self.unnamed(roots):
+            own = max((depth.get(self.resolved(operand), 0) for operand in part.operands), default=0)
+            if part.op in FORMULAS and len(part.operands) == 1 and not part.axes and not part.invariant:
+                own += 1
+                calls.setdefault((own, part.op), []).append(part)
+            depth[part] = own
+        widest = self.schedule.lanes // self.schedule.registers
+        for (_, op), parts in sorted(calls.items(), key=lambda item: item[0]):
+            for start in range(0, len(parts), max(widest, 1)):
+                some = parts[start : start + widest]
+                if len(some) >= TOGETHER:
+                    self._call_on_all(op, some)
+
+    def _call_on_all(self, op: str, parts: list[Expr]) -> None:
+        """Name the calls of a function, computed in one register."""
+        values = [self.value(part.args[0]) for part in parts]
+        kind = FLOAT.of(1 << (len(parts) - 1).bit_length())
+        values += values[:1] * (kind.lanes - len(values))
+        together = Var(f"{op}s", kind)
+        self.assign(together, Op(op, (Op("packed", tuple(values), kind),), kind), parts[0])
+        for lane, part in enumerate(parts):
+            var = self.names[part] = Var(self.hint(part), FLOAT)
+            self.assign(var, Op("lane", (together, number(lane)), FLOAT), part)
 
     # -- places
 

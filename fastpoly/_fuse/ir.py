@@ -321,7 +321,8 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
 """From an operation and its operands to the kind of its value. Elementary functions (`FORMULAS`) are of floats.
 
 Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
-(the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest).
+(the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest),
+`packed` (numbers, one for each lane). `lane` is the number in one of them.
 """
 
 

@@ -359,6 +359,16 @@ class _Printer:
         value = self.value(arg)
         return self.emit(f"shufflevector {kind} {value}, {kind} zeroinitializer, <{op.kind.lanes} x i32> <{order}>")
 
+    def do_packed(self, op: Op) -> str:
+        kind, value = self.type(op.kind), "poison"
+        for lane, arg in enumerate(op.args):
+            value = self.emit(f"insertelement {kind} {value}, {self.element} {self.value(arg)}, i64 {lane}")
+        return value
+
+    def do_lane(self, op: Op) -> str:
+        register, lane = op.args
+        return self.emit(f"extractelement {self.type(register.kind)} {self.value(register)}, i64 {self.value(lane)}")
+
     def do_total(self, op: Op) -> str:
         """One half of the lanes added to the other, until one is left: narrower additions are faster."""
         value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
