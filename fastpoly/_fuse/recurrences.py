@@ -128,9 +128,9 @@ class Iteration(Schedule):
         self.same_as = dict(zip(scan.same, same, strict=True))
         inputs = [one for carry in scan.carries for one in carry.inputs]
         self.graph = Graph(inputs, [carry.next for carry in scan.carries] + scan.outputs, scan.body)
-        self.available, self.registers, self.lanes = outer.available, outer.registers, outer.lanes
+        self.available, self.registers, self.lanes = outer.available, 1, outer.lanes // outer.registers
         self.unrolled = outer.unrolled
-        self.samples = samples_of(Graph([*inputs, *scan.rows, *scan.same], [], []))
+        self.samples = samples_of(Graph(scan.inputs, [], scan.body))
         kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_extremes(self.graph))
         self.kept = {one: None for one in kept if self.is_long(one.shape)}
         self._settle()
@@ -249,12 +249,22 @@ class Iteration(Schedule):
     def _given(self, node: Node, shape: tuple[int, ...], places: Places) -> Expr:
         """An element of a value of the schedule around; `shape` is what an iteration has of it."""
         if _lies_somewhere(node):
-            return self.outer.element(node, places)
+            return self._in_line(node, self.outer.element(node, places), places)
         if not self.outer.is_long(shape):
             value = self.outer.element(node, places)
             if value.cost <= RECOMPUTED or not value.times:
                 return value
-        return self.outer.from_memory(node, places)
+        return self._in_line(node, self.outer.from_memory(node, places), places)
+
+    def _in_line(self, node: Node, value: Expr, places: Places) -> Expr:
+        """An element of what iterations read again and again, from where registers can be read along the axis i."""
+        axis = next((axis for axis in value.axes if axis.name == "i"), None)
+        if value.op != "load" or axis is None or value.args[1].factor(axis) in (0, 1):
+            return value
+        dim = next(d for d, place in enumerate(places) if axis in place.axes)
+        if places[dim] != Index.of(axis):
+            return value
+        return self.outer.copied_along(node, dim, places)
 
 
 def _lies_somewhere(node: Node) -> bool:

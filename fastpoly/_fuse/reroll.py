@@ -60,9 +60,8 @@ def rerolled(graph: Graph) -> Graph:
 
 def _reroll_body(scan: Scan) -> None:
     """Loops within a loop."""
-    inputs = [*(one for carry in scan.carries for one in carry.inputs), *scan.rows, *scan.same]
     wanted = [*(carry.next for carry in scan.carries), *scan.outputs]
-    new = rerolled(Graph(inputs, wanted, scan.body))
+    new = rerolled(Graph(scan.inputs, wanted, scan.body))
     scan.body = new.nodes
     instead = dict(zip(wanted, new.outputs, strict=True))
     for carry in scan.carries:

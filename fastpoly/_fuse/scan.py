@@ -49,6 +49,11 @@ class Scan:
     same: list[Node] = field(default_factory=list)
     outputs: list[Node] = field(default_factory=list)
 
+    @property
+    def inputs(self) -> list[Node]:
+        """All that an iteration gets."""
+        return [*(one for carry in self.carries for one in carry.inputs), *self.rows, *self.same]
+
     def output(self, node: Node) -> int:
         """The position of a node of the body among the outputs."""
         if node not in self.outputs:

@@ -180,6 +180,7 @@ class Schedule:
         self._memory: dict[tuple[Node, int | None], Memory] = {}
         self._maker: dict[Var | Memory, Nest | Recurrence] = {}
         self._recurrences: dict[Node, Recurrence] = {}
+        self._copies: dict[tuple[Node, int], Memory] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
         self.variables: dict[Node, dict[tuple[int, ...], Var]] = {
@@ -426,6 +427,14 @@ class Schedule:
         """An element, loaded: from here on the node is kept."""
         self.kept[node] = None
         return self._kept(node, places)
+
+    def copied_along(self, node: Node, dim: int, places: Places) -> Expr:
+        """An element, loaded from a copy that lies in memory along a dimension."""
+        if (node, dim) not in self._copies:
+            self._copies[node, dim] = memory = self.new_memory("scratch", node, node.label or node.op, along=dim)
+            self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
+        memory = self._copies[node, dim]
+        return Expr("load", memory, memory.offset(places))
 
     def store_row(self, memory: Memory, row: int, node: Node) -> None:
         """Write the values of `node` to a row of a memory."""

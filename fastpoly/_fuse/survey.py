@@ -24,11 +24,27 @@ memory and back. The network 1-16-1, which would have 50, is a tenth faster with
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
 
+WIDE = 8
+"""Axes within an iteration of a loop from which registers run along them, and not along the iterations' rows."""
+
+
 def samples_of(graph: Graph) -> int:
-    """The size of the axis that registers run along: the one that most of the data has."""
-    sizes: dict[int, int] = {}
+    """The size of the axis that registers run along: the one that most of the data has.
+
+    Where a loop within the step has axes of its own that are long enough, it is one of those.
+    """
+    scans = [node.scan for node in every(graph.nodes) if node.scan is not None]
+    within = _commonest([one.shape for scan in scans for one in scan.inputs])
+    if within >= WIDE:
+        return within
     tensors = [node.shape for node in constants(graph) if node.baked is None] or [node.shape for node in graph.inputs]
-    for shape in tensors:
+    return _commonest(tensors)
+
+
+def _commonest(shapes: list[tuple[int, ...]]) -> int:
+    """The size that most elements have among their shape's."""
+    sizes: dict[int, int] = {}
+    for shape in shapes:
         for size in set(shape) - {0}:
             sizes[size] = sizes.get(size, 0) + math.prod(shape)
     return max(sizes, key=lambda size: (sizes[size], size), default=1)
