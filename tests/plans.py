@@ -18,27 +18,18 @@ LARGEST = 2**17
 """Turns of a nest up to which its addresses are looked at: larger samples are planned as smaller ones are."""
 
 
+LONGEST = 200
+"""Iterations of a loop within a step up to which all of them are looked at."""
+
+
 def refuse_unordered(schedule):
     """Raise AssertionError if something is read that has no value yet."""
     written = {memory: np.zeros(memory.size, bool) for memory in schedule.memories if memory.region == "scratch"}
     variables = {var for own in schedule.variables.values() for var in own.values()}
-    skipped = False
-    for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
-        nests = list(group)
-        for nest in nests:
-            if np.prod([axis.size for axis in nest.loops.order], dtype=float) > LARGEST:
-                skipped = True
-                continue
-            for root in nest.roots:
-                for leaf in _read(root.value, kept_in(nest)):
-                    _refuse_unwritten(leaf, written, variables, f"level {level}")
-        for root in (root for nest in nests for root in nest.roots):
-            if isinstance(root, Accumulate) and root.memory is None:
-                variables.add(root.var)
-            else:
-                written[root.memory][_addresses(root.offset)] = True
-        if skipped:
-            return
+    try:
+        _refuse_unordered(schedule, written, variables, {})
+    except _TooLarge:
+        return
     for value in (*schedule.successors, *schedule.results):
         if isinstance(value, Memory):
             assert written[value][_all_addresses(value)].all(), (
@@ -47,7 +38,50 @@ def refuse_unordered(schedule):
             continue
         for expr in value.values():
             for leaf in _read(expr, frozenset()):
-                _refuse_unwritten(leaf, written, variables, "the end of a step")
+                _refuse_unwritten(leaf, written, variables, {}, "the end of a step")
+
+
+class _TooLarge(Exception):
+    """More turns than are looked at."""
+
+
+def _refuse_unordered(schedule, written, variables, times):
+    """What a schedule does, with the time axes of the loops around it at these turns."""
+    recurrences = schedule.recurrences
+    for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
+        while recurrences and recurrences[0].level < level:
+            _refuse_unordered_loop(recurrences.pop(0), written, variables, times)
+        nests = list(group)
+        for nest in nests:
+            if np.prod([axis.size for axis in nest.loops.order], dtype=float) > LARGEST:
+                raise _TooLarge
+            for root in nest.roots:
+                for leaf in _read(root.value, kept_in(nest)):
+                    _refuse_unwritten(leaf, written, variables, times, f"level {level}")
+        for root in (root for nest in nests for root in nest.roots):
+            if isinstance(root, Accumulate) and root.memory is None:
+                variables.add(root.var)
+            else:
+                written[root.memory][_addresses(root.offset, times)] = True
+    for recurrence in recurrences:
+        _refuse_unordered_loop(recurrence, written, variables, times)
+
+
+def _refuse_unordered_loop(recurrence, written, variables, times):
+    iteration = recurrence.iteration
+    for var, start in recurrence.starts:
+        for leaf in _read(start, frozenset()):
+            _refuse_unwritten(leaf, written, variables, times, "what a loop begins with")
+        variables.add(var)
+    if iteration.scan.count > LONGEST:
+        raise _TooLarge
+    turns = range(iteration.scan.count)
+    for turn in reversed(turns) if iteration.scan.backwards else turns:
+        now = {**times, iteration.time: turn}
+        _refuse_unordered(iteration, written, variables, now)
+        for _, expr in iteration.following:
+            for leaf in _read(expr, frozenset()):
+                _refuse_unwritten(leaf, written, variables, now, "what an iteration hands on")
 
 
 def _read(value, stored):
@@ -66,14 +100,14 @@ def _read(value, stored):
     return found
 
 
-def _refuse_unwritten(leaf, written, variables, where):
+def _refuse_unwritten(leaf, written, variables, times, where):
     if leaf.op == "local":
         assert leaf.args[0] in variables, f"{leaf.args[0]} is read in {where} and has no value yet"
         return
     memory, index = leaf.args[:2]
     if memory.region != "scratch":
         return
-    addresses = _all_addresses(memory) if leaf.op == "lookup" else _addresses(index)
+    addresses = _all_addresses(memory) if leaf.op == "lookup" else _addresses(index, times)
     missing = addresses[~written[memory][addresses]]
     assert not missing.size, f"{memory.name}: {missing.size} elements are read in {where} and have no value yet"
 
@@ -91,11 +125,11 @@ def _all_addresses(memory):
     return np.unique(total)
 
 
-def _addresses(index):
-    """All values of an index."""
+def _addresses(index, times):
+    """All values of an index, at these turns of the loops around."""
     axes = sorted(index.axes, key=str)
     turns = dict(zip(axes, np.meshgrid(*[np.arange(axis.size) for axis in axes], indexing="ij"), strict=True))
-    return np.unique(_value(index, turns))
+    return np.unique(_value(index, {**turns, **times}))
 
 
 def _value(index, turns):
