@@ -40,12 +40,15 @@ def run(steps):
 started = time.perf_counter()
 losses = run({steps}).loss
 first = time.perf_counter() - started
-took = []
-for steps in ({steps}, {steps} + {more}) * {rounds}:
+def took(steps):
     started = time.perf_counter()
     run(steps)
-    took.append(time.perf_counter() - started)
-step = (min(took[1::2]) - min(took[::2])) / {more}
+    return time.perf_counter() - started
+base, more, longer = min(took({steps}) for _ in range({rounds})), {more}, 0
+while longer < max(0.3, 2 * base):  # each traces anew
+    more *= 2
+    longer = took({steps} + more) - base
+step = min(longer, *(took({steps} + more) - base for _ in range({rounds}))) / more
 print(json.dumps(dict(first=first, step=step, loss=float(losses[-1]), compile=first - traced_for[0])))
 """
 

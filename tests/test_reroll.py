@@ -224,3 +224,57 @@ def test_two_losses_that_differ_within_a_loop_have_two_kernels():
     x = torch.randn(40, dtype=D)
     for inner in (torch.tanh, torch.sin, lambda a: 0.5 * a, lambda a: 0.25 * a):
         compared(Recurrent(loss_with(inner), torch.tensor([0.3], dtype=D), x, ""), 1e-11)
+
+
+def test_states_that_are_put_together_by_cat():
+    def loss(p, x):
+        h, kept = torch.zeros(3, dtype=D), []
+        for t in range(30):
+            h = torch.tanh(p[:3] * h + x[t])
+            kept.append(h[None])
+        return (torch.cat(kept) * p[3]).sum() + (torch.cat(kept, 1)[0, 5:40] ** 2).sum()
+
+    case = Recurrent(loss, torch.randn(4, dtype=D), torch.randn(30, dtype=D), "")
+    _, rolled = both_ways(case.loss, case.params, case.data)
+    assert len(list(every(rolled.nodes))) < 80
+    compared(case, 1e-11)
+
+
+def test_what_is_looked_up_at_every_step():
+    """A table of parameters, the place in it told by the data, a long one and a short one."""
+    for size in (5, 40):
+        places = torch.randint(0, size, (30,))
+
+        def loss(p, x, places=places):
+            h = torch.zeros((), dtype=D)
+            for t in range(30):
+                h = torch.tanh(0.5 * h + p[places[t]] + p.gather(0, places[t : t + 1])[0] * x[t])
+            return h**2
+
+        case = Recurrent(loss, torch.randn(size, dtype=D) * 0.3, torch.randn(30, dtype=D), "")
+        both_ways(case.loss, case.params, case.data)
+        compared(case, 1e-11)
+
+
+def test_data_that_broadcast_differently_at_each_step_stay_written_out():
+    def loss(p, x):
+        h = torch.zeros(3, dtype=D)
+        for t in range(12):
+            h = torch.tanh(p * h + (x[t] if t % 2 else x[t : t + 3]))
+        return (h**2).sum()
+
+    compared(Recurrent(loss, torch.randn(3, dtype=D), torch.randn(20, dtype=D), ""), 1e-11)
+
+
+def test_masks_of_each_step():
+    mask = torch.rand(30, 4) > 0.5
+
+    def loss(p, x):
+        h = torch.zeros(4, dtype=D)
+        for t in range(30):
+            h = torch.where(mask[t], torch.tanh(p * h + x[t]), h)
+        return (h**2).sum()
+
+    case = Recurrent(loss, torch.randn(4, dtype=D), torch.randn(30, dtype=D), "")
+    both_ways(case.loss, case.params, case.data)
+    compared(case, 1e-11)

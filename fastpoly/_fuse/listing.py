@@ -25,7 +25,7 @@ def _operations(nodes: Sequence[Node], names: dict[Node, str]) -> Iterator[str]:
     for node in nodes:
         args = ", ".join(_text(arg, names) for arg in node.args)
         line = f"{_named(node, names, node.op.strip('_'))} = {node.op}({args}) {_shape(node) if not node.scan else ''}"
-        yield f"{line:<{COMMENT_COLUMN}}# {node.where}" if node.where else line.rstrip()
+        yield f"{line:<{COMMENT_COLUMN}} # {node.where}" if node.where else line.rstrip()
         if node.scan is not None:
             yield from ("    " + line for line in _body(node.scan, names))
 

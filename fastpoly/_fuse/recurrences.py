@@ -47,17 +47,18 @@ class Recurrence:
         variables = (self.iteration.variables.get(carry.inputs[-1], {}) for carry in self.iteration.scan.carries)
         return [*self.iteration.histories.values(), *(var for own in variables for var in own.values())]
 
-    def element(self, op: str, position: int, places: Places) -> Expr:
+    def element(self, node: Node, places: Places) -> Expr:
         """What comes of it, at these places: see `scan`."""
         own = self.iteration
-        if op == "scan_rows":
+        _, position = node.args
+        if node.op == "scan_rows":
             memory = own.memory_of_output(own.scan.outputs[position])
             return Expr("load", memory, memory.offset(places))
         carry = own.scan.carries[position]
         if not own.is_in_memory(carry):
             numbers = [place.number for place in places]
             if None in numbers:
-                raise NeedsMemory(carry.inputs[-1])
+                raise NeedsMemory(node)
             return Expr("local", own.variables[carry.inputs[-1]][tuple(place.constant for place in places)])
         memory = own.histories[carry]
         return Expr("load", memory, memory.offset((Index((), own.last_row(carry)), *places)))
@@ -245,6 +246,14 @@ class Iteration(Schedule):
             row = self.row_of[memory] + (lag if self.scan.backwards else -lag)
             return Expr("load", memory, memory.offset((row, *places)))
         return super()._input(node, places)
+
+    def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
+        """See `Schedule.lookup`."""
+        if node in self.rows_of:
+            return self.outer.lookup(self.rows_of[node], (Index.of(self.time), *places), dim + 1, which)
+        if node in self.same_as:
+            return self.outer.lookup(self.same_as[node], places, dim, which)
+        return super().lookup(node, places, dim, which)
 
     def _given(self, node: Node, shape: tuple[int, ...], places: Places) -> Expr:
         """An element of a value of the schedule around; `shape` is what an iteration has of it."""

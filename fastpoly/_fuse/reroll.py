@@ -32,19 +32,26 @@ LEAST = 8
 """Iterations that make a loop."""
 
 WORTH = 64
-"""Operations that a loop must save: written out, short ones are fused with what stands around them."""
+"""Operations that the largest loop must save: written out, short ones are fused with what stands around them."""
+
+ALSO_WORTH = 8
+"""Operations that others must save, where there is a loop in any case."""
 
 MOST_PIECES = 6
 """Places that the rows of one operand may come from: more are copied about than a loop saves."""
 
 
-def rerolled(graph: Graph) -> Graph:
-    """The graph with loops where its nodes repeat themselves; the graph itself if they do not."""
-    if len(graph.nodes) < WORTH + LEAST:
+def rerolled(graph: Graph, worth: int = WORTH) -> Graph:
+    """The graph with loops where its nodes repeat themselves; the graph itself if they do not.
+
+    Args:
+        worth: how many operations the largest loop must save.
+    """
+    if len(graph.nodes) < worth:
         return graph
     refused: set[Run] = set()
     while True:
-        program = _Program(graph, refused)
+        program = _Program(graph, refused, worth)
         try:
             new = program.rolled()
         except _Refused as refusal:
@@ -55,7 +62,7 @@ def rerolled(graph: Graph) -> Graph:
         for node in new.nodes:
             if node.scan is not None:
                 _reroll_body(node.scan)
-        return rerolled(new)
+        return rerolled(new, ALSO_WORTH)
 
 
 def _reroll_body(scan: Scan) -> None:
@@ -184,6 +191,8 @@ def _loop(nodes: Sequence[Node], at: dict[Node, int], run: Run) -> _Loop | None:
             if isinstance(values[0], Node):
                 back = seen[last - 1][place]
                 place += 1
+            if isinstance(values[0], Node) and len({(value.shape, value.dtype) for value in values}) > 1:
+                return None  # constants that broadcast differently
             own.append(_operand(values, back))
         operands.append(own)
     return _Loop(Run(start + first * period, period, last - first), run, classes, operands)
@@ -265,6 +274,7 @@ class _Program:
 
     graph: Graph
     refused: set[Run]
+    worth: int
     write: Writer = field(default_factory=Writer)
     made: dict[Node, Node] = field(default_factory=dict)  # of the old graph's nodes, those that are written alone
     places: dict[Node, list[tuple[_Stacked, int]]] = field(default_factory=dict)  # and those that are rows
@@ -274,10 +284,10 @@ class _Program:
         """The new graph, or None if nothing repeats itself."""
         nodes = self.graph.nodes
         at = {node: i for i, node in enumerate(nodes)}
-        runs = [run for run in repeated(map(_token, nodes), LEAST, WORTH) if run not in self.refused]
-        loops = [loop for run in runs if (loop := _loop(nodes, at, run)) and loop.run.saved >= WORTH]
+        runs = [run for run in repeated(map(_token, nodes), LEAST, ALSO_WORTH) if run not in self.refused]
+        loops = [loop for run in runs if (loop := _loop(nodes, at, run)) and loop.run.saved >= ALSO_WORTH]
         loops = [loop for loop in loops if all(n.dtype.is_floating_point or n.dtype == torch.bool for n in loop.classes)]
-        if not loops:
+        if max((loop.run.saved for loop in loops), default=0) < self.worth:
             return None
         begins = {loop.run.start: loop for loop in loops}
         outside = self._read_outside(loops)
@@ -311,13 +321,8 @@ class _Program:
     def _alone(self, node: Node) -> None:
         """A node that is in no loop."""
         self.write.where = node.where
-        if node.op == "stack" and len(node.args[0]) >= LEAST and all(isinstance(n, Node) for n in node.args[0]):
-            rows = self.rows(node.args[0])  # what a loop has made lies there already
-            if rows is not None:
-                dim = (node.args[1] or 0) % len(node.shape)
-                order = [*range(1, dim + 1), 0, *range(dim + 1, len(node.shape))]
-                self.made[node] = self.write.permuted(rows, order)
-                return
+        if node.op in ("stack", "cat") and len(node.args[0]) >= LEAST and self._joined(node):
+            return
         args = tuple(mapped(self.value, arg) for arg in node.args)
         if all(new is old for new, old in zip(leaves(args), leaves(node.args), strict=True)):
             self.made[node] = node
@@ -326,6 +331,19 @@ class _Program:
         new = Node(node.op, args, node.shape, node.dtype, node.where, scan=node.scan)
         self.made[node] = new
         self.write.nodes.append(new)
+
+    def _joined(self, node: Node) -> bool:
+        """Take what a loop has made from where it lies in rows already."""
+        parts = node.args[0]
+        if len({part.shape for part in parts}) > 1 or not any(part in self.places for part in parts):
+            return False
+        rows = self.rows(parts)
+        if rows is None:
+            return False
+        dim = (node.args[1] or 0) % len(node.shape)
+        moved = self.write.permuted(rows, [*range(1, dim + 1), 0, *range(dim + 1, len(rows.shape))])
+        self.made[node] = self.write.reshaped(moved, node.shape)
+        return True
 
     def value(self, value: Any) -> Any:
         """What an old node is now, by itself; anything else as it is."""
@@ -528,8 +546,8 @@ class _Rolling:
         node = self.loop.classes[j]
         numbers = self._differ_by_number(j)
         if numbers and not _takes_numbers_of_rows(node):
-            if node.op == "select" and numbers == [2]:
-                return self._lift_select(j)
+            if (node.op == "select" and numbers == [2]) or (node.op == "slice" and numbers == [2, 3]):
+                return self._lift_parts(j)
             if any(one in self.outside for one in self.over(j)):
                 raise _Refused(self.loop.found)
             return node.op == "select_backward"  # see `_add_up`
@@ -549,24 +567,38 @@ class _Rolling:
         self.write_down.where = node.where
         return self.write_down.new(node.op, args, node.shape, node)
 
-    def _lift_select(self, j: int) -> bool:
-        """Elements 0, 1, 2, ... of something along a dimension are its rows."""
-        source, dim, index = self.loop.operands[j]
+    def _lift_parts(self, j: int) -> bool:
+        """Elements 0, 1, 2, ... of something along a dimension are its rows, and so are slices one after the other."""
+        source, dim, index = self.loop.operands[j][:3]
         if isinstance(source, (_Own, _Before, _Each)):
             raise _Refused(self.loop.found)
         of = self.program.value(source)
-        size = of.shape[dim := dim % len(of.shape)]
-        at = [i % size for i in self._in_rows(index.values)]
-        step = at[1] - at[0]
-        if step == 0 or any(i != at[0] + k * step for k, i in enumerate(at)):
+        dim %= len(of.shape)
+        size, shape = of.shape[dim], self.loop.classes[j].shape
+        length = shape[dim] if self.loop.classes[j].op == "slice" else 1
+        low, step = self._evenly([i % size if i < 0 else i for i in self._in_rows(index.values)])
+        if length > 1 and (abs(step) != length or self.loop.operands[j][4:] != [1]):
             raise _Refused(self.loop.found)
         order = [dim, *(d for d in range(len(of.shape)) if d != dim)]
         rows = self.write_down.permuted(of, order)
-        low = min(at[0], at[-1])
-        rows = self.write_down.sliced(rows, low, max(at[0], at[-1]) + 1, abs(step))
-        self.stacked[j] = _Stacked(self.loop.count, rows if step > 0 else self.write_down.flipped(rows))
+        count = self.loop.count
+        if length > 1:
+            rows = self.write_down.sliced(rows, low, low + count * length)
+            rows = self.write_down.reshaped(rows, (count, length, *rows.shape[1:]))
+            rows = self.write_down.permuted(rows, [0, *range(2, dim + 2), 1, *range(dim + 2, len(rows.shape))])
+        else:
+            rows = self.write_down.sliced(rows, low, low + abs(step) * (count - 1) + 1, abs(step))
+            rows = self.write_down.reshaped(rows, (count, *shape))
+        self.stacked[j] = _Stacked(count, rows if step > 0 else self.write_down.flipped(rows))
         self._register(j)
         return True
+
+    def _evenly(self, at: Sequence[int]) -> tuple[int, int]:
+        """The lowest of these places, and the step from one to the next; they must be as far apart."""
+        step = at[1] - at[0]
+        if step == 0 or any(i != at[0] + k * step for k, i in enumerate(at)):
+            raise _Refused(self.loop.found)
+        return min(at[0], at[-1]), step
 
     def _register(self, j: int) -> None:
         """Let others find what class j was among its rows."""
@@ -636,14 +668,13 @@ class _Rolling:
         if not isinstance(index, _Each) or not isinstance(dim, int):
             raise _Refused(self.loop.found)
         dim %= len(node.shape)
-        at = [i % node.shape[dim] for i in self._in_rows(index.values)]
-        step = at[1] - at[0]
-        if abs(step) != 1 or any(i != at[0] + k * step for k, i in enumerate(at)):
+        low, step = self._evenly([i % node.shape[dim] for i in self._in_rows(index.values)])
+        if abs(step) != 1:
             raise _Refused(self.loop.found)
         operand = self.operand(gradient)
         rows = operand.node if isinstance(operand, Rows) else self.write_down.expanded(operand, self.loop.count)
         rows = rows if step > 0 else self.write_down.flipped(rows)
-        low, rest = min(at), node.shape[dim] - max(at) - 1
+        rest = node.shape[dim] - low - self.loop.count
         zeros = [self._zeros((n, *rows.shape[1:]), rows) if n else None for n in (low, rest)]
         parts = [part for part in (zeros[0], rows, zeros[1]) if part is not None]
         if len(parts) > 1:

@@ -368,11 +368,11 @@ class Schedule:
         """The element of what comes of a scan."""
         from .recurrences import recurrence  # which is a schedule, too
 
-        scan, position = node.args
+        scan = node.args[0]
         if scan not in self._recurrences:
             self._recurrences[scan] = made = recurrence(self, scan)
             self._maker.update(dict.fromkeys(made.makes, made))
-        return self._recurrences[scan].element(node.op, position, places)
+        return self._recurrences[scan].element(node, places)
 
     def _constant(self, node: Node, places: Places) -> Expr:
         tensor = node.tensor
