@@ -101,7 +101,8 @@ class Naming(ABC, Generic[Name]):
 
     def _width(self, expr: Expr) -> int:
         """About how many columns a number or a name takes. Names differ; but what is computed must not depend on them,
-        and how sums are associated depends on which parts of them are computed by themselves."""
+        and how sums are associated depends on which parts of them are computed by themselves.
+        """
         if expr.op == "number":
             return len(repr(expr.args[0])) + len("float32()") * (self.dtype == "float32")
         return {"local": NAME // 2, "load": 10}.get(expr.op, NAME)
