@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from .expressions import Expr
-from .schedule import Root, Schedule
+from .plan import Root
+from .schedule import Schedule
 
 WIDE = 100
 """Columns of a line, before its comment."""

@@ -13,7 +13,8 @@ from .expressions import Axis, Expr, Index, Memory
 from .ir import BOOL, FLOAT, INDEX, Break, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
-from .schedule import Nest, Schedule
+from .plan import Nest
+from .schedule import Schedule
 from .turns import Part
 
 Place = tuple[str, ir.Expr]
