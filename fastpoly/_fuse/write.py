@@ -257,8 +257,12 @@ def _write_results(builder: Builder, layout: Layout) -> None:
 
 
 def _copy(builder: Builder, to: str, start: ir.Expr, memory: Memory) -> None:
-    """Copy all elements of a memory to `start` and what follows."""
+    """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
     axis, everywhere = _elements(memory)
-    with builder.loop(axis.name, number(0), number(memory.size)) as i:
-        element = Load(memory.region, builder.place(memory, everywhere), FLOAT)
-        builder.store(to, _sum(start, i), element)
+    lanes = builder.schedule.lanes
+    whole = memory.size - memory.size % lanes
+    for first, end, width in ((0, whole, lanes), (whole, memory.size, 1)):
+        if first < end:
+            with builder.loop(axis.name, number(first), number(end), width) as i:
+                kind = FLOAT.of(width if width > 1 else 0)
+                builder.store(to, _sum(start, i), Load(memory.region, builder.place(memory, everywhere), kind))
