@@ -38,6 +38,7 @@ from .ir import (
     Store,
     Var,
     inside,
+    turns,
 )
 
 ELEMENT = {"float32": "float", "float64": "double"}
@@ -219,11 +220,9 @@ class _Printer:
                     self.line(f"call void @meet(ptr %{counter}, i64 {self.value(count)})")
 
     def loop(self, loop: Loop) -> None:
-        turns = turns_of(loop)
-        if len(turns) == 1 or (
-            1 < len(turns) <= MOST_TURNS and len(self.before) == 1 and self.is_written_out(loop, len(turns))
-        ):
-            for turn in turns:
+        values = turns(loop) or ()
+        if len(values) == 1 or (len(self.before) == 1 and self.is_written_out(loop, len(values))):
+            for turn in values:
                 self.values[loop.axis] = str(turn)
                 self.statements(loop.body)
             return
@@ -264,10 +263,12 @@ class _Printer:
         self.begin(out)
         self.join(arrivals, carried, before)
 
-    def is_written_out(self, loop: Loop, turns: int) -> bool:
-        """Is so little to do in its turns that they are written one after the other?"""
+    def is_written_out(self, loop: Loop, count: int) -> bool:
+        """Is so little to do in its turns, if they are known, that they are written one after the other?"""
+        if not 1 < count <= MOST_TURNS:
+            return False
         values = [s.value for s in loop.body if isinstance(s, Assign | Store)]
-        return len(values) == len(loop.body) and turns * sum(map(self.instructions, values)) <= WRITTEN_OUT
+        return len(values) == len(loop.body) and count * sum(map(self.instructions, values)) <= WRITTEN_OUT
 
     def instructions(self, value: Expr) -> int:
         """About how many a value takes, a call counted as five."""
@@ -463,14 +464,6 @@ class _Printer:
         return self.emit(f"extractelement {kind} {value}, i64 0")
 
     do_product = do_largest = do_smallest = reduced
-
-
-def turns_of(loop: Loop) -> range:
-    """The values of a loop's axis; none where they are not known."""
-    match loop.first, loop.end:
-        case Const(value=int(first)), Const(value=int(end)):
-            return range(first, end, loop.step)
-    return range(0)
 
 
 def assigned(body: list[Statement]) -> list[Var]:

@@ -208,7 +208,7 @@ def _write_successors(builder: Builder, places: dict[Var, ir.Expr]) -> None:
         var, expr = changes[at]
         if var in needed or places:
             following[at] = Var(f"next_{var.name}", FLOAT)
-        needed.update(read(values[at]))
+        needed.update(ir.variables(values[at]))
     for then, value, (var, expr) in zip(following, values, changes, strict=True):
         if isinstance(then, Var) and then is not value:
             builder.assign(then, value, expr)
@@ -230,20 +230,6 @@ def changing(schedule: Schedule) -> list[tuple[Var, Expr]]:
         for var, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
         if expr is not Expr("local", var)
     ]
-
-
-def read(value: ir.Expr) -> set[Var]:
-    """The variables in a value."""
-    found, stack = set[Var](), [value]
-    while stack:
-        match stack.pop():
-            case Var() as var:
-                found.add(var)
-            case Op(args=args):
-                stack += args
-            case Load(index=index):
-                stack.append(index)
-    return found
 
 
 def _write_results(builder: Builder, layout: Layout) -> None:
