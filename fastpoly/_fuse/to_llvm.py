@@ -150,7 +150,10 @@ class _Printer:
         return f"%v{self.count}"
 
     def emit(self, text: str) -> str:
-        """An instruction without effects: once, and outside of the loops that it does not depend on."""
+        """An instruction without effects: once, and outside of the loops that it does not depend on.
+
+        So may a load from `data` be, which nobody stores to: it must be possible even if the loop has no turn.
+        """
         for known in self.known:
             if text in known:
                 return known[text]
@@ -221,7 +224,8 @@ class _Printer:
 
     def loop(self, loop: Loop) -> None:
         values = turns(loop) or ()
-        if len(values) == 1 or (len(self.before) == 1 and self.is_written_out(loop, len(values))):
+        is_one = len(values) == 1 and not any(isinstance(statement, Break) for statement in inside(loop.body))
+        if is_one or (len(self.before) == 1 and self.is_written_out(loop, len(values))):
             for turn in values:
                 self.values[loop.axis] = str(turn)
                 self.statements(loop.body)
