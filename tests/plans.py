@@ -12,7 +12,7 @@ import numpy as np
 
 from fastpoly._fuse.expressions import Division
 from fastpoly._fuse.nests import kept_in
-from fastpoly._fuse.schedule import Accumulate, Memory
+from fastpoly._fuse.plan import Accumulate, Memory
 
 LARGEST = 2**17
 """Turns of a nest up to which its addresses are looked at: larger samples are planned as smaller ones are."""

@@ -62,9 +62,9 @@ def run(body, dtype="float64", steps=0, result=STEPS, **arrays):
     kernel = Kernel(dtype, LANES, (*BUFFERS, *numbers), numbers, body, result)
     verify(kernel)
     symbol = f"of_a_test_{next(NAMES)}"
-    module = llvm.parse_assembly(to_llvm(kernel, symbol))
+    module, level = machine.optimised(to_llvm(kernel, symbol))
     module.verify()
-    code = machine.target(3).emit_object(module)
+    code = machine.target(level).emit_object(module)
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
     KEPT.append(builder.link(machine._linker(), symbol))
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)(KEPT[-1][symbol])
@@ -157,6 +157,52 @@ def test_loops_carry_what_they_assign():
     assert found == r
     assert arrays["carry"][0] == a
     assert arrays["out"][:3].tolist() == [count, out1, b]
+
+
+def test_what_is_the_same_in_all_turns_and_short_loops():
+    """They are computed before a loop, and written turn by turn: with the same result, in loops in loops, too."""
+    j, total, held = Var("j", INDEX), Var("total", FLOAT), Var("held", FLOAT)
+    for count in (1, 2, 3, 40):
+        inner = [Assign(total, do("add", total, do("mul", do("mul", A, B), Load("carry", j, FLOAT))))]
+        step = [
+            Assign(held, do("mul", A, B)),
+            Loop(j, n(0), n(count), 1, [*inner, Store("scratch", j, do("add", do("mul", A, B), total))]),
+            Loop(AXIS, n(0), STEPS, 1, [Loop(j, n(0), n(2), 1, inner), Assign(total, do("add", total, C))]),
+            Store("carry", n(1), total),
+        ]
+        body = [Assign(total, n(0.0)), Loop(STEP, n(0), STEPS, 1, step), Store("out", n(0), total)]
+        data, carry = [0.5, 3.0, -0.25], [1.0] * 64
+        _, arrays = run(body, steps=3, data=np.array(data + [0.0] * 5), carry=np.array(carry))
+        a, b, c = data
+        expected = 0.0
+        for _ in range(3):
+            for k in range(count):
+                expected += a * b * carry[k]
+                last = a * b + expected
+            for _ in range(3):
+                expected += a * b * carry[0] + a * b * carry[1] + c
+            carry[1] = expected
+        assert arrays["out"][0] == expected
+        assert arrays["scratch"][count - 1] == last
+
+
+def test_what_a_condition_guards_is_not_read():
+    """Not even where it is the same in all turns."""
+    far = Load("data", n(10**12), FLOAT)
+    step = [
+        If(do("gt", STEPS, n(5)), [Loop(AXIS, n(0), STEPS, 1, [Store("out", AXIS, far)])]),
+        If(do("le", STEPS, n(5)), [Store("out", n(0), do("add", A, n(1.0)))]),
+        Store("out", n(1), do("add", A, n(1.0))),
+    ]
+    _, arrays = run([Loop(STEP, n(0), STEPS, 1, step)], steps=3, data=np.full(8, 2.0))
+    assert arrays["out"][:3].tolist() == [3.0, 3.0, 0.0]
+
+
+def test_one_turn_that_is_left_early():
+    turn = [If(do("gt", STEPS, n(2)), [Break()]), Store("out", n(0), n(1.0))]
+    body = [Loop(STEP, n(0), STEPS, 1, [Loop(AXIS, n(0), n(1), 1, turn), Store("out", n(1), n(2.0))])]
+    assert run(body, steps=3)[1]["out"][:2].tolist() == [0.0, 2.0]
+    assert run(body, steps=2)[1]["out"][:2].tolist() == [1.0, 2.0]
 
 
 def test_names_are_no_identities():

@@ -112,7 +112,7 @@ def fused_assembly(dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "compiled", lambda *of: (kernels.append(of[0]), machine.compiled(*of))[1])
         fused(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=10, backend="fused")
-    module, level = machine.optimised(to_llvm(kernels[0], "kernel"), "kernel")
+    module, level = machine.optimised(to_llvm(kernels[0], "kernel"))
     return machine.target(level).emit_assembly(module)
 
 

@@ -6,23 +6,28 @@
     pointwise.py    the table from elementwise operation to expression
     rules.py        the table for the rest: sums, products of matrices, views
     survey.py       which axis the registers run along, which are short, what must be kept
-    schedule.py     which sums need which loops over which axes, and which values must be kept in memory between them
+    ir.py           the loop IR: what a kernel does, with the kind of every value
+    verify.py       does a kernel hold together? (asked in tests)
+    memories.py     which tensors lie in memory, and their elements' order there
+    plan.py         loop nests, the sums and elements that they compute, and what can be said of them
+    schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
-    traced.py       a traced step as the text of a kernel, for whatever machine writes it; texts are remembered
-    page.py         a page of Python: lines, names, expressions as text
-    nests.py        a loop nest on such a page
+    names.py        names for a page, each once
+    naming.py       which expressions are computed by themselves
+    to_python.py    a kernel as a page of Python, to be read
+    traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
+    builder.py      statements one after the other, and the values of expressions
+    turns.py        what a nest does in one turn of its loops
+    nests.py        a loop nest
     blocks.py       nests that share their data, on one block of samples after the other
-    write.py        the whole function, the loop over the steps on the outside
-    ir.py           the loop IR: what a kernel does, with the kind of every value
-    read.py         the text of a function as loop IR
-    verify.py       does a kernel hold together? (asked in tests)
-    to_llvm.py      the loop IR as text for LLVM
+    write.py        the whole kernel, the loop over the steps on the outside
+    to_llvm.py      a kernel as text for LLVM
     machine.py      that as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
 
-and for a GPU, from page.py on:
+and for a GPU, from naming.py on:
 
     gpu_page.py     a page of Triton: an axis is a block of elements, spread over threads
     gpu_nests.py    a loop nest on such a page, with sums that go through the tree of threads together

@@ -19,7 +19,7 @@ from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
 from .ir import FLOAT, Load, Op
 from .nests import LANES, NEUTRAL, beginning, is_whole, write_nest
-from .schedule import Accumulate, Nest, leaves
+from .plan import Accumulate, Nest, leaves
 from .turns import IN_FLIGHT, Part
 
 MOST_BLOCKS = 2048

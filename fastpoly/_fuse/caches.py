@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 
 from .expressions import Memory
-from .schedule import Nest, Schedule, leaves
+from .plan import Nest, leaves
+from .schedule import Schedule
 
 FIRST_CACHE = 32_768
 """Bytes of the first cache of common processors."""

@@ -211,9 +211,10 @@ class Expr:
     | others   | what they are applied to                                  |
     """
 
-    __slots__ = ("__weakref__", "args", "axes", "cost", "invariant", "is_bool", "op", "times")
+    __slots__ = ("__weakref__", "args", "axes", "cost", "invariant", "is_bool", "op", "operands", "times")
     op: str
     args: tuple[Any, ...]
+    operands: tuple[Expr, ...]  # the Exprs it is computed from
     axes: frozenset[Axis]
     times: frozenset[Axis]
     is_bool: bool
@@ -228,18 +229,21 @@ class Expr:
             return known
         self = super().__new__(cls)
         self.op, self.args, self.is_bool = op, args, is_bool
-        parts = args[1:] if op == "kept" else args
-        depends = [a for a in parts if isinstance(a, (Expr, Index))]
-        self.axes = frozenset().union(*(a.axes for a in depends))
-        self.times = frozenset().union(*(a.times for a in depends))
-        operands = [a for a in parts if isinstance(a, Expr)]
+        depends = [a for a in (args[1:] if op == "kept" else args) if isinstance(a, (Expr, Index))]
+        operands = self.operands = () if op == "kept" else tuple(a for a in depends if isinstance(a, Expr))
+        # most operands are of the same axes, and few axes are many
+        self.axes, self.times = (depends[0].axes, depends[0].times) if depends else (frozenset(), frozenset())
+        for other in depends[1:]:
+            if other.axes is not self.axes:
+                self.axes |= other.axes
+            if other.times is not self.times:
+                self.times |= other.times
         is_data = op == "load" and args[0].region == "data"
         self.invariant = op == "number" or (is_data and not self.axes and not self.times)
-        self.invariant |= bool(operands) and op not in ("kept", "lookup") and all(a.invariant for a in operands)
+        self.invariant |= bool(operands) and op != "lookup" and all(a.invariant for a in operands)
         # how many elementary operations it takes, an elementary function counted as 20
-        self.cost = min(10**6, sum(a.cost for a in parts if isinstance(a, Expr)) + (1 if op in CHEAP else 20))
-        if op in ("number", "local", "load", "kept"):
-            self.cost = 0
+        free = op in ("number", "local", "load", "kept")
+        self.cost = 0 if free else min(10**6, sum([a.cost for a in operands]) + (1 if op in CHEAP else 20))
         _KNOWN[key] = self
         return self
 
@@ -256,11 +260,6 @@ class Expr:
     def number(self) -> float | None:
         """Its value, if it is a constant."""
         return self.args[0] if self.op == "number" else None
-
-    @property
-    def operands(self) -> tuple[Expr, ...]:
-        """The Exprs it is computed from."""
-        return tuple(a for a in self.args if isinstance(a, Expr)) if self.op != "kept" else ()
 
     @property
     def scaled(self) -> tuple[float, Expr]:

@@ -13,7 +13,7 @@ from .expressions import CHEAP, Axis, Expr, Index, Memory
 from .gpu_page import TOGETHER, GpuPage, block_of
 from .graph import Node
 from .naming import WIDE
-from .schedule import Accumulate, Loops, Nest, Root, Store
+from .plan import Accumulate, Loops, Nest, Root, Store
 from .to_python import STRENGTH
 from .turns import jammed
 

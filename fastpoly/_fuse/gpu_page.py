@@ -19,7 +19,8 @@ from .ir import Var
 from .names import Names
 from .naming import INFIX as BETWEEN
 from .naming import Naming
-from .schedule import Accumulate, Schedule
+from .plan import Accumulate
+from .schedule import Schedule
 from .survey import COMPARISONS
 from .to_python import COMMENT_COLUMN, INFIX, STRENGTH, imported
 

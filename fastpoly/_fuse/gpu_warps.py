@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 from .expressions import CHEAP, Axis, Expr
-from .schedule import Accumulate, Nest, Schedule
+from .plan import Accumulate, Nest
+from .schedule import Schedule
 
 MOST_ELEMENTS = 16
 """Of an axis for each thread, where the values have registers."""

@@ -229,6 +229,28 @@ def inside(body: list[Statement]) -> Iterator[Statement]:
             yield from inside(statement.body)
 
 
+def variables(value: Expr) -> set[Var]:
+    """The variables in a value."""
+    found, stack = set[Var](), [value]
+    while stack:
+        match stack.pop():
+            case Var() as var:
+                found.add(var)
+            case Op(args=args):
+                stack += args
+            case Load(index=index):
+                stack.append(index)
+    return found
+
+
+def turns(loop: Loop) -> range | None:
+    """The values of a loop's axis; None where they are not known."""
+    match loop.first, loop.end:
+        case Const(value=int(first)), Const(value=int(end)):
+            return range(first, end, loop.step)
+    return None
+
+
 # -- operations
 # ------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from .graph import Graph, Node
 from .recurrences import Recurrence
 from .scan import Scan
-from .schedule import Accumulate, Nest, Schedule
+from .plan import Accumulate, Nest, Plan
 
 COMMENT_COLUMN = 64
 
@@ -64,12 +64,12 @@ def _text(value: Any, names: dict[Node, str]) -> str:
     return names[value]
 
 
-def plan(schedule: Schedule) -> str:
+def plan(schedule: Plan) -> str:
     """The loop nests of a schedule: their axes, and what each sums up or stores."""
     return "\n".join(_nests(schedule)) + "\n"
 
 
-def _nests(schedule: Schedule) -> Iterator[str]:
+def _nests(schedule: Plan) -> Iterator[str]:
     yield f"samples: {schedule.samples}; axes up to {schedule.unrolled} are written out; {schedule.lanes} lanes at a time"
     parts: list[Nest | Recurrence] = [*schedule.nests, *schedule.recurrences]
     for part in sorted(parts, key=lambda part: part.level):
@@ -87,7 +87,7 @@ def _nests(schedule: Schedule) -> Iterator[str]:
                 yield f"    {root.memory.name} is stored, {root.value.cost} operations"
 
 
-def memories(schedule: Schedule) -> str:
+def memories(schedule: Plan) -> str:
     """What lies in memory."""
     found = sorted(schedule.memories, key=lambda memory: (memory.region, memory.start))
     return "\n".join(f"{m.region}[{m.start}:{m.start + m.size}]  {m.name} {list(m.shape)}" for m in found) + "\n"

@@ -133,37 +133,43 @@ def _from_disk(key: str, threads: int) -> Kernel | None:
 
 
 def _from_llvm(key: str, text: str, threads: int) -> Kernel:
-    module, level = optimised(text.replace(f"@{SYMBOL}(", f"@{_symbol(key)}("), _symbol(key))
+    module, level = optimised(text.replace(f"@{SYMBOL}(", f"@{_symbol(key)}("))
     code: bytes = target(level).emit_object(module)
     store.save(f"{key}.kernel", code)
     return _linked(key, code, threads)
 
+
+PASSES = (
+    "always_inliner",
+    "reassociate",
+    "instruction_combine",
+    "simplify_cfg",
+    "loop_rotate",
+    "loop_unroll",
+    "simplify_cfg",
+)
+"""What LLVM does with a kernel. Its own pipelines take two to four times as long and hardly find more: what is the same
+in all turns of a loop is outside of it already, and so is what comes twice (see `to_llvm`)."""
+
+FEW_PASSES = ("always_inliner", "loop_rotate", "loop_strength_reduce")
+"""What it does with a long one."""
 
 LONG = 12_000
 """Lines of LLVM's text, about five for each statement, beyond which machine code is made without an order of
 instructions that suits the processor: to find one takes time with their square."""
 
 
-def optimised(text: str, symbol: str) -> tuple[Any, int]:
-    """LLVM's module of a text whose function is called `symbol`, and the level to make machine code of it at."""
+def optimised(text: str) -> tuple[Any, int]:
+    """LLVM's module of a text, and the level that machine code is to be made of it at."""
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(text)
-    if text.count("\n") > LONG:
-        passes = llvm.create_pass_builder(target(0), llvm.create_pipeline_tuning_options(1))
-        few = llvm.create_new_module_pass_manager()
-        few.add_always_inliner_pass()
-        few.add_loop_rotate_pass()
-        few.add_loop_strength_reduce_pass()
-        few.run(module, passes)
-        return module, 0
-    options = llvm.create_pipeline_tuning_options(3)
-    options.loop_vectorization, options.slp_vectorization = True, False
-    passes = llvm.create_pass_builder(target(3), options)
-    # short loops are unrolled while their elementary functions still are calls, which are not long
-    passes.getFunctionPassManager().run(module.get_function(symbol), passes)
-    passes.getModulePassManager().run(module, passes)
-    return module, 3
+    names, level = (FEW_PASSES, 0) if text.count("\n") > LONG else (PASSES, 3)
+    passes = llvm.create_new_module_pass_manager()
+    for name in names:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, llvm.create_pass_builder(target(level), llvm.create_pipeline_tuning_options(max(level, 1))))
+    return module, level
 
 
 @cache

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from .expressions import Expr
-from .schedule import Root, Schedule
+from .plan import Root
+from .schedule import Schedule
 
 WIDE = 100
 """Columns of a line, before its comment."""
@@ -101,7 +102,8 @@ class Naming(ABC, Generic[Name]):
 
     def _width(self, expr: Expr) -> int:
         """About how many columns a number or a name takes. Names differ; but what is computed must not depend on them,
-        and how sums are associated depends on which parts of them are computed by themselves."""
+        and how sums are associated depends on which parts of them are computed by themselves.
+        """
         if expr.op == "number":
             return len(repr(expr.args[0])) + len("float32()") * (self.dtype == "float32")
         return {"local": NAME // 2, "load": 10}.get(expr.op, NAME)

@@ -16,7 +16,7 @@ from .builder import Builder, is_negative, least, number, shifted
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .ir import BOOL, FLOAT, Const, If, Load, Op, Var
-from .schedule import Accumulate, Loops, Nest, Root, Store
+from .plan import Accumulate, Loops, Nest, Root, Store
 from .turns import Part, Turn, turns
 
 PEELED = 150

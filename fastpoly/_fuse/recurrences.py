@@ -15,6 +15,7 @@ import numpy as np
 from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .ir import FLOAT, Var
+from .memories import Memories
 from .rules import VIEWS, NeedsMemory
 from .scan import Carry
 from .schedule import Schedule
@@ -132,6 +133,7 @@ class Iteration(Schedule):
         self.available, self.registers, self.lanes = outer.available, 1, outer.lanes // outer.registers
         self.unrolled = outer.unrolled
         self.samples = samples_of(Graph(scan.inputs, [], scan.body))
+        self._memories = Memories(self.samples, self.unrolled, self.lanes)
         kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_extremes(self.graph))
         self.kept = {one: None for one in kept if self.is_long(one.shape)}
         self._settle()
@@ -157,8 +159,7 @@ class Iteration(Schedule):
 
     def _history(self, key: Carry | Node, node: Node, starts: int) -> None:
         """Memory with a row for each iteration, and for each start."""
-        shape = (self.scan.count + starts, *node.shape)
-        memory = self.outer.new_memory("scratch", node, node.label or node.op.strip("_"), shape)
+        memory = self.outer.rows_memory(node, self.scan.count + starts)
         self.histories[key] = memory
         self.row_of[memory] = Index.of(self.time) + (0 if self.scan.backwards else starts)
 

@@ -7,7 +7,8 @@ sums then take as many registers more, and the samples must not leave much of th
 
 from __future__ import annotations
 
-from .schedule import LONG_TURN, Schedule
+from .plan import LONG_TURN
+from .schedule import Schedule
 
 TURN = 36
 """Operations on a register of samples from which four pay, where four can be; see `registers_at_a_time`."""

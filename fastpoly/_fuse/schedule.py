@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,11 @@ import torch
 
 from . import pointwise, rules
 from .arguments import leaves as flattened
-from .expressions import CHEAP, Axis, Expr, Index, Memory, Places
+from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .ir import FLOAT, Var
+from .memories import Memories, lanes_dimension
+from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
 from .rules import COMBINE, NeedsMemory, Sum, broadcast
 from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
 
@@ -40,77 +42,6 @@ MANY_TIMES = 8
 MANY_OPERATIONS = 12
 """What takes more than so many operations is kept rather than computed again; an elementary function counts 20."""
 
-LONG_TURN = 90
-"""Operations on a register of samples, an elementary function counted as 25, beside which loads do not count."""
-
-ALIASED = 32
-"""Rows that lie a multiple of so many registers (1,024 bytes with AVX2) apart crowd into few sets of the caches: the
-same samples of 64 rows push each other out."""
-
-SHORT = 8
-"""Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
-
-
-@dataclass(frozen=True)
-class Loops:
-    """The axes of a nest: `outer` ones around the `lanes` axis, which whole registers run along, and `inner` in it."""
-
-    outer: tuple[Axis, ...] = ()
-    lanes: Axis | None = None
-    inner: tuple[Axis, ...] = ()
-
-    @property
-    def order(self) -> tuple[Axis, ...]:
-        """All of them, from the outside in."""
-        return (*self.outer, *((self.lanes,) if self.lanes else ()), *self.inner)
-
-
-@dataclass(eq=False)
-class Store:
-    """A root: an element that is written to memory at every turn of its nest."""
-
-    memory: Memory
-    offset: Index
-    value: Expr
-    node: Node
-
-
-@dataclass(eq=False)
-class Accumulate:
-    """A root: the sum (product, ...) of `value` over the `reduced` axes, into a variable or into memory."""
-
-    kind: str
-    var: Var
-    value: Expr
-    reduced: frozenset[Axis]
-    node: Node
-    memory: Memory | None = None
-    offset: Index | None = None
-    part_of: Accumulate | None = None  # one of several sums that are added up at the end
-    slot: Index | None = None  # where a register of it lies in scratch from one block of samples to the next
-
-
-Root = Store | Accumulate
-
-
-@dataclass(eq=False)
-class Nest:
-    """A loop nest and what it computes. Nests of one level do not need each other; `level` orders the rest."""
-
-    level: int
-    loops: Loops
-    roots: list[Root] = field(default_factory=list)
-
-    @property
-    def is_of_short_sums(self) -> bool:
-        """Is all that it does so little that its loads count?"""
-        return all(isinstance(root, Accumulate) and root.value.cost <= SHORT for root in self.roots)
-
-    @property
-    def is_jammed(self) -> bool:
-        """Can several turns of one of its loops be one, which share what they load?"""
-        return self.is_of_short_sums and bool(self.loops.outer or self.loops.inner)
-
 
 @dataclass(eq=False)
 class _Reduced:
@@ -120,8 +51,8 @@ class _Reduced:
     memory: Memory | None
 
 
-class Schedule:
-    """The loops of one step.
+class Schedule(Plan):
+    """The plan of a graph.
 
     Args:
         graph: what a step does. Its inputs are the values carried from step to step; of its outputs the first
@@ -130,18 +61,7 @@ class Schedule:
         registers: how many of them are taken at a time.
         available: how many vector registers the processor has.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
-
-    Attributes:
-        nests: the loop nests in the order in which they run.
-        successors: for each input, what it becomes: the Exprs of its elements where it lies in variables, or the Memory
-            that the nests have filled.
-        results: the same for the other outputs.
-        memories: everything that lies in memory.
-        recurrences: the loops of scans; they run between the nests of their level and those of the next.
-        depth: how many scans are around.
     """
-
-    depth = 0
 
     def __init__(
         self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
@@ -152,11 +72,13 @@ class Schedule:
         self.lanes = lanes * registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
-        self.kept = {node: None for node in (*graph.inputs, *compared_with_extremes(graph)) if self.is_long(node.shape)}
+        self._memories = Memories(self.samples, self.unrolled, self.lanes)
+        asked = (*graph.inputs, *compared_with_extremes(graph))
+        self.kept = {node: None for node in asked if self._memories.is_long(node.shape)}
         self._settle()
 
     def _settle(self) -> None:
-        """Schedule the outputs, again each time that more is to be kept."""
+        """Plan the outputs, again each time that more is to be kept."""
         while True:
             self._begin()
             try:
@@ -171,13 +93,14 @@ class Schedule:
                 break
             self.kept.update(dict.fromkeys(more))
         self.nests = sorted(self._nests.values(), key=lambda nest: nest.level)
+        self.recurrences = sorted(self._recurrences.values(), key=lambda recurrence: recurrence.level)
 
     def _begin(self) -> None:
         self._nests: dict[tuple[int, Loops], Nest] = {}
         self._elements: dict[tuple[Node, Places], Expr] = {}
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
-        self._memory: dict[tuple[Node, int | None], Memory] = {}
+        self._memories = Memories(self.samples, self.unrolled, self.lanes)
         self._maker: dict[Var | Memory, Nest | Recurrence] = {}
         self._recurrences: dict[Node, Recurrence] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}
@@ -198,7 +121,7 @@ class Schedule:
         for position, node in enumerate(self.graph.outputs):
             like = self.carried(inputs[position]) if position < len(inputs) else None
             value: dict[Places, Expr] | Memory
-            if like is not None or (position >= len(inputs) and self.is_long(node.shape)):
+            if like is not None or (position >= len(inputs) and self._memories.is_long(node.shape)):
                 value = self._copied(node, like)
             else:
                 value = {at: self.element(node, at).as_float() for at in _all(node)}
@@ -206,126 +129,11 @@ class Schedule:
 
     def _copied(self, node: Node, like: Memory | None) -> Memory:
         """A memory of its own for an output, laid out as the input that it follows."""
-        memory = self.new_memory("scratch", node, "next")
+        memory = self._memories.new("scratch", node, "next")
         if like is not None:
             memory.order, memory.padded = like.order, like.padded
         self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
         return memory
-
-    @property
-    def memories(self) -> list[Memory]:
-        """Everything that lies in memory."""
-        found = dict.fromkeys(self._memory.values())
-        found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
-        found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
-        for recurrence in self.recurrences:
-            found.update(dict.fromkeys(recurrence.iteration.memories))
-        return list(found)
-
-    def carried(self, node: Node) -> Memory | None:
-        """Where an input lies, if not in variables."""
-        return self._memory_of(node, None, "carry") if node in self.kept else None
-
-    def data(self) -> list[tuple[Node, Memory]]:
-        """Every constant that lies in memory, and where."""
-        return [(node, memory) for (node, _), memory in self._memory.items() if memory.region == "data"]
-
-    @property
-    def can_be_shared(self) -> bool:
-        """Can threads take parts of the samples? No sample may look at another but through sums."""
-        if self.recurrences:
-            return False
-        stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
-        for nest in self.nests:
-            lanes = nest.loops.lanes
-            if any(axis.size == self.samples for axis in nest.loops.order if axis is not lanes):
-                return False
-            own = Axis("i", self.samples)
-            of_samples = {
-                root.memory
-                for other in self.nests
-                for root in other.roots
-                if root.memory is not None and root.offset is not None and own in root.offset.axes
-            }
-            if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
-                return False  # a part of something longer
-            if lanes is None or lanes.size != self.samples:
-                read = (leaf for root in nest.roots for leaf in leaves(root.value) if leaf.op != "local")
-                if any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in of_samples for leaf in read):
-                    return False  # all samples, of which a thread has its own only
-                continue
-            for root in nest.roots:
-                for leaf in leaves(root.value):
-                    memory = leaf.args[0] if leaf.op != "kept" else leaf.args[1].args[0]
-                    if leaf.op == "lookup" or (leaf.op == "load" and leaf.args[1].factor(lanes) not in (0, 1)):
-                        return False
-                    if leaf.op != "load" or memory.region == "data" or lanes not in leaf.axes:
-                        continue
-                    written = stored.get(memory)
-                    if memory.region == "carry" or (
-                        written is not None and (leaf.args[1].constant - written.constant) % memory.padded
-                    ):
-                        return False
-                if isinstance(root, Store) and (
-                    root.memory in {m for m in self.successors if isinstance(m, Memory)}
-                    or root.memory in {m for m in self.results if isinstance(m, Memory)}
-                ):
-                    return False
-        return True
-
-    def shared(self, nests: Sequence[Nest]) -> list[Accumulate]:
-        """The sums over the samples that these nests take: what threads add up if each has its own samples."""
-        roots = [root for nest in nests for root in nest.roots]
-        over = Axis("i", self.samples)
-        return [root for root in roots if isinstance(root, Accumulate) and over in root.reduced]
-
-    def shared_sums(self) -> list[list[Accumulate]]:
-        """The same for all nests, one list for each level."""
-        levels = itertools.groupby(self.nests, key=lambda nest: nest.level)
-        return [self.shared(list(nests)) for _, nests in levels]
-
-    @property
-    def cycles(self) -> float:
-        """About how long a step takes: registers' worth of operations, one a cycle."""
-        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences)
-
-    @property
-    def recurrences(self) -> list[Recurrence]:
-        """The loops of scans, in the order in which they run."""
-        return sorted(self._recurrences.values(), key=lambda recurrence: recurrence.level)
-
-    def all_measured(self) -> list[tuple[int, int, int]]:
-        """`measured` of everything."""
-        inner = [one for recurrence in self.recurrences for one in recurrence.measured]
-        return [*map(self.measured, self.nests), *inner]
-
-    def cycles_of(self, nests: Iterable[Nest]) -> float:
-        """The same for some nests."""
-        total = 0.0
-        for nest in nests:
-            turns, length, operations = self.measured(nest)
-            total += turns * (length / self.lanes if nest.loops.lanes else 1) * operations
-        return total
-
-    def measured(self, nest: Nest) -> tuple[int, int, int]:
-        """How often its body is run for one element of its lanes axis, how long that is, and the operations in it."""
-        lanes = nest.loops.lanes
-        seen: set[Expr] = set()
-        stack = [root.value for root in nest.roots]
-        while stack:
-            expr = stack.pop()
-            if expr not in seen and expr.op not in ("number", "local", "kept"):
-                seen.add(expr)
-                stack.extend(expr.operands)
-        operations = sum(1 if e.op in CHEAP else 25 for e in seen) + len(nest.roots)
-        turns = math.prod(axis.size for axis in nest.loops.order if axis is not lanes)
-        return turns, lanes.size if lanes else 1, operations
-
-    @property
-    def waits_for_loads(self) -> bool:
-        """Is there so little to do with what is read that reading it counts? Sums that share loads are left out."""
-        long = (nest for nest in self.nests if not nest.is_jammed)
-        return self.cycles_of(long) < LONG_TURN * -(-self.samples // self.lanes)
 
     # -- elements
 
@@ -389,13 +197,13 @@ class Schedule:
         if any((d, place.number) in node.ones for d, place in enumerate(places)):
             return Expr.of(1.0)
         places = tuple(Index() if stride == 0 else place for place, stride in zip(places, tensor.stride(), strict=True))
-        memory = self._memory_of(node, _lanes_dimension(places), "data")
+        memory = self._memories.of(node, "data", lanes_dimension(places))
         load = Expr("load", memory, memory.offset(places))
         return load.as_bool() if node.dtype == torch.bool else load
 
     def _input(self, node: Node, places: Places) -> Expr:
         if node in self.kept:
-            memory = self._memory_of(node, None, "carry")
+            memory = self._memories.of(node, "carry")
             return Expr("load", memory, memory.offset(places))
         if any(place.number is None for place in places):
             raise NeedsMemory(node)
@@ -416,12 +224,20 @@ class Schedule:
 
     def _memory_for(self, node: Node) -> Memory:
         """Where a node is to be kept."""
-        return self._memory_of(node, None, "scratch")
+        return self._memories.of(node, "scratch")
 
     def _offset(self, memory: Memory, places: Places) -> Index:
         return memory.offset(places)
 
     # -- for the iterations of a scan
+
+    def is_long(self, shape: Sequence[int]) -> bool:
+        """Has a tensor of this shape an axis with a loop?"""
+        return self._memories.is_long(shape)
+
+    def rows_memory(self, node: Node, count: int) -> Memory:
+        """Memory for so many rows of a node's shape."""
+        return self._memories.new("scratch", node, node.label or node.op.strip("_"), (count, *node.shape))
 
     def from_memory(self, node: Node, places: Places) -> Expr:
         """An element, loaded: from here on the node is kept."""
@@ -431,7 +247,8 @@ class Schedule:
     def copied_along(self, node: Node, dim: int, places: Places) -> Expr:
         """An element, loaded from a copy that lies in memory along a dimension."""
         if (node, dim) not in self._copies:
-            self._copies[node, dim] = memory = self.new_memory("scratch", node, node.label or node.op, along=dim)
+            memory = self._memories.new("scratch", node, node.label or node.op.strip("_"), along=dim)
+            self._copies[node, dim] = memory
             self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
         memory = self._copies[node, dim]
         return Expr("load", memory, memory.offset(places))
@@ -533,7 +350,7 @@ class Schedule:
     def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
         """The element of `node` whose place along `dim` is a number that is read in the loop."""
         if node.is_constant:
-            memory = self._memory_of(node, None, "data")
+            memory = self._memories.of(node, "data")
         else:
             if node.op == "input" and node not in self.kept:
                 raise NeedsMemory(node)
@@ -547,7 +364,7 @@ class Schedule:
         kept, reduced, loops = self._axes(sum_of.kept, sum_of.reduced)
         memory = None
         if any(size > self.unrolled for size in sum_of.kept):
-            memory = self.new_memory("scratch", node, node.op, sum_of.kept)
+            memory = self._memories.new("scratch", node, node.op, sum_of.kept)
         known: dict[Places, Expr] = {}
         axes = frozenset(axis for place in reduced for axis in place.axes)
         for at in _filled(kept, sum_of.kept):
@@ -591,45 +408,6 @@ class Schedule:
             and maker.loops == loops
             and any(isinstance(root, Store) and root.value is leaf.args[0] for root in maker.roots)
         )
-
-    # -- memory
-
-    def is_long(self, shape: Sequence[int]) -> bool:
-        """Has it an axis with a loop?"""
-        return any(size > self.unrolled for size in shape)
-
-    def _memory_of(self, node: Node, along: int | None, region: str) -> Memory:
-        if along is None:
-            known = next((memory for (other, _), memory in self._memory.items() if other is node), None)
-            if known is not None:
-                return known
-        if (node, along) not in self._memory:
-            name = node.label or node.op
-            self._memory[node, along] = self.new_memory(region, node, name, along=along)
-        return self._memory[node, along]
-
-    def new_memory(
-        self, region: str, node: Node, name: str, shape: tuple[int, ...] | None = None, along: int | None = None
-    ) -> Memory:
-        """Memory with the dimension that registers run along last: `along`, or the samples, or the last long one."""
-        shape = node.shape if shape is None else shape
-        used = [d for d in range(len(shape)) if shape[d] != 1]
-        if node.tensor is not None:
-            used = [d for d in used if node.tensor.stride(d) != 0]
-        long = [d for d in used if shape[d] > self.unrolled]
-        if along is None and long:
-            along = next((d for d in long if shape[d] == self.samples), long[-1])
-        if along is None and used:
-            along = used[-1]
-        order = [d for d in used if d != along]
-        order.sort(key=lambda d: d in long)  # short dimensions outermost, otherwise as they are
-        padded = 1
-        if along is not None:
-            order.append(along)
-            padded = -(-shape[along] // self.lanes) * self.lanes if shape[along] > self.unrolled else shape[along]
-            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes) == 0:
-                padded += 2 * self.lanes
-        return Memory(region, name, tuple(shape), tuple(order), padded)
 
     # -- what to keep in memory
 
@@ -698,22 +476,6 @@ def _repeated(expr: Expr, loops: Loops) -> bool:
     return again >= MANY_TIMES and loops.lanes in expr.axes
 
 
-def leaves(expr: Expr) -> list[Expr]:
-    """What an expression is made of: every load, variable and kept value in it."""
-    found: dict[Expr, None] = {}
-    seen: set[Expr] = set()
-    stack = [expr]
-    while stack:
-        at = stack.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if at.op in ("load", "local", "kept", "lookup"):
-            found[at] = None
-        stack.extend(at.operands)
-    return list(found)
-
-
 def _filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
     """All places, with the template's loop variables where it has them and every number elsewhere."""
     choices = [
@@ -725,11 +487,3 @@ def _filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
 
 def _all(node: Node) -> Iterator[Places]:
     yield from (tuple(Index((), i) for i in at) for at in np.ndindex(*node.shape))
-
-
-def _lanes_dimension(places: Places) -> int | None:
-    """The dimension that the axis of the registers runs along by itself."""
-    for d, place in enumerate(places):
-        if any(axis.name == "i" for axis in place.axes):
-            return d
-    return None

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from .expressions import Expr
-from .schedule import Nest, Schedule, Store
+from .plan import Nest, Store
+from .schedule import Schedule
 
 LONGEST = 8
 """Products in one chain: each waits four cycles for the one before."""

@@ -1,8 +1,10 @@
 """From the loop IR to the text of an LLVM module, in one walk.
 
 Variables become SSA values at once: what a loop's body assigns and had a value before is a phi at its head, and what a
-condition's body assigns is one behind it. Nothing is kept on the stack. Elementary functions are those of
-`fastpoly_kernels.formulas`, each written once for each kind of operand and inlined by LLVM.
+condition's body assigns is one behind it. Nothing is kept on the stack. An instruction without effects is written once,
+outside of the loops that it does not depend on, and short loops turn by turn: LLVM would find that by itself, in twice
+the time. Elementary functions are those of `fastpoly_kernels.formulas`, each written once for each kind of operand and
+inlined by LLVM.
 
 Every operation on floats may be contracted: a product and a sum become one instruction with one rounding less. Nothing
 else is allowed; sums are reordered by the program itself, and NaN means what it says.
@@ -10,6 +12,7 @@ else is allowed; sums are reordered by the program itself, and NaN means what it
 
 from __future__ import annotations
 
+import operator
 import re
 import struct
 from functools import cache
@@ -35,6 +38,7 @@ from .ir import (
     Store,
     Var,
     inside,
+    turns,
 )
 
 ELEMENT = {"float32": "float", "float64": "double"}
@@ -48,11 +52,26 @@ INDICES = {
     "floordiv": "sdiv",
     "mod": "srem",
 }  # of nothing below 0
+FOLDED = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv}
+FOLDED |= {"mod": operator.mod}
 LOGIC = {"and": "and", "or": "or", "xor": "xor"}
 COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
 COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}
 INTRINSIC |= {"trunc": "trunc", "nearest": "roundeven"}
+VALUE = re.compile(r"%v\d+")
+"""What an instruction gives."""
+
+WRITTEN_OUT = 320
+"""Instructions of a loop within a step up to which its turns are written one after the other: the step then waits for
+no jump, and what is read from memory may stay in registers."""
+
+MOST_HOISTED = 1000
+"""Instructions that are taken out of loops: what they give must be kept, and LLVM takes long to find where."""
+
+MOST_TURNS = 16
+"""And so many turns."""
+
 REDUCED = {"product": "", "largest": "maximum", "smallest": "minimum"}
 
 MEET = """
@@ -93,6 +112,11 @@ class _Printer:
         self.block = "entry"
         self.values: dict[Var, str] = {}
         self.exits: list[tuple[str, list[tuple[str, dict[Var, str]]]]] = []
+        self.known: list[dict[str, str]] = [{}]  # by the loops that they are in, what instructions give
+        self.level_of: dict[str, int] = {}
+        self.before: list[list[str]] = []  # for each loop that is being written: what stands before it
+        self.conditions = 0  # that the statement at hand is in
+        self.hoisted = 0
         self.once: dict[str, str] = {}
         self.formulas: dict[tuple[str, str, int], None] = {}
 
@@ -126,7 +150,29 @@ class _Printer:
         return f"%v{self.count}"
 
     def emit(self, text: str) -> str:
+        """An instruction without effects: once, and outside of the loops that it does not depend on.
+
+        So may a load from `data` be, which nobody stores to: it must be possible even if the loop has no turn.
+        """
+        for known in self.known:
+            if text in known:
+                return known[text]
+        level = len(self.before)
+        if level and not self.conditions and self.hoisted < MOST_HOISTED:
+            level = min(level, max([self.level_of.get(name, 0) for name in VALUE.findall(text)], default=0))
+        name = self.known[level][text] = self.new()
+        self.level_of[name] = level
+        if level == len(self.before):
+            self.lines.append(f"  {name} = {text}")
+        else:
+            self.before[level].append(f"  {name} = {text}")
+            self.hoisted += 1
+        return name
+
+    def emit_here(self, text: str) -> str:
+        """An instruction that is executed where it stands, each time."""
         name = self.new()
+        self.level_of[name] = len(self.before)
         self.lines.append(f"  {name} = {text}")
         return name
 
@@ -177,16 +223,26 @@ class _Printer:
                     self.line(f"call void @meet(ptr %{counter}, i64 {self.value(count)})")
 
     def loop(self, loop: Loop) -> None:
+        values = turns(loop) or ()
+        is_one = len(values) == 1 and not any(isinstance(statement, Break) for statement in inside(loop.body))
+        if is_one or (len(self.before) == 1 and self.is_written_out(loop, len(values))):
+            for turn in values:
+                self.values[loop.axis] = str(turn)
+                self.statements(loop.body)
+            return
         self.count += 1
         head, body, out = (f"{name}{self.count}" for name in ("head", "body", "out"))
         first, end = self.value(loop.first), self.value(loop.end)
         before, block = dict(self.values), self.block
         carried = [var for var in assigned(loop.body) if var in before]
-        self.line(f"br label %{head}")
+        outer, self.lines = self.lines, []
+        self.before.append(outer)
+        self.known.append({})
         self.begin(head)
         axis = self.new()
         start = len(self.lines)
         phis = {var: self.new() for var in carried}
+        self.level_of.update(dict.fromkeys((axis, *phis.values()), len(self.before)))
         self.lines += [""] * (len(carried) + 1)
         self.values = {**before, **phis}
         at_head = dict(self.values)
@@ -204,8 +260,28 @@ class _Printer:
             incoming = f"[ {before[var]}, %{block} ], [ {self.values[var]}, %{self.block} ]"
             self.lines[at] = f"  {phis[var]} = phi {self.type(var.kind)} {incoming}"
         self.exits.pop()
+        self.before.pop()
+        self.known.pop()
+        self.level_of.update(dict.fromkeys(phis.values(), len(self.before)))  # what they end with is known behind it
+        self.lines = [*outer, f"  br label %{head}", *self.lines]
         self.begin(out)
         self.join(arrivals, carried, before)
+
+    def is_written_out(self, loop: Loop, count: int) -> bool:
+        """Is so little to do in its turns, if they are known, that they are written one after the other?"""
+        if not 1 < count <= MOST_TURNS:
+            return False
+        values = [s.value for s in loop.body if isinstance(s, Assign | Store)]
+        return len(values) == len(loop.body) and count * sum(map(self.instructions, values)) <= WRITTEN_OUT
+
+    def instructions(self, value: Expr) -> int:
+        """About how many a value takes, a call counted as five."""
+        if isinstance(value, Const | Var):
+            return 0
+        registers = -(-value.kind.lanes * self.bits // processor.register_bits()) or 1
+        if isinstance(value, Load):
+            return registers
+        return (5 if value.name in FORMULAS else 1) * registers + sum(map(self.instructions, value.args))
 
     def condition(self, test: Expr, body: list[Statement]) -> None:
         self.count += 1
@@ -215,7 +291,11 @@ class _Printer:
         self.line(f"br i1 {truth}, label %{then}, label %{out}")
         arrivals = [(self.block, before)]
         self.begin(then)
+        known, self.known = self.known, [*self.known[:-1], dict(self.known[-1])]
+        self.conditions += 1
         self.statements(body)
+        self.conditions -= 1
+        self.known = known
         if self.block:
             self.line(f"br label %{out}")
             arrivals.append((self.block, self.values))
@@ -231,11 +311,11 @@ class _Printer:
                 self.values[var] = brought[0][0]
                 continue
             incoming = ", ".join(f"[ {value}, %{block} ]" for value, block in brought)
-            self.values[var] = self.emit(f"phi {self.type(var.kind)} {incoming}")
+            self.values[var] = self.emit_here(f"phi {self.type(var.kind)} {incoming}")
 
     def aligned_stack(self) -> None:
         """LLVM aligns the stack to registers only for what it knows beforehand: an empty variable, asked for."""
-        variable = self.emit(f"alloca i8, align {processor.register_bits() // 8}")
+        variable = self.emit_here(f"alloca i8, align {processor.register_bits() // 8}")
         self.line(f'call void asm sideeffect "", "r"(ptr {variable})')
 
     # -- expressions
@@ -247,8 +327,8 @@ class _Printer:
             case Var():
                 return self.values[expr]
             case Load(buffer=buffer, index=index, kind=kind):
-                address = self.address(buffer, index)
-                return self.emit(f"load {self.type(kind)}, ptr {address}, align {self.bits // 8}")
+                text = f"load {self.type(kind)}, ptr {self.address(buffer, index)}, align {self.bits // 8}"
+                return self.emit(text) if buffer == "data" else self.emit_here(text)  # others may be stored to
             case Op(name=name) if name in FORMULAS:
                 return self.formula(expr)
             case Op(name=name):
@@ -282,6 +362,8 @@ class _Printer:
         lanes = max(arg.kind.lanes for arg in op.args)
         values = [self.widened(arg, lanes) for arg in op.args]
         kind = op.args[0].kind.of(lanes)
+        if kind == INDEX and all(value.lstrip("-").isdigit() for value in values) and op.name in FOLDED:
+            return str(FOLDED[op.name](*map(int, values)))
         wide = self.type(kind)
         if op.name in INTRINSIC:
             return self.call(INTRINSIC[op.name], wide, self.suffix(kind), values)

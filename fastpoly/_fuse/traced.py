@@ -34,6 +34,9 @@ from .whole_numbers import refuse_inexact_integers
 MOST_LINES = 20_000
 """Of a kernel, at up to 15 ms a line: five minutes of compiling."""
 
+HEAD = 13
+"""Lines of a page before its statements: what it imports, and what its arguments are."""
+
 REMEMBERED = 256
 """Kernels kept in memory: 0.1 to 1 MB each."""
 
@@ -84,7 +87,7 @@ class Written:
     @property
     def lines(self) -> int:
         """How long that page is, about."""
-        return self.code.count("\n") if isinstance(self.code, str) else self.code.statements
+        return self.code.count("\n") if isinstance(self.code, str) else self.code.statements + HEAD
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()

@@ -12,7 +12,8 @@ from .builder import Builder, number
 from .caches import reads_again
 from .expressions import Axis, Expr, Index
 from .ir import INDEX, Op, Var
-from .schedule import Accumulate, Nest, Root, Schedule
+from .plan import Accumulate, Nest, Root
+from .schedule import Schedule
 
 AT_A_TIME = 4
 """How many neighbours, and how many parts of one sum: an addition takes four cycles, and one can begin in each."""

@@ -13,8 +13,9 @@ from .expressions import Axis, Expr, Index, Memory
 from .ir import BOOL, FLOAT, INDEX, Break, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
+from .plan import Nest
 from .recurrences import Recurrence
-from .schedule import Nest, Schedule
+from .schedule import Schedule
 from .turns import Part
 
 Place = tuple[str, ir.Expr]
@@ -232,7 +233,7 @@ def _assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: 
         var, expr = changes[at]
         if var in needed or places:
             following[at] = Var(f"next_{var.name}", FLOAT)
-        needed.update(read(values[at]))
+        needed.update(ir.variables(values[at]))
     for then, value, (var, expr) in zip(following, values, changes, strict=True):
         if isinstance(then, Var) and then is not value:
             builder.assign(then, value, expr)
@@ -256,20 +257,6 @@ def changing(schedule: Schedule) -> list[tuple[Var, Expr]]:
     ]
 
 
-def read(value: ir.Expr) -> set[Var]:
-    """The variables in a value."""
-    found, stack = set[Var](), [value]
-    while stack:
-        match stack.pop():
-            case Var() as var:
-                found.add(var)
-            case Op(args=args):
-                stack += args
-            case Load(index=index):
-                stack.append(index)
-    return found
-
-
 def _write_results(builder: Builder, layout: Layout) -> None:
     row = builder.own("row")
     for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True):
@@ -281,8 +268,12 @@ def _write_results(builder: Builder, layout: Layout) -> None:
 
 
 def _copy(builder: Builder, to: str, start: ir.Expr, memory: Memory) -> None:
-    """Copy all elements of a memory to `start` and what follows."""
+    """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
     axis, everywhere = _elements(memory)
-    with builder.loop(axis.name, number(0), number(memory.size)) as i:
-        element = Load(memory.region, builder.place(memory, everywhere), FLOAT)
-        builder.store(to, _sum(start, i), element)
+    lanes = builder.schedule.lanes
+    whole = memory.size - memory.size % lanes
+    for first, end, width in ((0, whole, lanes), (whole, memory.size, 1)):
+        if first < end:
+            with builder.loop(axis.name, number(first), number(end), width) as i:
+                kind = FLOAT.of(width if width > 1 else 0)
+                builder.store(to, _sum(start, i), Load(memory.region, builder.place(memory, everywhere), kind))
