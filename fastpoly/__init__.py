@@ -3,7 +3,7 @@
     from fastpoly import train          # the post's function, the post's numbers
     from fastpoly import fit            # the same training run with a modern face
 
-This list is the whole public face. Importing it loads numpy and nothing heavier: torch, numba and matplotlib come in
+This list is the whole public face. Importing it loads numpy and nothing heavier: torch, llvmlite and matplotlib come in
 when something needs them. `fastpoly.reference` holds the published loops, the yardstick of every test and benchmark;
 `fastpoly.sklearn`, which needs scikit-learn, `fit` as an estimator.
 """

@@ -333,14 +333,12 @@ def _elsewhere(inputs: Sequence[torch.Tensor]) -> bool:
 
 def _candidates(inputs: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], str | None]:
     """What could run these tensors, and why it is not the fused loop, if that is known."""
-    from .._backends import missing_compiler, missing_triton
+    from .._backends import missing_triton
 
     (first, *rest) = sorted({tensor.device.type for tensor in inputs})
     if rest or first not in PREFERENCES:
         where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
         return ("compile", "eager"), f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA"
     choices = PREFERENCES[first]
-    reason = missing_compiler() if choices[0] == "fused" else missing_triton()
-    if reason is None:
-        return choices, None
-    return choices[1:], reason if choices[0] == "fused" else f"backend 'triton' cannot run here: {reason}"
+    reason = None if choices[0] == "fused" else missing_triton()
+    return (choices, None) if reason is None else (choices[1:], f"backend 'triton' cannot run here: {reason}")

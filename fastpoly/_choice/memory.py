@@ -50,7 +50,7 @@ def key_of(reading: Reading, device: str) -> str:
     """
     *nodes, outputs = reading.signature
     shapes = [node[:4] for node in nodes]
-    versions = [_version(name) for name in ("torch", "numba", "triton", "fastpoly")]
+    versions = [_version(name) for name in ("torch", "llvmlite", "triton", "fastpoly")]
     return hashlib.sha256(repr((FORMAT, shapes, outputs, device, versions)).encode()).hexdigest()
 
 

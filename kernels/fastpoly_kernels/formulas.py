@@ -1,8 +1,8 @@
 """Elementary functions of whole registers, as formulas that emit LLVM IR.
 
-numba's PyPI wheels come without a vector C library: an `exp` in a loop over samples is one call a sample, and the loop
-stays scalar around it. Here each function is a formula without branches that works on all lanes of a `simd.Vector` at
-once; a scalar float gives the same bits. What they meet:
+LLVM comes without a vector C library: an `exp` in a loop over samples is one call a sample, and the loop stays scalar
+around it. Here each function is a formula without branches that works on all lanes of a vector at once; a scalar float
+gives the same bits. What they meet:
 
 - at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
   and float64, for every float, with and without LLVM's `contract` flag;
@@ -93,7 +93,7 @@ def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
 
 
 FORMULAS: dict[str, Callable[..., Number]] = {}
-"""By name, what the functions of `vector_math` compute."""
+"""By name."""
 
 
 def elementary(formula: Callable[..., Number]) -> Callable[..., Number]:
