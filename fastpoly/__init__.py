@@ -10,9 +10,8 @@ when something needs them. `fastpoly.reference` holds the published loops, the y
 
 from typing import TYPE_CHECKING, Any
 
-from . import optimizers, reference
+from . import reference
 from ._backends import Backend, backends
-from ._descend import DescentResult, descend, descend_module
 from ._dropin import train
 from ._errors import (
     BackendUnavailableError,
@@ -27,10 +26,11 @@ from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
-from ._scan import scan
 
 if TYPE_CHECKING:
-    from . import profiling
+    from . import optimizers, profiling
+    from ._descend import DescentResult, descend, descend_module
+    from ._scan import scan
 
 __version__ = "0.1.0"
 
@@ -61,9 +61,21 @@ __all__ = [
 ]
 
 
+_FOR_TORCH = {"DescentResult": "_descend", "descend": "_descend", "descend_module": "_descend", "scan": "_scan"}
+_MODULES = ("optimizers", "profiling")
+
+
 def __getattr__(name: str) -> Any:
-    if name != "profiling":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What belongs to torch is imported when it is first asked for."""
     from importlib import import_module
 
-    return import_module(".profiling", __name__)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _FOR_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_FOR_TORCH[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
