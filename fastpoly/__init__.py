@@ -21,8 +21,6 @@ from ._errors import (
     UnsupportedOperationError,
 )
 from ._fit import fit
-from ._fit_batch import FitBatch
-from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
@@ -30,6 +28,8 @@ from ._result import FitResult
 if TYPE_CHECKING:
     from . import optimizers, profiling
     from ._descend import DescentResult, descend, descend_module
+    from ._fit_batch import FitBatch
+    from ._fit_many import fit_many
     from ._scan import scan
 
 __version__ = "0.1.0"
@@ -61,20 +61,20 @@ __all__ = [
 ]
 
 
-_FOR_TORCH = {"DescentResult": "_descend", "descend": "_descend", "descend_module": "_descend", "scan": "_scan"}
-_MODULES = ("optimizers", "profiling")
+_LATER = {"_descend": ("DescentResult", "descend", "descend_module"), "_scan": ("scan",)}
+_LATER |= {"_fit_batch": ("FitBatch",), "_fit_many": ("fit_many",), "optimizers": (), "profiling": ()}
+"""Modules that not every process needs, and what they have of the list above."""
 
 
 def __getattr__(name: str) -> Any:
-    """What belongs to torch is imported when it is first asked for."""
+    """What is imported when it is first asked for."""
     from importlib import import_module
 
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    if name not in _FOR_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_FOR_TORCH[name]}", __name__), name)
-    return value
+    for module, names in _LATER.items():
+        if name == module or name in names:
+            found = import_module(f".{module}", __name__)
+            return found if name == module else globals().setdefault(name, getattr(found, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,9 +53,6 @@ class Monitor:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear Ctrl-C while the block runs."""
-        import signal  # with threading 2 ms, which `import fastpoly` need not take
-        import threading
-
         in_main_thread = threading.current_thread() is threading.main_thread()
         if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield

@@ -142,4 +142,3 @@ def test_every_lock_of_the_package_is_made_here():
             if source.name != "forking.py":
                 assert "threading.Lock()" not in source.read_text(), source
                 assert "threading.RLock()" not in source.read_text(), source
-                assert "allocate_lock" not in source.read_text(), source

@@ -59,7 +59,7 @@ class Backend:
         return self.unavailable is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Entry:
     name: str
     summary: str

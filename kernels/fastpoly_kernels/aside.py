@@ -8,6 +8,7 @@ beside, and what they made is there for the next call; a process that ends waits
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -35,8 +36,6 @@ def waiting() -> bool:
 def aside(function: Callable[..., Made], *arguments: Any) -> Made:
     """function(*arguments), its result or its exception; Ctrl-C ends the wait and not the function."""
     global _waiting
-    import threading
-
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments)  # no signal arrives here
     results: list[Made] = []
@@ -78,8 +77,6 @@ def _import(name: str) -> ModuleType:
 
 
 def _start(work: Callable[[], None]) -> None:
-    import threading
-
     before = threading.stack_size(STACK_BYTES)
     try:
         thread = threading.Thread(target=work, name="fastpoly compiler")

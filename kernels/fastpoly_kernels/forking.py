@@ -8,13 +8,13 @@ is dropped by a function given to `in_child`, and whoever compiles holds `compil
 
 from __future__ import annotations
 
-import _thread  # what threading makes locks of, without the rest of it
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
-compiling: Any = _thread.RLock()
+compiling = threading.RLock()
 """Held while machine code is made or linked, for LLVM's set-up and its linker want one thread at a time; and while
 something large is imported."""
 
@@ -26,9 +26,9 @@ _locks: list[Any] = [compiling]
 _held: list[Any] = []
 
 
-def new_lock() -> _thread.LockType:
+def new_lock() -> threading.Lock:
     """A lock that is free in a child, whoever holds it at the fork."""
-    lock = _thread.allocate_lock()
+    lock = threading.Lock()
     _locks.append(lock)
     return lock
 
