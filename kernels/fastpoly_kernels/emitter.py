@@ -190,8 +190,7 @@ class Bits(Expression):
     def __lt__(self, other: int) -> Truth:
         return Truth(self.builder, self.builder.icmp_unsigned("<", self.value, self._operand(other)))
 
-    def equals(self, other: int) -> Truth:
-        """Lane by lane."""
+    def __eq__(self, other: int) -> Truth:
         return Truth(self.builder, self.builder.icmp_unsigned("==", self.value, self._operand(other)))
 
     @property
@@ -248,7 +247,7 @@ class Number(Expression):
     def _compared(self, sign: str, other: "Number | float") -> Truth:
         return Truth(self.builder, self.builder.fcmp_ordered(sign, self.value, self._operand(other)))
 
-    # Comparisons with NaN do not hold.
+    # Lane by lane. Comparisons with NaN do not hold; +0 equals -0.
     def __ge__(self, other: "Number | float") -> Truth:
         return self._compared(">=", other)
 
@@ -258,8 +257,7 @@ class Number(Expression):
     def __gt__(self, other: "Number | float") -> Truth:
         return self._compared(">", other)
 
-    def equals(self, other: "Number | float") -> Truth:
-        """Lane by lane; +0 equals -0."""
+    def __eq__(self, other: "Number | float") -> Truth:
         return self._compared("==", other)
 
     @property

@@ -246,7 +246,7 @@ def log_of(f: Number, n: Number) -> Number:
 def unless_singular(y: Number, x: Number, pole: float) -> Number:
     """y, but infinity and NaN as x is, -infinity at the pole, NaN below."""
     infinity = float("inf")
-    return (x < infinity).where((x > pole).where(y, x.equals(pole).where(x.constant(-infinity), float("nan"))), x)
+    return (x < infinity).where((x > pole).where(y, (x == pole).where(x.constant(-infinity), float("nan"))), x)
 
 
 @elementary
@@ -321,7 +321,7 @@ def tan(x: Number) -> Number:
     excess = fma(n, third, fma(n, second, change) + lost)
     square = r * r
     y = r + fma(square * r, fitted(square, TAN), -fma(square, excess, excess))
-    return unless(far(x), (integer & 1).equals(0).where(y, -1.0 / y), x, "tan")
+    return unless(far(x), ((integer & 1) == 0).where(y, -1.0 / y), x, "tan")
 
 
 # -- others

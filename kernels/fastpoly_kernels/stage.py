@@ -92,9 +92,7 @@ class _Stage:
         self.names = dict(zip(inspect.signature(function).parameters, arguments, strict=True))
         self.alive, self.result = True, None
         self.file = function.__code__.co_filename
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-        assert isinstance(definition, ast.FunctionDef)
-        self.body = ast.increment_lineno(definition, function.__code__.co_firstlineno - 1).body
+        self.body = _definition(function).body
 
     def function(self) -> Any:
         """Write all of it; what it returns."""
@@ -230,6 +228,20 @@ class _Stage:
                 phi.add_incoming(value.value, block)
             phis.append(type(values[0])(self.builder, phi))
         return rebuilt(first, iter(phis))
+
+
+def _definition(function: Callable[..., Any]) -> ast.FunctionDef:
+    """Its syntax, of the source file: if that still is what was imported.
+
+    Raises:
+        RuntimeError: it is another, as after an update beneath a process that goes on.
+    """
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    if not isinstance(definition, ast.FunctionDef) or [a.arg for a in definition.args.args] != [*arguments]:
+        file = function.__code__.co_filename
+        raise RuntimeError(f"{file} has changed since {function.__name__} was imported; start Python anew")
+    return ast.increment_lineno(definition, function.__code__.co_firstlineno - 1)
 
 
 def _types(kind: Any) -> list[ir.Type]:

@@ -46,7 +46,7 @@ class Index(Expression):
     def __gt__(self, other: Index | int) -> Truth:
         return self._compared(">", other)
 
-    def __eq__(self, other: Index | int) -> Truth:
+    def __eq__(self, other: Index | int) -> Truth:  # type: ignore[override]  # known when the kernel runs
         return self._compared("==", other)
 
     def at_most(self, bound: Index | int) -> Index:
