@@ -1,4 +1,4 @@
-"""Fit the post's problem with the installed wheel, numpy and numba alone."""
+"""Fit the post's problem with the installed wheel, numpy and llvmlite alone."""
 
 import importlib.util
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 
 import fastpoly
 
-for absent in ("torch", "triton", "typer", "rich", "matplotlib", "sklearn", "pytest"):
+for absent in ("torch", "triton", "typer", "rich", "matplotlib", "numba", "sklearn", "pytest"):
     assert importlib.util.find_spec(absent) is None, f"{absent} is installed: this is no clean environment"
 
 x = np.linspace(0, 5, 100).reshape(-1, 1)

@@ -3,16 +3,15 @@
     from fastpoly import train          # the post's function, the post's numbers
     from fastpoly import fit            # the same training run with a modern face
 
-This list is the whole public face. Importing it loads numpy and nothing heavier: torch, numba and matplotlib come in
+This list is the whole public face. Importing it loads numpy and nothing heavier: torch, llvmlite and matplotlib come in
 when something needs them. `fastpoly.reference` holds the published loops, the yardstick of every test and benchmark;
 `fastpoly.sklearn`, which needs scikit-learn, `fit` as an estimator.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from . import optimizers, reference
+from . import reference
 from ._backends import Backend, backends
-from ._descend import DescentResult, descend, descend_module
 from ._dropin import train
 from ._errors import (
     BackendUnavailableError,
@@ -22,15 +21,16 @@ from ._errors import (
     UnsupportedOperationError,
 )
 from ._fit import fit
-from ._fit_batch import FitBatch
-from ._fit_many import fit_many
 from ._model import dpoly_dw, poly, stability_limit
 from ._problem import FitProblem
 from ._result import FitResult
-from ._scan import scan
 
 if TYPE_CHECKING:
-    from . import profiling
+    from . import optimizers, profiling
+    from ._descend import DescentResult, descend, descend_module
+    from ._fit_batch import FitBatch
+    from ._fit_many import fit_many
+    from ._scan import scan
 
 __version__ = "0.1.0"
 
@@ -61,9 +61,21 @@ __all__ = [
 ]
 
 
+_LATER = {"_descend": ("DescentResult", "descend", "descend_module"), "_scan": ("scan",)}
+_LATER |= {"_fit_batch": ("FitBatch",), "_fit_many": ("fit_many",), "optimizers": (), "profiling": ()}
+"""Modules that not every process needs, and what they have of the list above."""
+
+
 def __getattr__(name: str) -> Any:
-    if name != "profiling":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What is imported when it is first asked for."""
     from importlib import import_module
 
-    return import_module(".profiling", __name__)
+    for module, names in _LATER.items():
+        if name == module or name in names:
+            found = import_module(f".{module}", __name__)
+            return found if name == module else globals().setdefault(name, getattr(found, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from fractions import Fraction
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fastpoly_kernels.aside import imported
+
 from ._arrays import Array, is_tensor, refuse_nonfinite, to_device
 from ._problem import shown
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from numpy.polynomial import Polynomial
 
 Domain: TypeAlias = tuple[float, float]
@@ -163,20 +166,22 @@ def raw(weights: Array, domain: Domain) -> tuple[Array, Array]:
 
     Exact, then rounded once: sum_k w_k (scale x + offset)**k in powers of x.
     """
+    fraction = imported("fractions").Fraction
     change = conversion(len(weights), domain)
-    exact = [Fraction(float(weight)) for weight in weights] if np.isfinite(weights).all() else None
+    exact = [fraction(float(weight)) for weight in weights] if np.isfinite(weights).all() else None
     if exact is None:
         return np.full(len(weights), math.nan), _rounded(change)
-    found = [sum((row[k] * exact[k] for k in range(len(exact))), Fraction()) for row in change]
+    found = [sum((row[k] * exact[k] for k in range(len(exact))), fraction()) for row in change]
     return np.array([_float(value) for value in found]), _rounded(change)
 
 
 def conversion(size: int, domain: Domain) -> list[list[Fraction]]:
     """Row j, column k: what x**j gets of the k-th power of the mapped variable."""
-    lower, upper = map(Fraction, domain)
+    fraction = imported("fractions").Fraction
+    lower, upper = map(fraction, domain)
     scale, offset = 2 / (upper - lower), -(lower + upper) / (upper - lower)
     return [
-        [math.comb(k, j) * scale**j * offset ** (k - j) if j <= k else Fraction() for k in range(size)]
+        [math.comb(k, j) * scale**j * offset ** (k - j) if j <= k else fraction() for k in range(size)]
         for j in range(size)
     ]
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fastpoly_kernels.aside import imported
+
 from ._advice import divergence, too_early
 from ._arrays import to_device
 from ._backends import Train, choose, minimum_of, train_towards
 from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
-from ._fit_many import fit_many
 from ._minimum import FAR, Minimum
 from ._monitor import Monitor, Progress
 from ._plan import Plan, planned
@@ -114,7 +115,7 @@ def fit(
                 "y: wants one column with sigma, sample_weight, ridge or validation, got "
                 f"{samples.y.shape[1]}; fit them one by one, y[:, 0] and so on"
             )
-        return fit_many(
+        return imported("fastpoly._fit_many").fit_many(  # type: ignore[no-any-return]
             to_device(samples.x, samples.device),
             to_device(samples.y.T, samples.device),
             degree,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SMALL_BYTES = 2**26
-"""What takes less is not worth the 20 us of asking for free memory: no machine that runs numba lacks 64 MiB."""
+"""What takes less is not worth the 20 us of asking for free memory: no machine that runs numpy lacks 64 MiB."""
 
 
 def refuse_beyond_memory(needed: int, what: str, advice: str) -> None:

@@ -19,7 +19,7 @@ AGAIN_SECONDS = 0.02
 class preparing:  # noqa: N801  (a context manager, named as one)
     """While the block runs, Ctrl-C raises KeyboardInterrupt; one that comes during an import waits for its end.
 
-    torch, sympy and numba import much at their first use, and a module that is broken off half way stays so for the
+    torch, sympy and llvmlite import much at their first use, and a module that is broken off half way stays so for the
     rest of the process. No block is too long for this: the frames tell whether an import is under way. Python swallows
     what is raised in a weak reference's callback or in `__del__`; Ctrl-C is then raised again.
 

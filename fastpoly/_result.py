@@ -61,7 +61,7 @@ class FitResult(PolynomialQuality):
         learn_rate: the factor on the gradient; as asked for, or as "auto" has chosen it.
         precision: as asked for.
         backend: what ran.
-        seconds: how long the run took; the first in a process loads numba, the first on a machine compiles as well.
+        seconds: how long the run took; the first in a process loads the kernel, the first on a machine compiles it.
         diverged_at: None, or the step at which the mse stopped being finite; `mse` and `weights` end there.
         trace_every: how many steps lie between two of `mse`; None: there is none.
         domain: the interval of x that is mapped to `window`, or None: x is not mapped.

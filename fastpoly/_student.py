@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+
+from fastpoly_kernels.aside import imported
 
 MANY = 10_000
 """Degrees of freedom beyond which the expansion below is right to more digits than a float has use for: its next term
@@ -13,7 +14,7 @@ is of the order of freedom**-3."""
 def quantile(level: float, freedom: int) -> float:
     """The t for which P(|T| <= t) = level, with so many degrees of freedom."""
     if freedom > MANY:
-        z = NormalDist().inv_cdf((1 + level) / 2)  # Abramowitz and Stegun, 26.7.5
+        z: float = imported("statistics").NormalDist().inv_cdf((1 + level) / 2)  # Abramowitz and Stegun, 26.7.5
         first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
         return z + first / freedom + second / freedom**2
     low, high = 0.0, math.pi / 2

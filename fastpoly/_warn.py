@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os.path
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = os.path.dirname(__file__)  # noqa: PTH120  (pathlib takes 3 ms to import)
 
 _told: set[tuple[Any, str]] = set()
 

@@ -2,7 +2,7 @@
 
 With `install()`, backend="fused" computes with numpy arrays of a register's length. A plan is then tried in
 milliseconds where LLVM takes a second; a place outside of an array is an AssertionError, and scratch is NaN before it
-is written to. What it cannot show is what `fastpoly_kernels.simd`, `vector_math` and LLVM do.
+is written to. What it cannot show is what `fastpoly_kernels.formulas` and LLVM do.
 """
 
 import math

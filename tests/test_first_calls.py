@@ -1,5 +1,6 @@
 """Ctrl-C before the first step: while modules are imported, a loss is traced, a kernel is compiled."""
 
+import gc
 import signal
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 import interrupted
 import pytest
 
+from fastpoly._garbage import uncollected
 from fastpoly._monitor import Monitor
 from fastpoly._preparing import preparing
 from fastpoly_kernels.aside import aside, waiting
@@ -169,11 +171,37 @@ def test_other_threads_need_no_other():
     assert found == [thread]
 
 
+# -- garbage
+# ----------------------------------------------------------------------------------------
+
+
+def test_no_garbage_is_looked_for_while_much_is_made():
+    searches, before = [], gc.get_threshold()
+    gc.callbacks.append(heard := lambda phase, _: searches.append(phase))
+    gc.set_threshold(10)
+    try:
+        with uncollected():
+            searches.clear()
+            made = [[] for _ in range(1000)]
+            assert not searches
+        assert gc.isenabled()
+        made += [[] for _ in range(1000)]
+        assert searches
+        gc.disable()
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(heard)
+        gc.enable()
+
+
 # -- whole processes
 # ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "delay"), [("numba", 0.7), ("fused", 1.0)])  # s; while they compile, mostly
+@pytest.mark.parametrize(("name", "delay"), [("numba", 0.09), ("fused", 0.12)])  # s; while they compile, mostly
 def test_a_first_call_that_was_interrupted_can_be_made_again(name, delay, tmp_path):
     found = interrupted.once(name, delay, str(tmp_path))
     assert interrupted.judged(found, interrupted.expected(name)) in ("right", "heard"), found

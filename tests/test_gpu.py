@@ -1,7 +1,7 @@
 """On a CUDA GPU: CUDA graphs, torch.compile, and fits whose samples lie there. Elsewhere all of this is skipped.
 
 What these do is tested without a GPU in test_replayed_loop.py and test_on_device.py; here, that CUDA does it, too.
-Needs numpy, numba, torch, triton and pytest, and no plug-in.
+Needs numpy, llvmlite, torch, triton and pytest, and no plug-in.
 """
 
 import numpy as np

@@ -8,11 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-import torch
-import zoo
 
-from fastpoly import descend
-from fastpoly._fuse import machine
 from fastpoly._fuse.ir import (
     BOOL,
     FLOAT,
@@ -32,7 +28,7 @@ from fastpoly._fuse.ir import (
 )
 from fastpoly._fuse.to_llvm import BITS, number, to_llvm
 from fastpoly._fuse.verify import verify
-from fastpoly_kernels import formulas, processor
+from fastpoly_kernels import machine_code
 
 LANES = 4
 NAMES = (f"k{i}" for i in range(10**6))
@@ -64,10 +60,8 @@ def run(body, dtype="float64", steps=0, result=STEPS, **arrays):
     symbol = f"of_a_test_{next(NAMES)}"
     module, level = machine.optimised(to_llvm(kernel, symbol))
     module.verify()
-    code = machine.target(level).emit_object(module)
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
-    KEPT.append(builder.link(machine._linker(), symbol))
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)(KEPT[-1][symbol])
+    KEPT.append(machine_code.Linked(symbol, machine_code.target(3).emit_object(module)))
+    function = KEPT[-1].function(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)
     room = {name: np.ascontiguousarray(arrays.get(name, np.zeros(64)), dtype) for name in BUFFERS}
     return function(*(array.ctypes.data for array in room.values()), steps, 1, 0), room
 
@@ -292,54 +286,3 @@ def test_what_does_not_hold_together_is_found(body, what):
     with pytest.raises(AssertionError, match=re.escape(what)):
         verify(kernel)
     str(kernel)
-
-
-# -- the text that is shown is what runs
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", zoo.NAMES)
-def test_numba_makes_the_same_of_the_source(name, dtype):
-    """`run.source` imports what it needs, and numba compiles it to the same numbers but for a contraction or two."""
-    import numba
-    from numba import types
-
-    from fastpoly._fuse import program
-    from fastpoly_kernels import simd
-
-    model = zoo.model(name, getattr(torch, dtype))
-    runs = []
-    advance = program.Run.advance
-
-    def once(self, steps, *rest):
-        if not runs:
-            runs.append((self, self.carry.copy()))
-        return advance(self, steps, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "processors", lambda: 1)
-        patch.setattr(program.Run, "advance", once)
-        result = descend(model.loss, model.params, model.data, learn_rate=model.learn_rate, steps=5, backend="fused")
-    ((run, carry),) = runs
-    namespace = {}
-    exec(compile(result.source, "<source>", "exec"), namespace)
-    lanes = run.program.written.layout.lanes
-    pointer = simd.Lanes(getattr(types, dtype), lanes)
-    signature = types.int64(pointer, pointer, pointer, pointer, types.int64, types.int64, types.int64)
-    kernel = numba.cfunc(signature, error_model="numpy", fastmath={"contract"}, _nrt=False)(namespace["kernel"])
-    out = np.zeros(5 * run.program.written.layout.row, dtype)
-    scratch = np.zeros_like(run.scratch[0])
-    arrays = (carry, run.program.data, scratch, out)
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)(kernel.address)
-    assert call(*(array.ctypes.data for array in arrays), 5, 1, 0) == 5
-    loss = result.loss.numpy()
-    assert out[:: run.program.written.layout.row][:5] == pytest.approx(loss, rel=1e-5 if dtype == "float32" else 1e-12)
-
-
-def test_every_formula_is_of_both_targets():
-    from fastpoly_kernels import vector_math
-
-    assert set(formulas.FORMULAS) <= set(vars(vector_math))
-    assert processor.register_bits() in (128, 256, 512)
-    assert BITS == {"float32": 32, "float64": 64}

@@ -103,7 +103,7 @@ def test_ten_million_samples_in_single():
 
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_hundreds_of_scalar_parameters(count):
-    """500 take most of a minute to compile, once: numba needs milliseconds for every statement."""
+    """500 take most of a minute to compile, once."""
     x = torch.linspace(0, 1, 100, dtype=torch.float64)
     y = torch.exp(torch.sin(7 * x))
 

@@ -2,7 +2,7 @@
 
 Requirements: one command; what crashes, hangs or poisons CUDA's context costs one measurement and no other; whatever
 was found is on disk at once; a run that was cut goes on where it stopped, on another day and machine, as long as the
-sources, the card and the versions are the same; nothing is needed but numpy, numba, torch, triton and pytest.
+sources, the card and the versions are the same; nothing is needed but numpy, llvmlite, torch, triton and pytest.
 
 The list of what is done is `stages`. Of each stage `driver` starts a process (`process`), which for the stages that are
 made of units is `child`, and keeps its rows in a `book`. `result` makes of the rows the file that `fastpoly report` and

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 335.0
 """Seconds: a machine with a GPU is lent for minutes at a time."""
 
-NEEDED = ("numpy", "numba", "torch", "triton", "pytest")
+NEEDED = ("numpy", "llvmlite", "torch", "triton", "pytest")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Where this runs: the card, its driver and clocks, the compilers that are there, whether numba takes this numpy."""
+"""Where this runs: the card, its driver and clocks, the compilers that are there."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from . import card
 
 
 def units():
-    return {"card": of_card, "compilers": compilers, "numba": numba}
+    return {"card": of_card, "compilers": compilers}
 
 
 def of_card():
@@ -20,9 +20,3 @@ def of_card():
 def compilers():
     found = {name: shutil.which(name) is not None for name in ("gcc", "g++", "make", "nvcc")}
     yield {"kind": "machine", "cores": len(os.sched_getaffinity(0)), **found}
-
-
-def numba():
-    import numba as compiler
-
-    assert compiler.njit(lambda a: a + 1)(1) == 2

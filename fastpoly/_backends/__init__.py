@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -60,7 +59,7 @@ class Backend:
         return self.unavailable is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Entry:
     name: str
     summary: str
@@ -85,13 +84,6 @@ def missing_torch() -> str | None:
         imported("torch")
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
         return f"torch is installed but cannot be imported ({error}); install it anew"
-    return None
-
-
-def missing_compiler() -> str | None:
-    """None, or why numba cannot compile here and what would change that."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return "NUMBA_DISABLE_JIT is set; unset it"
     return None
 
 
@@ -172,7 +164,6 @@ _ENTRIES = (
         _ALL,
         "numba_loop",
         many="numba_loop",
-        needs=missing_compiler,
     ),
     _Entry(
         "fused-autograd",
@@ -235,7 +226,6 @@ _ENTRIES = (
         many="gram",
         on_gpu="gram_torch",
         many_on_gpu="gram_torch",
-        needs=missing_compiler,
         checks_samples=True,
     ),
     _Entry(

@@ -201,7 +201,6 @@ def one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float
             taken += more
         return np.array(start, problem.storage), taken
 
-    advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion
     return run_in_portions(problem, monitor, advance, 0.3e-9 * (problem.degree + 2) ** 2)
 
 
@@ -218,8 +217,7 @@ def _abreast(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) 
         for lane in range(1, width):
             state[:, lane] = between(state[:, lane - 1])
         table, error = between.times(width).table(), _error_table(sums)
-        like = (0.0,) * (problem.degree + 1)
-        arguments = (table, error, sums.square, 1 / sums.n, state, like)
+        arguments = (table, error, sums.square, 1 / sums.n, state)
         for start in range(0, trace.size, ROWS):
             descend_abreast(*arguments, trace[start : start + ROWS])
             done = min((start + ROWS) * every, problem.steps)

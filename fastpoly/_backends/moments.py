@@ -61,12 +61,12 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
     """
 
     def of_chunk(start: int) -> Array:
-        sums = np.zeros((3 * degree + 3, 2))
+        sums = np.zeros((2, 3 * degree + 3))
         if not monitor.interrupted:
             part = slice(start, start + CHUNK)
             chunk = (computable(samples[part], np.float64) for samples in (x, y))
-            power_sums(*chunk, (0.0,) * (2 * degree + 1), (0.0,) * (degree + 1), sums)
-        return sums
+            power_sums(*chunk, sums)
+        return sums.T
 
     chunks = in_threads(of_chunk, range(0, x.size, CHUNK))
     return None if monitor.interrupted else Moments.of(x.size, degree, chunks)

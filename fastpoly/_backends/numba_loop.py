@@ -32,6 +32,5 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
         end, taken = descend(x, y, start, rate, steps, every, wait, trace)
         return np.array(end, problem.storage), taken
 
-    advance(problem.initial_weights, 0, 1, 0, np.empty(0, problem.storage))  # compiling is no part of a portion
     nanoseconds = 20 + 0.1 * x.size * (problem.degree + 1)  # measured on a 3.5 GHz core, within a factor of 4
     return run_in_portions(problem, monitor, advance, nanoseconds * 1e-9)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .._errors import BackendUnavailableError, UnsupportedOperationError
+from .._garbage import uncollected
 from .._loops import PREFERENCES, Loop, begin
 from . import calibration, costs, machines, work
 from .costs import Cost, State
@@ -71,6 +72,7 @@ def begun(step: Step, inputs: Sequence[torch.Tensor], steps: int, names: dict[in
     return _Prospect(step, inputs, steps, names, stop_at).begun()
 
 
+@uncollected()
 def asked(step: Step, inputs: Sequence[torch.Tensor], names: dict[int, str], stop_at: int | None) -> Loop:
     """The fused loop, and a note for `auto` that its kernel is compiled. Raises what `fastpoly._loops.fused` does."""
     prospect = _Prospect(step, inputs, 0, names, stop_at)
@@ -141,13 +143,14 @@ class _Prospect:
             choice = choose(found, self.horizon, self.remembered.taken, self._measured)
         return choice.order, choice.reason, dict(choice.timed)
 
+    @uncollected()
     def read(self) -> None:
         """Trace the step, and recall what is known of it."""
         from .._fuse.traced import read
 
         step, inputs, names, _ = self.given
         self.reading = read(step, inputs, names)
-        self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}")
+        self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}", self.device.type)
         self.remembered = recall(self.key)
 
     def _write(self) -> None:
@@ -170,6 +173,7 @@ class _Prospect:
         except Exception as error:
             self._cannot(fuser, error)
 
+    @uncollected()
     def _written_anew(self, fuser: str) -> Written:
         from .._fuse.traced import written_anew
 
@@ -260,7 +264,8 @@ class _Prospect:
         if self.written is None or self.reading is None or name not in FUSERS.values():
             return begin(name)(step, inputs, names, stop_at)
         module = import_module(".._loops." + ("fused" if name == "fused" else "fused_gpu"), __package__)
-        loop: Loop = module.begin_written(self.written, self.reading.constants, inputs)
+        with uncollected():
+            loop: Loop = module.begin_written(self.written, self.reading.constants, inputs)
         if name == "triton":
             _launched.add(self.written.text)
         return loop
@@ -334,14 +339,12 @@ def _elsewhere(inputs: Sequence[torch.Tensor]) -> bool:
 
 def _candidates(inputs: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], str | None]:
     """What could run these tensors, and why it is not the fused loop, if that is known."""
-    from .._backends import missing_compiler, missing_triton
+    from .._backends import missing_triton
 
     (first, *rest) = sorted({tensor.device.type for tensor in inputs})
     if rest or first not in PREFERENCES:
         where = ", ".join(sorted({str(tensor.device) for tensor in inputs if tensor.device.type != "cpu"}))
         return ("compile", "eager"), f"the tensors are on {where}, and the fast loops run on the CPU or on CUDA"
     choices = PREFERENCES[first]
-    reason = missing_compiler() if choices[0] == "fused" else missing_triton()
-    if reason is None:
-        return choices, None
-    return choices[1:], reason if choices[0] == "fused" else f"backend 'triton' cannot run here: {reason}"
+    reason = None if choices[0] == "fused" else missing_triton()
+    return (choices, None) if reason is None else (choices[1:], f"backend 'triton' cannot run here: {reason}")

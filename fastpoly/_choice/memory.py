@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fastpoly_kernels import store
@@ -43,15 +43,19 @@ _here: dict[str, Remembered] = {}
 """By key: what this process knows, whether or not it could be written."""
 
 
-def key_of(reading: Reading, device: str) -> str:
+def key_of(reading: Reading, machine: str, kind: str) -> str:
     """The same for steps of the same operations on the same shapes, on the same machine with the same versions.
 
     Neither values of data nor names and lines of the caller's code are part of it.
+
+    Args:
+        machine: which, and with how many threads.
+        kind: of device, "cpu" or "cuda".
     """
     *nodes, outputs = reading.signature
     shapes = [node[:4] for node in nodes]
-    versions = [_version(name) for name in ("torch", "numba", "triton", "fastpoly")]
-    return hashlib.sha256(repr((FORMAT, shapes, outputs, device, versions)).encode()).hexdigest()
+    parts = (FORMAT, shapes, outputs, machine, _versions("triton" if kind == "cuda" else "llvmlite"))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def recall(key: str) -> Remembered:
@@ -92,13 +96,19 @@ def write(name: str, what: Any) -> None:
     store.save(name, json.dumps(what).encode())
 
 
-_versions: dict[str, str] = {}
+@cache
+def _versions(compiler: str) -> tuple[str, ...]:
+    import torch
 
+    from .. import __version__
 
-def _version(package: str) -> str:
-    if package not in _versions:
-        try:
-            _versions[package] = version(package)
-        except PackageNotFoundError:
-            _versions[package] = ""
-    return _versions[package]
+    if compiler == "llvmlite":
+        import llvmlite
+
+        return torch.__version__, llvmlite.__version__, __version__
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms, where importing the compiler takes more
+
+    try:
+        return torch.__version__, version(compiler), __version__
+    except PackageNotFoundError:
+        return torch.__version__, "", __version__

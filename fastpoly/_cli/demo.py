@@ -207,9 +207,9 @@ def _as_json(rows: Sequence[Row], missing: Sequence[Backend], steps: int) -> dic
 
 
 def _machine() -> dict[str, str]:
-    import numba
+    import llvmlite
 
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__}
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "llvmlite": llvmlite.__version__}
     if "torch" in sys.modules:
         versions["torch"] = sys.modules["torch"].__version__
     return {"system": platform.platform(terse=True), "processor": platform.machine(), **versions}

@@ -1,39 +1,31 @@
-"""A kernel as machine code that can be called: from memory, from the disk, or from LLVM.
+"""A kernel as machine code that can be called: from memory, or linked or compiled by `machine_code`.
 
-Requirements: a kernel that was compiled once on this machine is never compiled again, in no process; Ctrl-C while it is
-made is heard at once and spoils nothing; kernels that nobody uses any more leave the memory. llvmlite alone is needed,
-and nothing of numba, whose import takes 0.3 s. llvmlite, interrupted between two lines of its own, frees memory twice:
-whatever it does here, it does `aside`.
-
-On the disk (`fastpoly_kernels.store`) a kernel's name is a digest of its text for LLVM, which has none of the caller's
-names, of the source that it is compiled by, of llvmlite's version and of the processor; what is kept is the object
-code.
+Requirements: Ctrl-C while it is made is heard at once and spoils nothing; kernels that nobody uses any more leave the
+memory. A kernel is known by a digest of its text for LLVM, which has none of the caller's names, and of the source that
+it is compiled by.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fastpoly_kernels import processor, store
+from fastpoly_kernels import machine_code, processor
 from fastpoly_kernels.aside import aside
-from fastpoly_kernels.forking import compiling, in_child
-from fastpoly_kernels.stamp import package_stamp
+from fastpoly_kernels.forking import compiling
 
 from . import ir
 from .to_llvm import to_llvm
 
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
-threads run takes three more: the addresses of `room`, where they tell each other their sums, and of `counter`, an int64
+threads call takes three arguments more: the addresses of the room where they tell each other their sums and of a count
 that is 0 at first, and the thread's number."""
 
 REMEMBERED = 256
@@ -47,18 +39,6 @@ SYMBOL = "kernel"
 """What a kernel is called in the text that its key is a digest of."""
 
 _linked_kernels: OrderedDict[str, Kernel] = OrderedDict()
-_dead: list[Any] = []
-_names = itertools.count()
-
-
-class _Code:
-    """Linked code, as long as a kernel holds it. It is freed when the next kernel is made."""
-
-    def __init__(self, library: Any) -> None:
-        self.library = library
-
-    def __del__(self) -> None:
-        _dead.append(self.library)
 
 
 def compiled(code: ir.Kernel, threads: int) -> Kernel:
@@ -79,17 +59,16 @@ def is_compiled(code: ir.Kernel) -> str | None:
     _, key = aside(_text_and_key, code)
     if key in _linked_kernels:
         return "memory"
-    return "disk" if store.holds(f"{key}.kernel") else None
+    return "disk" if machine_code.is_on_disk(key) else None
 
 
 def _made(code: ir.Kernel, threads: int) -> Kernel:
     with compiling:
-        _dead.clear()
         kernel = _ready.get(code)  # another thread may have been faster
         if kernel is None:
             text, key = _text_and_key(code)
             # kernels that do the same have one key
-            kernel = _linked_kernels.get(key) or _from_disk(key, threads) or _from_llvm(key, text, threads)
+            kernel = _linked_kernels.get(key) or _linked(key, text, threads)
             _linked_kernels[key] = _ready[code] = kernel
             _linked_kernels.move_to_end(key)
             while len(_linked_kernels) > REMEMBERED:
@@ -102,8 +81,7 @@ def _text_and_key(code: ir.Kernel) -> tuple[str, str]:
     known = _texts.get(code)
     if known is None:
         text = to_llvm(code, SYMBOL)
-        made_by = (package_stamp(), _own_stamp(), version("llvmlite"), _processor())
-        known = _texts[code] = text, hashlib.sha256("\0".join((text, *made_by)).encode()).hexdigest()
+        known = _texts[code] = text, machine_code.key(text, _own_stamp())
     return known
 
 
@@ -113,30 +91,22 @@ def _own_stamp() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
-def _processor() -> str:
-    """What is compiled for."""
-    return " ".join((processor.name(), processor.features(), processor.triple()))
-
-
 def register_bits() -> int:
     """Bits of the widest vector register that is compiled for."""
     return aside(processor.register_bits)
 
 
-# -- machine code
-# ----------------------------------------------------------------------------------------------------------
+def _linked(key: str, text: str, threads: int) -> Kernel:
+    code = machine_code.linked(key, lambda symbol: optimised(text.replace(f"@{SYMBOL}(", f"@{symbol}(")))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    shared = (pointer, pointer, number) if threads > 1 else ()
+    function = code.function(number, *[pointer] * 4, *[number] * 3, *shared)
 
+    def kernel(*arguments: int) -> int:
+        return int(function(*arguments))
 
-def _from_disk(key: str, threads: int) -> Kernel | None:
-    code = store.load(f"{key}.kernel")
-    return None if code is None else _linked(key, code, threads)
-
-
-def _from_llvm(key: str, text: str, threads: int) -> Kernel:
-    module, level = optimised(text.replace(f"@{SYMBOL}(", f"@{_symbol(key)}("))
-    code: bytes = target(level).emit_object(module)
-    store.save(f"{key}.kernel", code)
-    return _linked(key, code, threads)
+    kernel.code = code  # type: ignore[attr-defined]  # it lives as long as this does
+    return kernel
 
 
 PASSES = (
@@ -168,62 +138,6 @@ def optimised(text: str) -> tuple[Any, int]:
     passes = llvm.create_new_module_pass_manager()
     for name in names:
         getattr(passes, f"add_{name}_pass")()
-    passes.run(module, llvm.create_pass_builder(target(level), llvm.create_pipeline_tuning_options(max(level, 1))))
+    options = llvm.create_pipeline_tuning_options(max(level, 1))
+    passes.run(module, llvm.create_pass_builder(machine_code.target(level), options))
     return module, level
-
-
-@cache
-def target(level: int) -> Any:
-    """What is compiled for, and how well."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(processor.triple()).create_target_machine(
-        cpu=processor.name(), features=processor.features(), opt=level, reloc="pic", codemodel="small", jit=True
-    )
-
-
-def _symbol(key: str) -> str:
-    """What a kernel is called: LLVM's linker wants every symbol once in a process."""
-    return f"kernel_{key}"
-
-
-def _linked(key: str, code: bytes, threads: int) -> Kernel:
-    """Object code, callable."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(_symbol(key))
-    # a name is taken for good, even by a link that failed
-    library = builder.link(_linker(), f"{key}-{next(_names)}")
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    shared = (pointer, pointer, number) if threads > 1 else ()
-    function = ctypes.CFUNCTYPE(number, *[pointer] * 4, *[number] * 3, *shared)(library[_symbol(key)])
-
-    def kernel(*arguments: int) -> int:
-        return int(function(*arguments))
-
-    kernel.code = _Code(library)  # type: ignore[attr-defined]  # it lives as long as this does
-    return kernel
-
-
-@cache
-def _linker() -> Any:
-    import llvmlite.binding as llvm
-
-    return llvm.create_lljit_compiler()
-
-
-_left: list[Any] = []
-
-
-def _leave_linker() -> None:
-    """In a forked child: another thread may have been inside of it. What it linked can be called, so that it stays."""
-    if _linker.cache_info().currsize:
-        _left.append(_linker())
-        _linker.cache_clear()
-
-
-in_child(_leave_linker)

@@ -1,9 +1,9 @@
 """`aside` and `imported`: what must not be broken off in the middle, and must not keep Ctrl-C waiting either.
 
-A compiler is both: LLVM does not come back to Python for seconds, so that Ctrl-C waits for it; and numba, broken off in
-the middle, may leave a process that cannot compile any more. So is the import of numba or torch: a module that is left
-half way stays so. They run in a thread of their own, where no signal arrives, and the main thread waits and hears.
-After Ctrl-C they go on beside, and what they made is there for the next call; a process that ends waits for them.
+A compiler is both: LLVM does not come back to Python for seconds, so that Ctrl-C waits for it; and llvmlite, broken off
+in the middle, frees memory twice. So is the import of llvmlite or torch: a module that is left half way stays so. They
+run in a thread of their own, where no signal arrives, and the main thread waits and hears. After Ctrl-C they go on
+beside, and what they made is there for the next call; a process that ends waits for them.
 """
 
 from __future__ import annotations

@@ -5,11 +5,10 @@ and then sets w_k += learn_rate * (2/n) * sum_i r_i x_i**k. Everything of a step
 stays in a register, and the degree + 2 sums (of r**2 and of r x**k) are accumulated in registers beside it.
 """
 
-import math
-
-from .cache import device, kernel
-from .simd import first_lanes, fma, lanes, load, load_first, masked, splat, total
-from .tuples import add_each, add_powers, descend_each, horner, splat_each, total_each, zero_each
+from .emitter import DOUBLE, fma
+from .kernel import device, kernel
+from .tuples import add_each, add_powers, horner, round_each
+from .vectors import first_lanes, load, load_first, masked, splat, total
 
 BLOCK = 16_384
 """Samples summed in registers before their sums join the step's: a power of two, so whole Vectors.
@@ -20,27 +19,26 @@ blocks it is BLOCK/lanes + n/BLOCK. Larger blocks do not run faster.
 
 
 @device
-def residual_sums(x, y, vectors, start, stop):
+def residual_sums(x, y, weights, start, stop):
     """For samples start to stop, with r = y - p(x): the sums of r x**k for each k, and the sum of r**2."""
-    width = lanes(x)
-    rest = (stop - start) % width
-    sums = zero_each(vectors)
-    squares = splat(x.dtype.type(0), x)
-    for i in range(start, stop - rest, width):
+    rest = (stop - start) % x.lanes
+    vectors = [splat(weight, x) for weight in weights]
+    squares, sums = splat(0, x), [splat(0, x) for _ in weights]
+    for i in range(start, stop - rest, x.lanes):
         at = load(x, i)
         r = load(y, i) - horner(vectors, at)
         squares = fma(r, r, squares)
         sums = add_powers(sums, r, at)
-    if rest:
+    if rest > 0:
         mask = first_lanes(x, rest)
         at = load_first(x, stop - rest, mask)
         r = masked(mask, load_first(y, stop - rest, mask) - horner(vectors, at))
         squares = fma(r, r, squares)
         sums = add_powers(sums, r, at)
-    return total_each(sums), total(squares)
+    return [total(lanes) for lanes in sums], total(squares)
 
 
-@kernel
+@kernel("weights", "steps")
 def descend(x, y, weights, rate, steps, every, wait, trace):
     """Take `steps` steps of gradient descent from `weights`.
 
@@ -57,23 +55,21 @@ def descend(x, y, weights, rate, steps, every, wait, trace):
         The weights, and the number of steps taken: `steps`, or fewer when the mse left the range of the trace's dtype.
         Then the weights are those that have this mse, and the step is neither recorded nor taken.
     """
-    n = x.size
-    stored = trace.dtype.type
     row = 0
     for step in range(steps):
-        vectors = splat_each(weights, x)
-        sums, squares = residual_sums(x, y, vectors, 0, min(BLOCK, n))
-        for start in range(BLOCK, n, BLOCK):
-            block_sums, block_squares = residual_sums(x, y, vectors, start, min(start + BLOCK, n))
+        sums, squares = residual_sums(x, y, weights, 0, x.size.at_most(BLOCK))
+        for start in range(BLOCK, x.size, BLOCK):
+            block_sums, block_squares = residual_sums(x, y, weights, start, x.size.at_most(start + BLOCK))
             sums = add_each(sums, block_sums)
             squares += block_squares
-        mse = stored(squares / n)
-        if not math.isfinite(mse):
+        mse = (squares.to(DOUBLE) / x.size.to(DOUBLE)).to(trace.format)
+        if ~mse.is_finite:
             return weights, step
         if wait == 0:
             trace[row] = mse
             row += 1
             wait = every
         wait -= 1
-        weights = descend_each(weights, rate, sums, trace)
+        moved = [fma(rate, slope, weight) for slope, weight in zip(sums, weights, strict=True)]
+        weights = round_each(moved, trace.format)
     return weights, steps

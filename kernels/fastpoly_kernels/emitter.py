@@ -1,6 +1,7 @@
 """Formulas as Python expressions that emit LLVM IR: write once, for both float types, for scalars and vectors.
 
-`vector_math` states its algorithms as mathematics. What that asks for, and what stands here:
+`formulas` states its algorithms as mathematics, `descent` and others their loops. What that asks for, and what stands
+here:
 
 - a `Number` has the operators of a formula, and Python constants beside it take its type;
 - one text serves float32 and float64 (`x.format` has what differs), one lane and many;
@@ -134,6 +135,18 @@ class Truth(Expression):
         """`then` in the lanes where this holds, `otherwise` in the others."""
         return Number(self.builder, self.builder.select(self.value, then.value, then._operand(otherwise)))
 
+    def __and__(self, other: "Truth") -> "Truth":
+        return Truth(self.builder, self.builder.and_(self.value, other.value))
+
+    def __or__(self, other: "Truth") -> "Truth":
+        return Truth(self.builder, self.builder.or_(self.value, other.value))
+
+    def __invert__(self) -> "Truth":
+        return Truth(self.builder, self.builder.not_(self.value))
+
+    def __bool__(self) -> bool:
+        raise TypeError("only the run knows whether this holds; it decides an `if`, and combines by &, | and ~")
+
     def any(self) -> ir.Value:
         """Whether it holds in any lane."""
         if not self.lanes:
@@ -177,8 +190,7 @@ class Bits(Expression):
     def __lt__(self, other: int) -> Truth:
         return Truth(self.builder, self.builder.icmp_unsigned("<", self.value, self._operand(other)))
 
-    def equals(self, other: int) -> Truth:
-        """Lane by lane."""
+    def __eq__(self, other: int) -> Truth:
         return Truth(self.builder, self.builder.icmp_unsigned("==", self.value, self._operand(other)))
 
     @property
@@ -235,16 +247,31 @@ class Number(Expression):
     def _compared(self, sign: str, other: "Number | float") -> Truth:
         return Truth(self.builder, self.builder.fcmp_ordered(sign, self.value, self._operand(other)))
 
-    # Comparisons with NaN do not hold.
+    # Lane by lane. Comparisons with NaN do not hold; +0 equals -0.
+    def __ge__(self, other: "Number | float") -> Truth:
+        return self._compared(">=", other)
+
     def __lt__(self, other: "Number | float") -> Truth:
         return self._compared("<", other)
 
     def __gt__(self, other: "Number | float") -> Truth:
         return self._compared(">", other)
 
-    def equals(self, other: "Number | float") -> Truth:
-        """Lane by lane; +0 equals -0."""
+    def __eq__(self, other: "Number | float") -> Truth:
         return self._compared("==", other)
+
+    @property
+    def is_finite(self) -> Truth:
+        """Neither infinite nor NaN."""
+        return abs(self) < math.inf
+
+    def to(self, form: Format) -> "Number":
+        """The same in another format, rounded if that is the smaller one."""
+        if form is self.format:
+            return self
+        kind = ir.VectorType(form.kind, self.lanes) if self.lanes else form.kind
+        method = self.builder.fpext if form is DOUBLE else self.builder.fptrunc
+        return Number(self.builder, method(self.value, kind))
 
     def at_least(self, bound: "Number | float") -> "Number":
         """The larger one; NaN stays."""

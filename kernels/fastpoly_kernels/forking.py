@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 compiling = threading.RLock()
-"""Held while machine code is made or linked, for LLVM's set-up and numba's compiler want one thread at a time; and
-while something large is imported."""
+"""Held while machine code is made or linked, for LLVM's set-up and its linker want one thread at a time; and while
+something large is imported."""
 
 PATIENCE = 20.0
 """Seconds that a fork waits for a compilation in another thread: most take 2. After that it does not wait for good: the
@@ -39,20 +39,15 @@ def in_child(function: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=function)
 
 
-def _compilers_locks() -> list[Any]:
-    """numba's and llvmlite's own, in the order in which they are taken; none of what is not imported."""
-    found = []
-    for module, path in (("numba.core.compiler_lock", "global_compiler_lock"), ("llvmlite.binding.ffi", "lib._lock")):
-        lock: Any = sys.modules.get(module)
-        for name in (*path.split("."), "_lock"):
-            lock = getattr(lock, name, None)
-        if lock is not None:
-            found.append(lock)
-    return found
+def _compilers_lock() -> list[Any]:
+    """llvmlite's own; none if it is not imported."""
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    lock = getattr(getattr(getattr(ffi, "lib", None), "_lock", None), "_lock", None)
+    return [] if lock is None else [lock]
 
 
 def _before() -> None:
-    _held.extend(lock for lock in (compiling, *_compilers_locks()) if lock.acquire(timeout=PATIENCE))
+    _held.extend(lock for lock in (compiling, *_compilers_lock()) if lock.acquire(timeout=PATIENCE))
 
 
 def _in_parent() -> None:
@@ -62,7 +57,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     _held.clear()
-    for lock in (*_locks, *_compilers_locks()):
+    for lock in (*_locks, *_compilers_lock()):
         lock._at_fork_reinit()  # as the standard library does with its own
 
 

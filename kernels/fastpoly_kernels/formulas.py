@@ -1,8 +1,8 @@
 """Elementary functions of whole registers, as formulas that emit LLVM IR.
 
-numba's PyPI wheels come without a vector C library: an `exp` in a loop over samples is one call a sample, and the loop
-stays scalar around it. Here each function is a formula without branches that works on all lanes of a `simd.Vector` at
-once; a scalar float gives the same bits. What they meet:
+LLVM comes without a vector C library: an `exp` in a loop over samples is one call a sample, and the loop stays scalar
+around it. Here each function is a formula without branches that works on all lanes of a vector at once; a scalar float
+gives the same bits. What they meet:
 
 - at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
   and float64, for every float, with and without LLVM's `contract` flag;
@@ -93,7 +93,7 @@ def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
 
 
 FORMULAS: dict[str, Callable[..., Number]] = {}
-"""By name, what the functions of `vector_math` compute."""
+"""By name."""
 
 
 def elementary(formula: Callable[..., Number]) -> Callable[..., Number]:
@@ -246,7 +246,7 @@ def log_of(f: Number, n: Number) -> Number:
 def unless_singular(y: Number, x: Number, pole: float) -> Number:
     """y, but infinity and NaN as x is, -infinity at the pole, NaN below."""
     infinity = float("inf")
-    return (x < infinity).where((x > pole).where(y, x.equals(pole).where(x.constant(-infinity), float("nan"))), x)
+    return (x < infinity).where((x > pole).where(y, (x == pole).where(x.constant(-infinity), float("nan"))), x)
 
 
 @elementary
@@ -321,7 +321,7 @@ def tan(x: Number) -> Number:
     excess = fma(n, third, fma(n, second, change) + lost)
     square = r * r
     y = r + fma(square * r, fitted(square, TAN), -fma(square, excess, excess))
-    return unless(far(x), (integer & 1).equals(0).where(y, -1.0 / y), x, "tan")
+    return unless(far(x), ((integer & 1) == 0).where(y, -1.0 / y), x, "tan")
 
 
 # -- others

@@ -11,14 +11,12 @@ a residual is in the loop over the samples, and nothing cancels after it.
 Tables are (degree + 1, degree + 2) float64: a constant, then a row of the matrix. See `affine_each` and `quadratic`.
 """
 
-import math
-
-from .cache import kernel
-from .simd import lanes, nonnegative, splat, store
-from .tuples import add_each, affine_each, constants, dot, load_each, quadratic, round_each, store_each
+from .kernel import kernel
+from .tuples import add_each, affine_each, constants, dot, quadratic, round_each
+from .vectors import load, splat, store
 
 
-@kernel
+@kernel("weights", "steps", bool)
 def descend_moments(change, square, inverse_rate, inverse_n, least, weights, steps, every, wait, trace):
     """Take `steps` steps from `weights`, one after the other.
 
@@ -35,25 +33,24 @@ def descend_moments(change, square, inverse_rate, inverse_n, least, weights, ste
     Returns:
         As `descent.descend`, and whether it stopped at a sum of squares below `least`: `descend_triangle` goes on.
     """
-    stored = trace.dtype.type
     offsets = constants(change, weights)
     row = 0
     for step in range(steps):
         difference = affine_each(change, weights)
-        squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
-        mse = stored(squares * inverse_n)
-        if (squares < least) | (not math.isfinite(mse)):  # one branch for both: this runs once a step
+        squares = (square - dot(weights, add_each(offsets, difference))).at_least(0.0) * inverse_rate
+        mse = (squares * inverse_n).to(trace.format)
+        if (squares < least) | ~mse.is_finite:  # one branch for both: this runs once a step
             return weights, step, squares < least
         if wait == 0:
             trace[row] = mse
             row += 1
             wait = every
         wait -= 1
-        weights = round_each(add_each(weights, difference), trace)
+        weights = round_each(add_each(weights, difference), trace.format)
     return weights, steps, False
 
 
-@kernel
+@kernel("weights", "steps")
 def descend_triangle(
     change, square, inverse_rate, inverse_n, least, residual, back, rest, weights, steps, every, wait, trace
 ):
@@ -69,30 +66,29 @@ def descend_triangle(
     Returns:
         As `descent.descend`.
     """
-    stored = trace.dtype.type
     offsets = constants(change, weights)
     row = 0
     for step in range(steps):
         difference = affine_each(change, weights)
-        squares = nonnegative(square - dot(weights, add_each(offsets, difference))) * inverse_rate
+        squares = (square - dot(weights, add_each(offsets, difference))).at_least(0.0) * inverse_rate
         if squares < least:
             outside = affine_each(residual, weights)
             squares = rest + dot(outside, outside)
             difference = affine_each(back, outside)
-        mse = stored(squares * inverse_n)
-        if not math.isfinite(mse):
+        mse = (squares * inverse_n).to(trace.format)
+        if ~mse.is_finite:
             return weights, step
         if wait == 0:
             trace[row] = mse
             row += 1
             wait = every
         wait -= 1
-        weights = round_each(add_each(weights, difference), trace)
+        weights = round_each(add_each(weights, difference), trace.format)
     return weights, steps
 
 
-@kernel
-def descend_abreast(change, error, square, scale, state, like, trace):
+@kernel()
+def descend_abreast(change, error, square, scale, state, trace):
     """Record as many mse values as `trace` has, `lanes` at a time, for descent that converges.
 
     The lanes of the state are the weights of `lanes` recorded steps, one after the other, and `change` takes each of
@@ -103,12 +99,12 @@ def descend_abreast(change, error, square, scale, state, like, trace):
         error: the table of w.(H w - 2 h), by its upper triangle.
         square, scale: mse = (square + w.(H w - 2 h)) * scale.
         state: (degree + 1, lanes) float64; left as the weights of the recorded steps that come next.
-        like: any tuple of degree + 1 floats.
         trace: (m * lanes,) float64.
     """
-    weights = load_each(state, like)
+    weights = [load(state, (k, 0)) for k in range(change.columns - 1)]
     squares, scales = splat(square, state), splat(scale, state)
-    for row in range(0, trace.size, lanes(trace)):
-        store(trace, row, nonnegative(squares + quadratic(error, weights)) * scales)
+    for row in range(0, trace.size, trace.lanes):
+        store(trace, row, (squares + quadratic(error, weights)).at_least(0.0) * scales)
         weights = add_each(weights, affine_each(change, weights))
-    store_each(state, weights)
+    for k in range(len(weights)):
+        store(state, (k, 0), weights[k])

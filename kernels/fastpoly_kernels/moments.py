@@ -1,37 +1,36 @@
 """The power sums of samples, in one pass: all that gradient descent on a polynomial wants to know of them."""
 
-from .cache import device, kernel
-from .simd import first_lanes, fma, lanes, load, load_first, masked, splat, total
-from .tuples import add_powers, splat_each, total_each, zero_each
+from .emitter import fma
+from .kernel import device, kernel
+from .tuples import add_powers
+from .vectors import first_lanes, load, load_first, masked, splat, total
 
 BLOCK = 512
 """Samples summed in plain additions, 64 to a lane with AVX-512; from block to block the sums are compensated."""
 
 
 @device
-def block_sums(x, y, powers, products, start, stop):
-    """Of samples start to stop: the sums of x**k, of y x**k, and of y**2; tuples as long as `powers` and `products`."""
-    width = lanes(x)
-    rest = (stop - start) % width
-    one = splat(1.0, x)
-    squares = splat(0.0, x)
-    powers, products = zero_each(powers), zero_each(products)
-    for i in range(start, stop - rest, width):
+def block_sums(x, y, degree, start, stop):
+    """Of samples start to stop: the sums of x**k for k to 2 degree, of y x**k for k to degree, and of y**2."""
+    rest = (stop - start) % x.lanes
+    one, squares = splat(1.0, x), splat(0.0, x)
+    powers, products = [squares] * (2 * degree + 1), [squares] * (degree + 1)
+    for i in range(start, stop - rest, x.lanes):
         at, value = load(x, i), load(y, i)
         powers = add_powers(powers, one, at)
         products = add_powers(products, value, at)
         squares = fma(value, value, squares)
-    if rest:
+    if rest > 0:
         mask = first_lanes(x, rest)
         at, value = load_first(x, stop - rest, mask), load_first(y, stop - rest, mask)
         powers = add_powers(powers, masked(mask, one), at)
         products = add_powers(products, value, at)
         squares = fma(value, value, squares)
-    return total_each(powers), total_each(products), total(squares)
+    return [total(sums) for sums in (*powers, *products, squares)]
 
 
-@kernel
-def power_sums(x, y, like_powers, like_products, sums):
+@kernel()
+def power_sums(x, y, sums):
     """Add up the samples' powers.
 
     Within a block of BLOCK samples the lanes are summed plainly and then as a tree; the blocks' sums are added by
@@ -40,25 +39,18 @@ def power_sums(x, y, like_powers, like_products, sums):
 
     Args:
         x, y: contiguous float64 samples.
-        like_powers, like_products: tuples of 2 degree + 1 and degree + 1 floats, for their lengths.
-        sums: (3 degree + 3, 2) float64, filled with the sums of x**k, of y x**k and of y**2, as (sum, compensation).
+        sums: (2, 3 degree + 3) float64, filled with the sums of x**k, of y x**k and of y**2, and their compensations.
     """
-    powers, products = splat_each(like_powers, x), splat_each(like_products, x)
+    degree = sums.columns // 3 - 1
     for start in range(0, x.size, BLOCK):
-        a, b, c = block_sums(x, y, powers, products, start, min(start + BLOCK, x.size))
-        add_compensated(sums, 0, a)
-        add_compensated(sums, len(a), b)
-        add_compensated(sums, len(a) + len(b), (c,))
+        block = block_sums(x, y, degree, start, x.size.at_most(start + BLOCK))
+        for k in range(len(block)):
+            add_compensated(sums, k, block[k])
 
 
-@device
-def add_compensated(sums, at, values):
-    """Add values[k] to row at + k of (sum, compensation), by Neumaier's summation."""
-    for k in range(len(values)):
-        value, old = values[k], sums[at + k, 0]
-        new = old + value
-        if abs(old) >= abs(value):
-            sums[at + k, 1] += (old - new) + value
-        else:
-            sums[at + k, 1] += (value - new) + old
-        sums[at + k, 0] = new
+def add_compensated(sums, k, value):
+    """Add a value to the sum sums[0, k], and what is rounded away to sums[1, k]: Neumaier's summation."""
+    old = sums[0, k]
+    new = old + value
+    lost = (abs(old) >= abs(value)).where((old - new) + value, (value - new) + old)
+    sums[0, k], sums[1, k] = new, sums[1, k] + lost

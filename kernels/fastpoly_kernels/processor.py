@@ -1,11 +1,14 @@
-"""The processor that machine code is made for: the one at hand, or what numba's environment variables name.
+"""The processor that machine code is made for: the one at hand, or what $FASTPOLY_CPU and $FASTPOLY_CPU_FEATURES name.
 
-Hand-written kernels go through numba and generated ones do not, and both must mean the same processor. numba is never
-imported to ask; where it has been imported, it has read the same variables.
+Both are said in LLVM's words: "nehalem", and "+sse4.2,-avx"; of a processor that is named without features only its
+name is known.
 """
 
 import os
 from functools import cache
+
+SLOW_AVX = {"corei7-avx", "core-avx-i", "sandybridge", "ivybridge", "nocona"}
+"""The first processors that had AVX: what moves data into and out of such a register costs more than it saves."""
 
 
 @cache
@@ -13,7 +16,7 @@ def name() -> str:
     """As LLVM calls it."""
     import llvmlite.binding as llvm
 
-    return os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    return os.environ.get("FASTPOLY_CPU") or llvm.get_host_cpu_name()
 
 
 @cache
@@ -21,23 +24,13 @@ def features() -> str:
     """What it has, as LLVM wants to be told: "+avx2,-avx512f,..."."""
     import llvmlite.binding as llvm
 
-    told = os.environ.get("NUMBA_CPU_FEATURES")
-    if told is not None or name().lower() == "generic":
+    told = os.environ.get("FASTPOLY_CPU_FEATURES")
+    if told is not None or os.environ.get("FASTPOLY_CPU"):
         return told or ""
     found = llvm.get_host_cpu_features()
-    if not _avx_enabled():
-        for feature in found:
-            if feature.startswith("avx"):
-                found[feature] = False
+    if name() in SLOW_AVX:
+        found.update({feature: False for feature in found if feature.startswith("avx")})
     return str(found.flatten())
-
-
-def _avx_enabled() -> bool:
-    """Does numba use AVX? Not where it is told so, nor on the first processors that had it."""
-    told = os.environ.get("NUMBA_ENABLE_AVX")
-    if told:
-        return told != "0"
-    return name() not in {"corei7-avx", "core-avx-i", "sandybridge", "ivybridge", "nocona"}
 
 
 @cache

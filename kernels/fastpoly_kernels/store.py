@@ -1,8 +1,8 @@
 """Machine code on the disk, and what is known of it: one folder, one file a kernel, and whom this process believes.
 
 Requirements: a file that is cut, damaged, half written or of another name is "not there"; whatever runs was written by
-this user, for who can write machine code or a pickle into a folder that is read runs as its reader; a kill leaves
-nothing that stays; the folder does not grow for ever.
+this user, for who can write machine code into a folder that is read runs as its reader; a kill leaves nothing that
+stays; the folder does not grow for ever.
 
 So a file begins with a digest of its name and of what follows, and is written under its own name at once: one that is
 half written has a wrong digest, and no second name is left behind. Each is of one writer, who makes it anew. The folder

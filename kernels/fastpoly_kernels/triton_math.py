@@ -20,7 +20,7 @@ LN2 = tl.constexpr(0.6931471805599453)
 LN2_HIGH, LN2_LOW = tl.constexpr(0.6931471805598903), tl.constexpr(5.497923018708371e-14)
 """ln(2): the product of the first part and any exponent is exact."""
 
-# The fits of float64 are those of `vector_math`, where it says how they were made.
+# The fits of float64 are those of `formulas`, where it says how they were made.
 
 EXP = tl.constexpr(
     (0.5000000000000004, 0.16666666666666685, 0.041666666666583044, 0.008333333333314983, 0.0013888888929956076,

@@ -1,21 +1,24 @@
 """The elementary functions for kernels: every one within 2 ulp of the exact result, everywhere, however compiled."""
 
+import ctypes
 import functools
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import mpmath
-import numba
 import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastpoly_kernels import emitter, vector_math
-from fastpoly_kernels.simd import first_lanes, lanes, load, load_first, store
+from fastpoly_kernels import emitter, machine_code, stage
+from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.vectors import first_lanes, load, load_first, store
 
 LIMIT = 2.0
 """Largest error, in gaps between floats at the exact result."""
@@ -38,27 +41,43 @@ ALL = pytest.mark.parametrize("name", FUNCTIONS)
 
 
 @functools.cache
-def kernel(name, contract):
-    """A function of an array and its two results: by vectors with a masked tail, and by scalars."""
-    function = getattr(vector_math, name)
+def compiled(name, contract, dtype):
+    """A function of arrays and their lengths: of operands, and of the two results, by vectors and by scalars."""
+    count = FORMULAS[name].__code__.co_argcount
 
-    @numba.njit(fastmath={"contract"} if contract else False, error_model="numpy")
-    def both(x, by_vector, by_scalar):
-        width = lanes(x)
-        whole = x.shape[0] - x.shape[0] % width
-        for i in range(0, whole, width):
-            store(by_vector, i, function(load(x, i)))
-        store(by_vector, whole, function(load_first(x, whole, first_lanes(x, x.shape[0] - whole))))
-        for i in range(x.shape[0]):
-            by_scalar[i] = function(x[i])
+    def function(*operands):
+        builder = operands[0].builder
+        called = emitter.function(FORMULAS[name], builder, [operand.value for operand in operands])
+        return emitter.Number(builder, called)
 
-    return both
+    def both(x, y, by_vector, by_scalar):
+        rest = x.size % x.lanes
+        for i in range(0, x.size - rest, x.lanes):
+            store(by_vector, i, function(*[load(operand, i) for operand in (x, y)[:count]]))
+        mask = first_lanes(x, rest)
+        last = x.size - rest
+        store(by_vector, last, function(*[load_first(operand, last, mask) for operand in (x, y)[:count]]))
+        for i in range(x.size):
+            by_scalar[i] = function(*[operand[i] for operand in (x, y)[:count]])
+
+    symbol = f"{name}_{contract}_{np.dtype(dtype).char}"
+    module = stage.staged(both, (("array", np.dtype(dtype).char, ()),) * 4, symbol)
+    if contract:
+        text = re.sub(r" = (fadd|fsub|fmul|fdiv|fneg) ", r" = \1 contract ", str(module))
+        module = llvm.parse_assembly(text)
+        assert "contract" in str(module)
+    code = machine_code.target(3).emit_object(machine_code.optimised(module, symbol))
+    linked = machine_code.Linked(symbol, code)
+    function_of_addresses = linked.function(None, *[ctypes.c_void_p, ctypes.c_int64] * 4, ctypes.c_void_p)
+    function_of_addresses.linked = linked
+    return function_of_addresses
 
 
-def applied(name, x, contract=False):
-    """What `name` makes of x: by vectors, by scalars."""
+def applied(name, x, contract=False, y=None):
+    """What `name` makes of x, or of x and y: by vectors, by scalars."""
     by_vector, by_scalar = np.empty(x.size + 64, x.dtype), np.empty_like(x)
-    kernel(name, contract)(x, by_vector, by_scalar)
+    arrays = [x, x if y is None else y, by_vector, by_scalar]
+    compiled(name, contract, x.dtype.type)(*(part for a in arrays for part in (a.ctypes.data, a.size)), None)
     return by_vector[: x.size], by_scalar
 
 
@@ -222,17 +241,9 @@ def test_functions_of_the_c_library_are_what_it_gives(name, dtype):
 
 @BOTH
 def test_powers_are_right_in_the_special_cases_too(dtype):
-    @numba.njit(error_model="numpy")
-    def powers(x, y, by_vector, by_scalar):
-        for i in range(0, x.shape[0], lanes(x)):
-            store(by_vector, i, vector_math.pow(load(x, i), load(y, i)))
-        for i in range(x.shape[0]):
-            by_scalar[i] = vector_math.pow(x[i], y[i])
-
     values = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 3.0, 1e30, 1e-30, 2.5, -2.5, np.inf, -np.inf, np.nan, -7.0]
     x, y = (side.ravel() for side in np.meshgrid(np.array(values, dtype), np.array(values, dtype)))
-    by_vector, by_scalar = np.empty_like(x), np.empty_like(x)
-    powers(x, y, by_vector, by_scalar)
+    by_vector, by_scalar = applied("pow", x, y=y)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(by_vector, np.power(x, y), rtol=2 * np.finfo(dtype).eps)
     np.testing.assert_array_equal(by_vector, by_scalar)
@@ -260,13 +271,13 @@ def test_cpus_without_fma_get_right_results():
 import math, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_vector_math import applied
+from test_formulas import applied
 x = np.random.default_rng(0).uniform(-30, 30, 999)
 for name in ("sin", "tan", "exp", "tanh"):
     expected = np.array([getattr(math, name)(value) for value in x.tolist()])
     np.testing.assert_allclose(applied(name, x)[0], expected, rtol=4 * 2.0**-53 * 2, atol=0, err_msg=name)
 """
-    old = dict(os.environ, NUMBA_CPU_NAME="nehalem", NUMBA_CPU_FEATURES="+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2")
+    old = dict(os.environ, FASTPOLY_CPU="nehalem", FASTPOLY_CPU_FEATURES="+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2")
     here = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", script, here], env=old, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
