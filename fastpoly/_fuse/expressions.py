@@ -186,18 +186,6 @@ CHEAP = frozenset({"add", "sub", "mul", "div", "where", "maximum", "minimum", "a
 CHEAP |= {"ne", "and", "or", "xor", "not", "number", "load", "local", "kept", "position", "sqrt"}
 
 
-SIMD = frozenset(
-    {"absolute", "aligned_stack", "ceil", "first_lanes", "floor", "inverse", "largest", "load", "masked", "maximum"}
-    | {"meet", "minimum", "narrow", "nearest", "product", "smallest", "splat", "store", "total", "trunc", "where"}
-    | {"widened"}
-)
-FUNCTIONS = frozenset(
-    {"acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fmod"}
-    | {"lgamma", "log", "log10", "log1p", "log2", "pow", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh"}
-)
-"""The functions of `fastpoly_kernels.simd` and `fastpoly_kernels.vector_math` that kernels call."""
-
-
 class Expr:
     """One number.
 
@@ -423,5 +411,5 @@ def where(condition: Any, a: Any, b: Any) -> Expr:
 
 
 def call(function: str, *operands: Any) -> Expr:
-    """A function of `fastpoly_kernels.vector_math` or `simd`, by name."""
+    """An elementary function, by name; see `fastpoly_kernels.formulas`."""
     return Expr(function, *(Expr.of(operand).as_float() for operand in operands))

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .expressions import FUNCTIONS, SIMD, Axis, Division, Expr, Index, Memory
+from fastpoly_kernels.pages import NAMES
+
+from .expressions import Axis, Division, Expr, Index, Memory
 from .gpu_warps import warps_for
 from .graph import Node
 from .ir import Var
@@ -43,7 +45,7 @@ shares with others is written again."""
 
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "stopped", "steps", "every", "wait", "row", "step", "first", "block", "at", "i"}
-    | {"there", "value", "kernel", "float", "range", "libdevice", "tl", "triton", *SIMD, *FUNCTIONS}
+    | {"there", "value", "kernel", "float", "range", "libdevice", "tl", "triton", *NAMES}
     | {f"{letter}{number}" for letter in "jk" for number in range(16)}
 )
 """Names that kernels use: j0, k0 and so on are axes, of which tensors have no more."""

@@ -7,11 +7,11 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from .expressions import FUNCTIONS, SIMD
+from fastpoly_kernels.pages import NAMES
 
 PYTHON = frozenset(
     {"carry", "data", "scratch", "out", "room", "counter", "kernel", "float", "float32", "float64", "int", "math"}
-    | {"min", "range", *SIMD, *FUNCTIONS}
+    | {"min", "range", *NAMES}
 )
 """What a page of Python calls its arrays, and what it calls."""
 

@@ -1,7 +1,7 @@
 """From the loop IR to a page of Python that does the same, for whoever wants to read what runs.
 
-Each line has the caller's line that it comes from as its comment. The page runs as it stands: by numba, with the
-functions of `fastpoly_kernels` that it imports, and in plain Python with some of one's own.
+Each line has the caller's line that it comes from as its comment. The page runs as it stands, in plain Python: what it
+imports is numpy's, or of `fastpoly_kernels.pages`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import textwrap
 
-from .expressions import FUNCTIONS, SIMD
+from fastpoly_kernels.pages import NAMES
+
 from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
 from .names import PYTHON, Names
 from .naming import WIDE
@@ -26,7 +27,7 @@ STRENGTH |= {"mul": 6, "div": 6, "floordiv": 6, "mod": 6, "neg": 7}
 CALLED = {"not": "inverse", "integer": "int"}
 """Functions that have another name in Python."""
 
-DOC = '''    """Take `steps` steps in {dtype}: one loop of machine code, which numba would make of it, too.
+DOC = '''    """Take `steps` steps in {dtype}: what the machine code does, as a page of Python.
 
     carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
     out: a row of results after `wait` steps and then after every `every` steps.
@@ -63,11 +64,8 @@ class _Page:
 
     def imports(self) -> list[str]:
         lines = ["import math", ""] if "math" in self.used else []
-        lines += [f"from numba import {self.kernel.dtype}"] if self.kernel.dtype in self.used else []
-        for module, names in (("simd", SIMD), ("vector_math", FUNCTIONS)):
-            if self.used & names:
-                lines += imported(f"fastpoly_kernels.{module}", sorted(self.used & names))
-        return lines
+        used = sorted(self.used & NAMES)
+        return [*lines, *(imported("fastpoly_kernels.pages", used) if used else [])]
 
     def line(self, text: str, indent: int, note: object = "") -> None:
         line, comment = "    " * indent + text, str(note)
@@ -101,7 +99,7 @@ class _Page:
         """Writing one element, or a register."""
         text, lanes = self.value(value), value.kind.lanes
         return (
-            f"{self.use('store')}({self.array(lanes, buffer)}, {place}, {text})"
+            f"{self.use('store')}({buffer}, {place}, {text})"
             if lanes
             else f"{buffer}[{place}] = {text}"
         )
@@ -127,10 +125,6 @@ class _Page:
             self.names[var] = self.name(var.like) if var.like else self.new(var.name)
         return self.names[var]
 
-    def array(self, lanes: int, buffer: str = "data") -> str:
-        """A buffer of which so many elements are taken at a time."""
-        return buffer if lanes == self.kernel.lanes else f"{self.use('narrow')}({buffer})"
-
     def value(self, expr: Expr, strength: int = 0, beside: int = 0) -> str:
         """An expression, in brackets where what stands around it binds more strongly than `strength`.
 
@@ -144,7 +138,7 @@ class _Page:
             case Load(buffer=buffer, index=index, kind=kind):
                 place = self.value(index)
                 return (
-                    f"{self.use('load')}({self.array(kind.lanes, buffer)}, {place})"
+                    f"{self.use('load')}({buffer}, {place}, {kind.lanes})"
                     if kind.lanes
                     else f"{buffer}[{place}]"
                 )
@@ -173,13 +167,11 @@ class _Page:
         texts = [self.value(arg, beside=name == "splat") for arg in args]
         if name in ("pow", "fmod") and lanes:  # functions of two that want both in registers
             texts = [
-                text if arg.kind.lanes else f"{self.use('splat')}({text}, {self.array(lanes)})"
+                text if arg.kind.lanes else f"{self.use('splat')}({text}, {lanes})"
                 for text, arg in zip(texts, args, strict=True)
             ]
-        if name in ("splat", "widened"):
-            texts.append(self.array(lanes))
-        if name == "first_lanes":
-            texts.insert(0, self.array(lanes))
+        if name in ("splat", "widened", "first_lanes"):
+            texts.append(str(lanes))
         return f"{self.use(CALLED.get(name, name))}({', '.join(texts)})"
 
     def constant(self, const: Const, plain: bool) -> str:

@@ -1,0 +1,113 @@
+"""What the page of a kernel imports: registers as arrays of numpy, so that it runs in plain Python as it stands.
+
+The page is `run.source` of a descent. It does what the machine code does, some thousand times slower and without its
+rounding of a product and a sum at once. To run it, give it arrays of numpy with as many elements as it reads.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def load(array: Array, start: int, lanes: int) -> Array:
+    """A register: so many elements from `start` on."""
+    return array[start : start + lanes].copy()
+
+
+def store(array: Array, start: int, register: Array) -> None:
+    """Write a register."""
+    array[start : start + len(register)] = register
+
+
+def splat(number: Any, lanes: int) -> Array:
+    """A number in every lane."""
+    return np.full(lanes, number)
+
+
+def first_lanes(count: int, lanes: int) -> Array:
+    """Which lanes are among the first so many?"""
+    return np.arange(lanes) < count
+
+
+def masked(mask: Array, register: Array) -> Array:
+    """Zero where the mask does not hold."""
+    return np.where(mask, register, np.asarray(register).dtype.type(0))
+
+
+def widened(register: Array, lanes: int) -> Array:
+    """A register as the first lanes of a longer one, zero in the rest."""
+    whole = np.zeros(lanes, register.dtype)
+    whole[: len(register)] = register
+    return whole
+
+
+def packed(*numbers: Any) -> Array:
+    """Numbers, one in each lane."""
+    return np.array(numbers)
+
+
+def lane(register: Array, at: int) -> Any:
+    """The number in one lane."""
+    return register[at]
+
+
+def where(mask: Any, a: Any, b: Any) -> Any:
+    """`a` where the mask holds, else `b`."""
+    return np.where(mask, a, b)[()]
+
+
+def sigmoid(a: Any) -> Any:
+    """1 / (1 + exp(-a))."""
+    return 1 / (1 + np.exp(-a))
+
+
+def aligned_stack() -> None:
+    """Machine code keeps registers on the stack; here is none."""
+
+
+_counting = threading.Lock()
+
+
+def meet(counter: Array, count: int) -> None:
+    """Wait for the other threads."""
+    with _counting:
+        counter[0] += 1
+    while counter[0] < count:
+        time.sleep(0)
+
+
+def _one_by_one(function: Callable[[float], float]) -> Callable[[Any], Any]:
+    """A function of `math`, of registers; where it has no value, infinity, or NaN of NaN."""
+
+    def of_one(number: float) -> float:
+        try:
+            return function(number)
+        except (ValueError, OverflowError):
+            return math.inf if number == number else math.nan
+
+    def of_all(numbers: Any) -> Any:
+        return np.vectorize(of_one, otypes=[float])(numbers).astype(np.asarray(numbers).dtype)[()]
+
+    return of_all
+
+
+erf, erfc, lgamma = map(_one_by_one, (math.erf, math.erfc, math.lgamma))
+acos, acosh, asin, asinh, atan, atanh = np.arccos, np.arccosh, np.arcsin, np.arcsinh, np.arctan, np.arctanh
+cos, cosh, exp, exp2, expm1, fmod, log, log10 = np.cos, np.cosh, np.exp, np.exp2, np.expm1, np.fmod, np.log, np.log10
+log1p, log2, pow, sin, sinh, sqrt, tan, tanh = np.log1p, np.log2, np.power, np.sin, np.sinh, np.sqrt, np.tan, np.tanh
+absolute, ceil, floor, trunc, nearest = np.absolute, np.ceil, np.floor, np.trunc, np.rint
+maximum, minimum, inverse, float32, float64 = np.maximum, np.minimum, np.logical_not, np.float32, np.float64
+total, product, largest, smallest = np.sum, np.prod, np.max, np.min
+
+NAMES = frozenset(name for name in dir() if name.islower() and not name.startswith("_")) - {
+    *("annotations", "math", "threading", "time", "np")
+}
+"""What a page may import."""
