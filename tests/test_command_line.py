@@ -483,8 +483,9 @@ def test_the_bar_is_drawn_on_terminals_and_in_notebooks(monkeypatch, kind, drawn
 def test_help_names_the_commands(tmp_path):
     run = in_a_process("--help", cwd=tmp_path)
     assert run.returncode == 0
-    for command in ("demo", "fit", "predict", "report", "backends"):
+    for command in ("demo", "fit", "predict", "backends"):
         assert command in run.stdout
+    assert "report" not in run.stdout
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
@@ -529,11 +530,10 @@ def test_links_in_the_folder_are_replaced_and_not_followed(here, csv):
     assert not any(path.is_symlink() for path in (here / "out").iterdir())
 
 
-def test_a_report_never_overwrites_what_it_reads(here):
-    (here / "results.json").write_text("{}")
-    told = invoke("report", here / "results.json", "--out", here / "results.json")
-    assert told_in_a_line(told, "would overwrite")
-    assert (here / "results.json").read_text() == "{}"
+@pytest.mark.parametrize("words", [(), ("results.json", "--out", "page.html")])
+def test_the_report_is_made_elsewhere(here, words):
+    assert told_in_a_line(invoke("report", *words), "made by `make report`, in a checkout")
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(

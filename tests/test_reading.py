@@ -281,7 +281,7 @@ def test_a_fit_needs_no_torch_and_no_pandas_and_without_a_picture_no_matplotlib(
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["demo", "fit", "predict", "profile", "report", "backends", "cache"])
+@pytest.mark.parametrize("command", ["demo", "fit", "predict", "profile", "backends", "cache"])
 def test_every_help_page_has_an_example(command, option):
     run = invoke(command, option)
     assert run.exit_code == 0

@@ -1,4 +1,4 @@
-"""The tables of the report and of README.md: from rows of results to cells of text, for `html` and `markdown`."""
+"""The tables of the report and of README.md: from rows of results to cells of text, for the page and for `markdown`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .._backends import NAMES
-from .._post import PUBLISHED_SECONDS
+from fastpoly._backends import NAMES
+from fastpoly._post import PUBLISHED_SECONDS
+
 from .figures import DASH, count, deviation, measured, nanoseconds, seconds, times
 from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
@@ -199,7 +200,7 @@ def loss_of(run: Run, model: str, precision: str) -> Table:
 def bars(run: Run, source: str = "") -> Table:
     """Each figure beside what it is held to, by `source` or by anyone, and what was not measured, with the reason."""
     columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
-    columns.append(Column("source", numeric=False))
+    columns.append(Column("source", numeric=False, wide=True))
     shown = [bar for bar in run.bars if bar.source.startswith(source)]
     shown.sort(key=lambda bar: not bar.source.startswith("docs/bars.md: promises"))
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
