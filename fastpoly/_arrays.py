@@ -27,6 +27,23 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def namespace(values: object) -> Any:
+    """torch for a tensor, else numpy: what both have under one name, with one meaning, is written once."""
+    return sys.modules["torch"] if is_tensor(values) else np
+
+
+def empty(like: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]] = np.float64) -> Any:
+    """An uninitialised array of that shape; where `like` is a tensor one, too, on its device."""
+    if not is_tensor(like):
+        return np.empty(shape, dtype)
+    return like.new_empty(shape, dtype=getattr(namespace(like), np.dtype(dtype).name))
+
+
+def beside(like: Any, values: Any) -> Any:
+    """`values` as `like` is: an array, or a tensor of its dtype on its device."""
+    return namespace(like).as_tensor(values).to(like) if is_tensor(like) else to_device(values, None)
+
+
 def is_masked_array(value: object) -> bool:
     """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")

@@ -184,6 +184,11 @@ class BatchTrajectory:
     diverged_at: Any
     ended: Array | None = None
 
+    def part(self, rows: slice) -> BatchTrajectory:
+        """Of these problems, to look at or to fill."""
+        ended = None if self.ended is None else self.ended[rows]
+        return BatchTrajectory(self.weights[rows], self.mse[rows], self.diverged_at[rows], ended)
+
 
 def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:
     """y with a row for each problem."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from fastpoly_kernels.aside import imported
 
-from .._arrays import Array, on_gpu
+from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._minimum import Minimum
@@ -232,9 +232,9 @@ _ENTRIES = (
         "a small recurrence on the samples' moments",
         ("double", "mixed"),
         "gram",
-        many="gram",
-        on_gpu="gram_torch",
-        many_on_gpu="gram_torch",
+        many="gram_many",
+        on_gpu="gram",
+        many_on_gpu="gram_many",
         needs=missing_compiler,
         checks_samples=True,
     ),
@@ -244,8 +244,8 @@ _ENTRIES = (
         ("double",),
         "spectral",
         many="spectral_many",
-        on_gpu="spectral_torch",
-        many_on_gpu="spectral_torch",
+        on_gpu="spectral",
+        many_on_gpu="spectral_many",
         checks_samples=True,
         hears_itself=True,
     ),
@@ -335,11 +335,7 @@ def rows_of(problem: FitProblem) -> Array:
     monitor = Monitor()
     start = problem.initial_weights.astype(np.float64)
     problem = dataclasses.replace(problem, precision="double", initial_weights=start)
-    if problem.on_gpu:
-        where = next(samples.device for samples in (problem.x, problem.y) if on_gpu(samples))
-        rows: Array = _imported("spectral_torch").rows_of(dataclasses.replace(problem, device=where), monitor)
-    else:
-        rows = _imported("spectral").rows_of(problem, monitor)
+    rows: Array = _imported("spectral").rows_of(problem, monitor)
     if monitor.interrupted:
         raise KeyboardInterrupt("interrupted before the first step")
     return rows
@@ -359,8 +355,7 @@ def minimum_of(problem: FitProblem) -> Minimum:
 
 def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
     """`spectral`, towards a minimum that is known already."""
-    module = _imported("spectral_torch" if problem.on_gpu else "spectral")
-    trajectory: Trajectory = module.train_towards(problem, minimum, monitor)
+    trajectory: Trajectory = _imported("spectral").train_towards(problem, minimum, monitor)
     return trajectory
 
 
