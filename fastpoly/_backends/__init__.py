@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from fastpoly_kernels.aside import imported
+from fastpoly_kernels.log import say
 
 from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
@@ -274,9 +275,9 @@ def backends() -> tuple[Backend, ...]:
     return tuple(Backend(entry.name, entry.summary, entry.precisions, entry.needs()) for entry in _ENTRIES)
 
 
-def _fastest(problem: FitProblem) -> str:
+def _fastest(problem: FitProblem, finds_minimum: bool) -> str:
     n = len(problem.x)
-    if problem.weighted:
+    if problem.weighted or (finds_minimum and problem.precision == "double"):  # half of the work is then done
         return WEIGHTED
     if problem.precision == "single":
         name = _single(problem.device)
@@ -301,17 +302,21 @@ def _on_card(problem: FitProblem, n: int) -> str:
     return polynomial.fastest(n, problem.degree, problem.steps, card)
 
 
-def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
+def choose(name: str, problem: FitProblem, finds_minimum: bool = False) -> tuple[str, Train]:
     """The backend that `name` means for `problem`, as its own name and its function; see `fit` for "auto".
+
+    `finds_minimum`: the samples' singular values are wanted before the run.
 
     Raises:
         ValueError: no such backend, or it cannot run in this precision.
         BackendUnavailableError: it cannot run here.
     """
-    entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
+    entry = _usable(_fastest(problem, finds_minimum) if name == "auto" else name, problem.precision, _BY_NAME)
     if problem.weighted and entry.name != WEIGHTED:
         way = f"backend={WEIGHTED!r} or 'auto', in double, knows them"
         raise ValueError(f"backend: {entry.name} takes no sigma, sample_weight or ridge; {way}")
+    why = f"the fastest for {len(problem.x):,} samples in {problem.precision}" if name == "auto" else "it was asked for"
+    say(f"backend {entry.name}: {why}{', and what finds the minimum' if finds_minimum and name == 'auto' else ''}")
     if not entry.checks_samples:
         problem.refuse_large_copies()
         problem.refuse_nonfinite()
@@ -323,6 +328,7 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
     if name == "auto":
         name = {"double": "spectral", "mixed": "gram", "single": _single(problem.device)}[problem.precision]
     entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
+    say(f"backend {entry.name}: for {problem.batch:,} problems in {problem.precision}")
     return entry.name, partial(_train_many, entry)
 
 

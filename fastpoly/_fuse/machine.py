@@ -26,6 +26,7 @@ from typing import Any
 from fastpoly_kernels import processor, store
 from fastpoly_kernels.aside import aside
 from fastpoly_kernels.forking import compiling, in_child
+from fastpoly_kernels.log import ON, say, stage
 from fastpoly_kernels.stamp import package_stamp
 
 from .read import read
@@ -64,6 +65,8 @@ def compiled(text: str, dtype: str, lanes: int, threads: int) -> Kernel:
         lanes: how many of them it reads at a time.
         threads: how many call it at the same time; if more than one, it takes `room`, `counter` and `thread` as well.
     """
+    if ON:
+        say(f"kernel from {is_compiled(text, dtype, lanes) or 'LLVM'}")
     kernel = _ready.get((text, dtype, lanes))
     if kernel is None:
         return aside(_made, text, dtype, lanes, threads)
@@ -137,7 +140,7 @@ def _from_disk(key: str, threads: int) -> Kernel | None:
 
 def _from_llvm(key: str, text: str, dtype: str, lanes: int, threads: int) -> Kernel:
     module, level = optimised(text, dtype, lanes, _symbol(key))
-    code: bytes = target(level).emit_object(module)
+    code: bytes = stage("LLVM: machine code")(target(level).emit_object)(module)
     store.save(f"{key}.kernel", code)
     return _linked(key, code, threads)
 
@@ -147,6 +150,7 @@ LONG = 12_000
 instructions that suits the processor: to find one takes time with their square."""
 
 
+@stage("LLVM: passes")
 def optimised(text: str, dtype: str, lanes: int, symbol: str) -> tuple[Any, int]:
     """A kernel's module of LLVM, by way of the loop IR, and the level that machine code is to be made of it at.
 
@@ -191,6 +195,7 @@ def _symbol(key: str) -> str:
     return f"kernel_{key}"
 
 
+@stage("link")
 def _linked(key: str, code: bytes, threads: int) -> Kernel:
     """Object code, callable."""
     import llvmlite.binding as llvm

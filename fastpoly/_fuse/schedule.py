@@ -25,6 +25,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from fastpoly_kernels.log import stage
+
 from . import pointwise, rules
 from .arguments import leaves as flattened
 from .expressions import CHEAP, FUNCTIONS, SIMD, Axis, Expr, Index, Memory, Places
@@ -167,6 +169,7 @@ class Schedule:
         memories: everything that lies in memory.
     """
 
+    @stage("schedule")
     def __init__(
         self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
     ) -> None:

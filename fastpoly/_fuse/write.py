@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from fastpoly_kernels.log import stage
+
 from .blocks import groups, write_group
 from .expressions import Expr, Memory
 from .layout import Layout, lay_out
@@ -20,6 +22,7 @@ DOC = '''    """Take `steps` steps in {dtype}: one loop of machine code, which n
     """'''
 
 
+@stage("write")
 def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[str, Layout]:
     """The kernel of a schedule as text, and where its arguments' elements lie.
 

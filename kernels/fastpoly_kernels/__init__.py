@@ -11,6 +11,7 @@ Kernels are functions of arrays and numbers. They trust their caller (shapes, dt
     simd      SIMD vectors for numba: a type, its arithmetic, loads and sums
     vector_math  exp, log, sin, tanh, erf and the like on such vectors, to 2 ulp
     emitter   expressions that become LLVM code, in which those are written
+    log       what FASTPOLY_LOG=1 prints
     stamp     a digest of this package's source
     cache     `kernel`, the decorator: compiles once a machine, keeps the result on disk
 """
