@@ -44,6 +44,20 @@ def beside(like: Any, values: Any) -> Any:
     return namespace(like).as_tensor(values).to(like) if is_tensor(like) else to_device(values, None)
 
 
+def float64(values: Any) -> Any:
+    """An array or a tensor in double precision; copied only if it is not."""
+    return values.double() if is_tensor(values) else values.astype(np.float64, copy=False)
+
+
+def powers_of(x: Any, count: int) -> Any:
+    """x**0 to x**(count - 1) along a new last axis."""
+    powers = empty(x, (*x.shape, count))
+    powers[..., 0] = 1
+    for k in range(1, count):
+        namespace(x).multiply(powers[..., k - 1], x, out=powers[..., k])
+    return powers
+
+
 def is_masked_array(value: object) -> bool:
     """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")

@@ -42,7 +42,7 @@ def in_portions(
     rows, done = unfilled(problem), 0
     while done < problem.batch and not monitor.interrupted:
         part = slice(done, min(done + max(1, portion), problem.batch))
-        if not fill_part(problem.part(part), rows.part(part), monitor.of_a_part()):
+        if not fill_part(problem.part(part), rows.part(part), monitor.child()):
             break
         done = part.stop
         monitor.report(done, problem.batch)
@@ -53,17 +53,17 @@ def train_each(problem: BatchProblem, monitor: Monitor, train: Train) -> BatchTr
     """Run `train` on every problem, across threads; after Ctrl-C, what was finished before."""
 
     def fill_part(part: BatchProblem, rows: BatchTrajectory, monitor: Monitor) -> bool:
-        in_threads(lambda i: fill(i, train(part.one(i), monitor.of_a_part()), rows), range(part.batch))
+        in_threads(lambda i: fill(i, train(part.one(i), monitor.child()), rows), range(part.batch))
         return not monitor.interrupted
 
     return in_portions(problem, monitor, PORTION, fill_part)
 
 
-def fill_singly(which: Any, problem: BatchProblem, train: Train, rows: BatchTrajectory, monitor: Monitor) -> None:
+def run_fallback(which: Any, problem: BatchProblem, train: Train, rows: BatchTrajectory, monitor: Monitor) -> None:
     """Run the problems that `which` says on the CPU, one by one."""
     for i in np.flatnonzero(to_device(which, None)).tolist():
         rows.mse[i] = np.nan
-        fill(i, train(problem.one(i).on_cpu(), monitor.of_a_part()), rows)
+        fill(i, train(problem.one(i).on_cpu(), monitor.child()), rows)
 
 
 def fill(i: int, trajectory: Trajectory, rows: BatchTrajectory) -> None:

@@ -34,7 +34,7 @@ from .._problem import FitProblem
 from .._result import Trajectory
 from . import numba_loop, spectral
 from .moments import Moments, moments, moments_on
-from .recurrence import Change, by_lanes, by_products
+from .recurrence import AffineStep, by_lanes, by_products
 
 CANCELLED = {"double": 2.0**-17, "mixed": 2.0**-20}
 """What must be left of the terms of a sum of squares: then it is right to some 1e-10, or 1e-9, of itself. The post's
@@ -80,7 +80,7 @@ def _on_device(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float
     if rows == trace.shape[1]:
         return Trajectory(weights[0], trace[0], problem.steps, stable=True)
     done = rows * (problem.trace_every or 1)
-    return Trajectory(Change.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)
+    return Trajectory(AffineStep.of_a_step(sums, rate).times(done)(problem.initial_weights), trace[0, :rows], done)
 
 
 def minimum_of(problem: FitProblem, sums: Moments) -> Minimum | None:
@@ -157,7 +157,7 @@ def triangle_of(problem: FitProblem, monitor: Monitor) -> Array | None:
 
 
 def one_by_one(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
-    change = Change.of_a_step(sums, rate).table()
+    change = AffineStep.of_a_step(sums, rate).table()
     least = max(least_sum(sums, problem.precision), SMALLEST / rate)
     scales = (rate * sums.square, 1 / rate, 1 / sums.n, least)
     tables: list[tuple[Array, Array, float]] = []  # of the triangle, once it is needed

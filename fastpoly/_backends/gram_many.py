@@ -14,9 +14,9 @@ from .._arrays import beside, namespace
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from . import gram, recurrence, spectral_many
-from .each import fill_singly, in_portions, train_each, unfilled
+from .each import in_portions, run_fallback, train_each, unfilled
 from .moments import CHUNK, moments, products
-from .recurrence import Change, by_products
+from .recurrence import AffineStep, by_products
 
 
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
@@ -33,14 +33,14 @@ def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
         sums = moments(problem.x, problem.x, problem.degree, monitor)
         rate = problem.learn_rates[0] * 2 / n
         if sums is not None and np.isfinite(sums.largest) and rate * np.linalg.eigvalsh(sums.matrix)[-1] <= 2:
-            change = Change(rate * np.eye(m), rate * sums.matrix).times(problem.steps)
+            change = AffineStep(rate * np.eye(m), rate * sums.matrix).times(problem.steps)
             fill_part = partial(_fill_together, change, np.vander(problem.x, m, increasing=True))
             return in_portions(problem, monitor, CHUNK // n, fill_part)
     return train_each(problem, monitor, gram.train)
 
 
 def _fill_together(
-    change: Change,
+    change: AffineStep,
     powers: Any,
     problem: BatchProblem,
     rows: BatchTrajectory,
@@ -74,5 +74,5 @@ def _fill_on_device(problem: BatchProblem, rows: BatchTrajectory, monitor: Monit
             others = unfilled(problem)
             spectral_many.fill_part(problem, others, monitor)
             rows.weights[cancelled], rows.mse[cancelled] = others.weights[cancelled], others.mse[cancelled]
-    fill_singly(~fine, problem, gram.train, rows, monitor)
+    run_fallback(~fine, problem, gram.train, rows, monitor)
     return whole and not monitor.interrupted

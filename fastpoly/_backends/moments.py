@@ -16,7 +16,7 @@ import numpy as np
 
 from fastpoly_kernels.moments import power_sums
 
-from .._arrays import Array, computable, empty, is_tensor, namespace, to_device
+from .._arrays import Array, computable, is_tensor, namespace, powers_of, to_device
 from .._monitor import Monitor
 from .threads import in_threads
 
@@ -123,15 +123,6 @@ def products(x: Any, y: Any, degree: int, monitor: Monitor, device: Any) -> Any:
 
 def _float64_on(device: Any, samples: Any) -> Any:
     return to_device(samples if is_tensor(samples) else computable(samples, np.float64), device).double()
-
-
-def powers_of(x: Any, count: int) -> Any:
-    """x**0 to x**(count - 1) along a new last axis."""
-    powers = empty(x, (*x.shape, count))
-    powers[..., 0] = 1
-    for k in range(1, count):
-        namespace(x).multiply(powers[..., k - 1], x, out=powers[..., k])
-    return powers
 
 
 def _exact_sums(rows: Array) -> Array:

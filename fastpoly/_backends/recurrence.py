@@ -31,7 +31,7 @@ looks at Ctrl-C, by what is said of GPUs."""
 
 
 @dataclass(frozen=True)
-class Change:
+class AffineStep:
     """What some steps do to the weights: w becomes w + constant - matrix w.
 
     The difference is kept instead of the new w: for slow components the matrix is small, and 1 - matrix would lose it.
@@ -44,19 +44,19 @@ class Change:
     matrix: Any
 
     @classmethod
-    def of_a_step(cls, sums: Moments, rate: float) -> Change:
+    def of_a_step(cls, sums: Moments, rate: float) -> AffineStep:
         return cls(rate * sums.vector, rate * sums.matrix)
 
     def __call__(self, w: Any) -> Any:
         return w + (self.constant - self.matrix @ w)
 
-    def then(self, other: Change) -> Change:
-        return Change(
+    def then(self, other: AffineStep) -> AffineStep:
+        return AffineStep(
             self.constant + other.constant - other.matrix @ self.constant,
             self.matrix + other.matrix - other.matrix @ self.matrix,
         )
 
-    def times(self, count: int) -> Change:
+    def times(self, count: int) -> AffineStep:
         """This change `count` times, by squaring."""
         result, square = None, self
         while count:
@@ -65,7 +65,7 @@ class Change:
             count >>= 1
             if count:
                 square = square.then(square)
-        return Change(0 * self.constant, 0 * self.matrix) if result is None else result
+        return AffineStep(0 * self.constant, 0 * self.matrix) if result is None else result
 
     def table(self) -> Array:
         """For `affine_each`."""
@@ -74,7 +74,7 @@ class Change:
 
 def by_lanes(problem: FitProblem, monitor: Monitor, sums: Moments, rate: float) -> Trajectory:
     """The run, the recorded steps of its trace in the lanes of registers."""
-    step = Change.of_a_step(sums, rate)
+    step = AffineStep.of_a_step(sums, rate)
     rows, every = problem.rows(problem.steps), problem.trace_every or 1
     trace = np.empty(0)
     if rows:
@@ -117,7 +117,7 @@ def by_products(
         monitor: hears Ctrl-C.
     """
     matrix, vector, square = products[:, :-1, :-1], products[:, :-1, -1:], products[:, -1:, -1]
-    step = Change(rates[:, None, None] * vector, rates[:, None, None] * matrix)
+    step = AffineStep(rates[:, None, None] * vector, rates[:, None, None] * matrix)
     weights = step.times(steps)(start[:, :, None])[:, :, 0]
     rows = 0 if every is None else -(-steps // every)
     trace = empty(start, (len(start), rows))

@@ -52,10 +52,10 @@ SMALL_PRODUCT = 2**18
 """Multiplications in a matrix product up to which OpenBLAS stays in one thread. This product waits for memory and not
 for cores, and where another process holds one of them, for the scheduler: 16 ms instead of 0.1 ms."""
 
-NOTHING = -700.0
+LOG_UNDERFLOW = -700.0
 """Exponents below are as good as none: e**-700 is 1e-304, the last that is no denormal number."""
 
-FADED = -75.0
+LOG_NEGLIGIBLE = -75.0
 """Below this exponent, e**-75 = 3e-33, a component is lost in the rounding errors of rho**2, some 5e-32."""
 
 
@@ -229,7 +229,7 @@ class Modes:
         trace = uninitialised((height, width))
         i, alive = 0, len(fades)
         while i < height:
-            while fades[alive - 1] * i < FADED:
+            while fades[alive - 1] * i < LOG_NEGLIGIBLE:
                 alive -= 1
             rows = slice(i, i + max(1, SMALL_PRODUCT // (alive * width)))
             np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
@@ -270,7 +270,7 @@ class Modes:
         at[:height] *= width
         at[height:] -= height
         decay = np.multiply.outer(log, at)
-        np.exp(np.maximum(decay, NOTHING, out=decay), out=decay)
+        np.exp(np.maximum(decay, LOG_UNDERFLOW, out=decay), out=decay)
         coarse, fine = decay[:, :height] * (start * start / n)[:, None], decay[:, height:]
         return coarse, fine, (log * width).tolist()
 
@@ -296,7 +296,7 @@ class Modes:
     def progress(self, steps: int) -> Array:
         """z (1 - (1 - a)**steps) / s: what the weights have gained along each right singular vector."""
         gained = self.z * gain(self.log, self.odd, self.s, steps)
-        large = steps * self.log > -NOTHING  # beyond it the 1 is nothing, and z may be as small as the power is large
+        large = steps * self.log > -LOG_UNDERFLOW  # there the 1 is lost, and z may be as small as the power is large
         if large.any():
             power = np.copysign(np.exp(steps * self.log + np.log(np.abs(self.z))), self.z)
             sign = np.where(self.odd & (steps % 2 == 1), 1.0, -1.0)

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import beside, is_tensor, namespace
+from .._arrays import beside, is_tensor, namespace, powers_of
 from .._batch import BatchProblem, BatchTrajectory
 from .._minimum import EPS, FAR, USEFUL, log_factor
 from .._monitor import Monitor
 from . import spectral
-from .each import fill_singly, in_portions
-from .moments import powers_of
-from .spectral import NOTHING, gain
+from .each import in_portions, run_fallback
+from .spectral import LOG_UNDERFLOW, gain
 
 VALUES = 2**20
 """Numbers in the largest temporary array: 8 MiB."""
@@ -47,10 +46,10 @@ def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
 def fill_part(problem: BatchProblem, rows: BatchTrajectory, monitor: Monitor) -> bool:
     """Fill the rows: those that stay finite together, the others one by one."""
     powers = powers_of(problem.x, problem.degree + 1)
-    unusual = np.ones(problem.batch, bool)
+    needs_fallback = np.ones(problem.batch, bool)
     if bool(namespace(powers).isfinite(powers).all()):
-        unusual = _fill_together(problem, powers, rows)
-    fill_singly(unusual, problem, spectral.train, rows, monitor)
+        needs_fallback = _fill_together(problem, powers, rows)
+    run_fallback(needs_fallback, problem, spectral.train, rows, monitor)
     return True
 
 
@@ -74,23 +73,25 @@ def _fill_together(problem: BatchProblem, powers: Any, rows: BatchTrajectory) ->
         rows.ended[:] = how_near(u, s, z, log, squares, steps)
     if steps:
         squares = squares + xp.exp(2.0 * (steps - 1) * log + 2 * xp.log(abs(z))).sum(1)
-    unusual = ~(xp.isfinite(squares) & xp.isfinite(rows.weights).all(1)) | far_grown(z, log, steps)
+    needs_fallback = ~(xp.isfinite(squares) & xp.isfinite(rows.weights).all(1)) | far_grown(z, log, steps)
     if rows.mse.shape[1]:
         outside = residual - _applied(u, z)
         rho = xp.einsum("bn,bn->b", outside, outside)
         if is_tensor(z):
             _fill_by_two(rows.mse, z * z / n, log, rho / n, every)
         elif alike:
-            decay = np.exp(np.maximum(2.0 * every * np.multiply.outer(log[0], np.arange(rows.mse.shape[1])), NOTHING))
+            decay = np.exp(
+                np.maximum(2.0 * every * np.multiply.outer(log[0], np.arange(rows.mse.shape[1])), LOG_UNDERFLOW)
+            )
             np.matmul(z * z, decay, out=rows.mse)
             rows.mse[:] += rho[:, None]
             rows.mse[:] /= n
         else:
             singular = np.broadcast_to(s, z.shape)
-            for i in np.flatnonzero(~unusual):
+            for i in np.flatnonzero(~needs_fallback):
                 modes = spectral.Modes(singular[i], z[i], float(np.sqrt(rho[i])), float(rates[i]))
                 rows.mse[i] = modes.mse(n, rows.mse.shape[1], every)
-    return unusual
+    return needs_fallback
 
 
 def _decomposed(powers: Any) -> tuple[Any, Any, Any]:
@@ -111,8 +112,8 @@ def _fill_by_two(mse: Any, squares: Any, log: Any, rest: Any, every: int) -> Non
     height = -(-count // width)
     at = beside(mse, np.arange(float(max(height, width))))
     exponent = (2.0 * every * log)[:, :, None]
-    coarse = squares[:, :, None] * xp.exp(xp.clip(exponent * (at[:height] * width), NOTHING, None))
-    fine = xp.exp(xp.clip(exponent * at[:width], NOTHING, None))
+    coarse = squares[:, :, None] * xp.exp(xp.clip(exponent * (at[:height] * width), LOG_UNDERFLOW, None))
+    fine = xp.exp(xp.clip(exponent * at[:width], LOG_UNDERFLOW, None))
     mse[:] = (coarse.swapaxes(1, 2) @ fine).reshape(len(mse), -1)[:, :count] + rest[:, None]
 
 
