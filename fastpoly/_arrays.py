@@ -261,6 +261,15 @@ def to_device(array: Any, device: torch.device | None) -> Any:
     return torch.as_tensor(array).to(device)
 
 
+def tensor_on(device: Any, values: Any, number: type[np.floating[Any]]) -> Any:
+    """An array or a tensor as a tensor of that type on `device`; copied only where it is not."""
+    import torch
+
+    if not is_tensor(values):
+        values = torch.from_numpy(computable(values, number))
+    return values.to(device, getattr(torch, np.dtype(number).name))
+
+
 def _from_sequence(value: object, name: str) -> Array:
     if is_masked_array(value) and np.ma.is_masked(value):
         both = "keep = ~(np.ma.getmaskarray(x) | np.ma.getmaskarray(y)), then x[keep] and y[keep]"

@@ -10,7 +10,6 @@ import numpy as np
 
 from ._arrays import (
     Array,
-    computable,
     contiguous,
     device_of,
     dimensions,
@@ -20,6 +19,7 @@ from ._arrays import (
     refuse_nonfinite,
     sample_rows,
     samples,
+    tensor_on,
     to_device,
     vector,
 )
@@ -216,11 +216,7 @@ def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any
     device = next((values.device for values in (x, y) if on_gpu(values)), None)
     if device is None:
         return contiguous(x, arithmetic), contiguous(y, arithmetic)
-    import torch
-
-    dtype = getattr(torch, np.dtype(arithmetic).name)
-    x, y = (values if on_gpu(values) else torch.from_numpy(computable(values, arithmetic)) for values in (x, y))
-    return x.to(device, dtype).contiguous(), y.to(device, dtype).contiguous()
+    return tensor_on(device, x, arithmetic).contiguous(), tensor_on(device, y, arithmetic).contiguous()
 
 
 def _rates(learn_rate: Any, batch: int) -> Array:

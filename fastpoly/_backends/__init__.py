@@ -4,8 +4,8 @@ Requirements: nothing heavy is imported until a backend is asked for; a backend 
 would bring it; a new backend is one new file and one entry in `_ENTRIES`.
 
 A backend is a function `train(problem: FitProblem, monitor: Monitor) -> Trajectory`; one that takes many problems in
-one call has a `train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory` beside it. One that computes
-with samples where they lie names the module that does so on a GPU; what it returns may be tensors.
+one call names the module of its `train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory`. One that
+computes with samples where they lie (`stays`) may return tensors.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastpoly_kernels.moments import power_sums
 
-from .._arrays import Array, computable, is_tensor, namespace, powers_of, to_device
+from .._arrays import Array, computable, namespace, powers_of, tensor_on, to_device
 from .._monitor import Monitor
 from .threads import in_threads
 
@@ -111,7 +111,7 @@ def products(x: Any, y: Any, degree: int, monitor: Monitor, device: Any) -> Any:
     total: Any = 0.0
     with monitor.listening():
         for first in range(0, x.shape[1], CHUNK):
-            at, values = (_float64_on(device, samples[:, first : first + CHUNK]) for samples in (x, y))
+            at, values = (tensor_on(device, samples[:, first : first + CHUNK], np.float64) for samples in (x, y))
             rows = namespace(at).concatenate([powers_of(at, degree + 1), values[..., None]], -1)
             whole = rows.shape[1] // SUM * SUM
             blocks, rest = rows[:, :whole].reshape(len(at), -1, SUM, degree + 2), rows[:, whole:]
@@ -119,10 +119,6 @@ def products(x: Any, y: Any, degree: int, monitor: Monitor, device: Any) -> Any:
             if monitor.interrupted:
                 break
     return total
-
-
-def _float64_on(device: Any, samples: Any) -> Any:
-    return to_device(samples if is_tensor(samples) else computable(samples, np.float64), device).double()
 
 
 def _exact_sums(rows: Array) -> Array:

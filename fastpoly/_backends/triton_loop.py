@@ -16,7 +16,7 @@ import torch
 
 from fastpoly_kernels.triton_descent import Plan, descend, plan
 
-from .._arrays import Array, beside, computable, on_gpu
+from .._arrays import Array, beside, on_gpu, tensor_on
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._portions import next_portion, run_in_portions
@@ -171,7 +171,7 @@ class _Group:
     @classmethod
     def of(cls, problem: BatchProblem, device: torch.device) -> _Group:
         number = PRECISIONS[problem.precision][0]
-        samples = (_on(device, s, number).contiguous() for s in (problem.x, problem.y))
+        samples = (tensor_on(device, s, number).contiguous() for s in (problem.x, problem.y))
         weights = torch.from_numpy(np.ascontiguousarray(problem.initial_weights)).to(device)
         rates = torch.from_numpy(_rates(problem.learn_rates, problem.y.shape[1], number)).to(device)
         mse = weights.new_full((problem.batch, problem.rows(problem.steps)), torch.nan)
@@ -213,13 +213,6 @@ class _Group:
         """As in BatchTrajectory."""
         # in the last step of all, whose mse nobody asked for, weights may leave the floats as well
         return torch.where(self.alive & self.weights.isfinite().all(dim=1), -1, self.taken)
-
-
-def _on(device: torch.device, samples: Any, number: type[np.floating[Any]]) -> torch.Tensor:
-    """Samples as a tensor of that type on `device`; copied only where they are not."""
-    if not isinstance(samples, torch.Tensor):
-        samples = torch.from_numpy(computable(samples, number))
-    return samples.to(device, getattr(torch, np.dtype(number).name))
 
 
 def _by_moments(precision: str, n: int) -> bool:
