@@ -61,7 +61,7 @@ class Raising:
         raise KeyError("array")
 
 
-LOG_UNDERFLOW = {
+NOTHING = {
     "None": None,
     "an object": Unfriendly(),
     "a stranger": Raising(),
@@ -291,7 +291,7 @@ def call(name, **changed):
 
 
 def values_of(name, argument):
-    values = {**LOG_UNDERFLOW, **NUMBERS, **(SAMPLES if argument in PLACES else {})}
+    values = {**NOTHING, **NUMBERS, **(SAMPLES if argument in PLACES else {})}
     if name.startswith("fit") and "many" not in name and argument in ("x", "y"):
         del values["masked"]  # samples that are masked are left out
     if name == "stability_limit" and argument == "x":

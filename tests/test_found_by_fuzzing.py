@@ -10,7 +10,7 @@ from fastpoly import descend
 
 W = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
 X = torch.linspace(-1, 1, 5, dtype=torch.float64)
-LOG_UNDERFLOW = torch.zeros(0, dtype=torch.float64)
+NOTHING = torch.zeros(0, dtype=torch.float64)
 INF, NAN = math.inf, math.nan
 
 
@@ -24,9 +24,9 @@ def _columns_alike(a):
 
 
 LOSSES = {  # name: (loss, params, data)
-    "no samples": (lambda w, x: (w[0] * x).sum() + w.square().sum(), W, LOG_UNDERFLOW),
+    "no samples": (lambda w, x: (w[0] * x).sum() + w.square().sum(), W, NOTHING),
     "no samples, several features": (lambda w, x: (x @ w).sum() + w.square().sum(), W, torch.zeros(0, 3).double()),
-    "the mean of no elements": (lambda w, x: (w[0] * x).mean() + w.square().sum(), W, LOG_UNDERFLOW),
+    "the mean of no elements": (lambda w, x: (w[0] * x).mean() + w.square().sum(), W, NOTHING),
     "the mean along no elements": (lambda w: w.reshape(3, 1)[:, :0].mean(1).nan_to_num(2.0).sum() + w.sum(), W),
     "a param of no elements": (lambda p: p[0].sum() + p[1].square().sum(), [W, torch.zeros(0, 4).double()]),
     "an index of no dimension": (lambda w: w.reshape(3, 1).index_select(0, torch.tensor(2)).square().sum(), W),
@@ -102,7 +102,7 @@ def test_the_numbers_are_those_of_torch(name):
 
 
 def test_nothing_is_fused():
-    run = descend(lambda w, x: (w[0] * x).sum() + w.sum(), W, LOG_UNDERFLOW, learn_rate=0.1, steps=3, backend="fused")
+    run = descend(lambda w, x: (w[0] * x).sum() + w.sum(), W, NOTHING, learn_rate=0.1, steps=3, backend="fused")
     assert run.loss.tolist() == pytest.approx([float(W.sum()) - 0.1 * k * W.numel() for k in range(3)])
 
 

@@ -9,7 +9,7 @@ from .dates import is_date
 _NOTHING = """na n/a n.a. nan -nan +nan null none nil missing - -- --- . ? * #n/a #na #nv #wert! #value! #div/0! #num!
 nan(ind) -nan(ind) 1.#qnan -1.#ind 1.#inf -1.#inf inf +inf -inf infinity +infinity -infinity
 \u221e +\u221e -\u221e \u2212\u221e \u2013 \u2014"""
-LOG_UNDERFLOW = frozenset(_NOTHING.split()) | {""}
+NOTHING = frozenset(_NOTHING.split()) | {""}
 """What programs write where they have no number, in small letters; the infinities are none to fit either."""
 
 _MINUS = "\u2212"
@@ -57,7 +57,7 @@ def is_number(cell: str, decimal: str) -> bool:
 
 def is_nothing(cell: str) -> bool:
     """Does it say that there is no number?"""
-    return cell.lower() in LOG_UNDERFLOW
+    return cell.lower() in NOTHING
 
 
 def looks_like_a_number(cell: str, decimal: str) -> bool:
