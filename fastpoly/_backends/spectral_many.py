@@ -62,7 +62,7 @@ def _fill_together(problem: BatchProblem, powers: Any, rows: BatchTrajectory) ->
         residual = residual - _applied(powers, beside(powers, problem.initial_weights))
     z = residual @ u if problem.shared_x else xp.einsum("bn,bnk->bk", residual, u)
     rates = beside(powers, problem.learn_rates * 2 / n)
-    alike = problem.shared_x and bool((rates == rates[0]).all())
+    alike = problem.shared_x and bool((problem.learn_rates == problem.learn_rates[0]).all())
     log, odd = log_factor((rates[:1] if alike else rates)[:, None] * s * s)
     gained = z * gain(log, odd, s, steps)
     moved = gained @ v if problem.shared_x else xp.einsum("bk,bkm->bm", gained, v)
@@ -110,7 +110,7 @@ def _fill_by_two(mse: Any, squares: Any, log: Any, rest: Any, every: int) -> Non
     xp, count = namespace(mse), mse.shape[1]
     width = math.isqrt(count - 1) + 1
     height = -(-count // width)
-    at = beside(mse, np.arange(float(max(height, width))))
+    at = xp.arange(max(height, width), device=mse.device, dtype=mse.dtype)
     exponent = (2.0 * every * log)[:, :, None]
     coarse = squares[:, :, None] * xp.exp(xp.clip(exponent * (at[:height] * width), LOG_UNDERFLOW, None))
     fine = xp.exp(xp.clip(exponent * at[:width], LOG_UNDERFLOW, None))
