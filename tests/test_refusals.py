@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from small_loss import X, run, smooth
+from small_loss import W, X, run, smooth
 
 from fastpoly import (
     UnsupportedOperationError,
+    descend,
 )
 
 # -- the loss
@@ -250,7 +251,7 @@ def test_auto_falls_back_with_one_warning(loss):
     with pytest.warns(
         RuntimeWarning, match=r"^running with backend='(compile|eager)', many times slower: .*"
     ) as warned:
-        fallen = run(loss, backend="auto")
+        fallen = descend(loss, W, (X,), learn_rate=0.1, steps=3)
     assert len(warned) == 1
     assert warned[0].filename == __file__
     assert fallen.backend != "fused"
