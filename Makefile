@@ -66,8 +66,9 @@ bench-first-calls: $(VENV)/.bench
 readme: $(VENV)/.bench
 	$(BIN)/python bench/readme.py
 
+# one page of the newest results of each device, report.html
 report: $(VENV)/.bench
-	$(BIN)/fastpoly report
+	PYTHONPATH=bench $(BIN)/python -m report
 
 clean:
 	rm -rf $(VENV) fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

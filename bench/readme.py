@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fastpoly._report import charts, markdown, svg, tables
-from fastpoly._report.results import FOLDER, Results, Run, newest
+from report import charts, markdown, svg, tables
+from report.results import FOLDER, Results, Run, newest
 
 README = Path("README.md")
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
@@ -125,7 +125,7 @@ def _verdicts(results: Results, folder: Path) -> str:
     if not judged:
         return PENDING
     holding = sum(bool(bar.holds) for bar in judged)
-    more = f"With those of single features, {holding} of {len(judged)} bars hold; `fastpoly report` shows all."
+    more = f"With those of single features, {holding} of {len(judged)} bars hold; `make report` shows all."
     return f"{_tables('bars')(results, folder)}\n\n{more}"
 
 

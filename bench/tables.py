@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import results_file
-
-from fastpoly._report.curves import crossovers, curves
-from fastpoly._report.results import timing
+from report.curves import crossovers, curves
+from report.results import timing
 
 TITLES = {
     "post": "the post's problem: 100 samples, degree 4, 200,000 steps",

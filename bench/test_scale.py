@@ -1,6 +1,6 @@
 """How does time grow with samples, degree, problems and steps, and where does a faster method overtake?
 
-The exponents and the crossings are computed from the rows, by fastpoly/_report/curves.py.
+The exponents and the crossings are computed from the rows, by bench/report/curves.py.
 """
 
 import numpy as np

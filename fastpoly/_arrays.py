@@ -27,6 +27,37 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def namespace(values: object) -> Any:
+    """torch for a tensor, else numpy: what both have under one name, with one meaning, is written once."""
+    return sys.modules["torch"] if is_tensor(values) else np
+
+
+def empty(like: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]] = np.float64) -> Any:
+    """An uninitialised array of that shape; where `like` is a tensor one, too, on its device."""
+    if not is_tensor(like):
+        return np.empty(shape, dtype)
+    return like.new_empty(shape, dtype=getattr(namespace(like), np.dtype(dtype).name))
+
+
+def beside(like: Any, values: Any) -> Any:
+    """`values` as `like` is: an array, or a tensor of its dtype on its device."""
+    return namespace(like).as_tensor(values).to(like) if is_tensor(like) else to_device(values, None)
+
+
+def float64(values: Any) -> Any:
+    """An array or a tensor in double precision; copied only if it is not."""
+    return values.double() if is_tensor(values) else values.astype(np.float64, copy=False)
+
+
+def powers_of(x: Any, count: int) -> Any:
+    """x**0 to x**(count - 1) along a new last axis."""
+    powers = empty(x, (*x.shape, count))
+    powers[..., 0] = 1
+    for k in range(1, count):
+        namespace(x).multiply(powers[..., k - 1], x, out=powers[..., k])
+    return powers
+
+
 def is_masked_array(value: object) -> bool:
     """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")
@@ -228,6 +259,15 @@ def to_device(array: Any, device: torch.device | None) -> Any:
     import torch
 
     return torch.as_tensor(array).to(device)
+
+
+def tensor_on(device: Any, values: Any, number: type[np.floating[Any]]) -> Any:
+    """An array or a tensor as a tensor of that type on `device`; copied only where it is not."""
+    import torch
+
+    if not is_tensor(values):
+        values = torch.from_numpy(computable(values, number))
+    return values.to(device, getattr(torch, np.dtype(number).name))
 
 
 def _from_sequence(value: object, name: str) -> Array:

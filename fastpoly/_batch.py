@@ -10,7 +10,6 @@ import numpy as np
 
 from ._arrays import (
     Array,
-    computable,
     contiguous,
     device_of,
     dimensions,
@@ -20,6 +19,7 @@ from ._arrays import (
     refuse_nonfinite,
     sample_rows,
     samples,
+    tensor_on,
     to_device,
     vector,
 )
@@ -184,6 +184,11 @@ class BatchTrajectory:
     diverged_at: Any
     ended: Array | None = None
 
+    def part(self, rows: slice) -> BatchTrajectory:
+        """Of these problems, to look at or to fill."""
+        ended = None if self.ended is None else self.ended[rows]
+        return BatchTrajectory(self.weights[rows], self.mse[rows], self.diverged_at[rows], ended)
+
 
 def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:
     """y with a row for each problem."""
@@ -211,11 +216,7 @@ def _alike(x: Any, y: Any, arithmetic: type[np.floating[Any]]) -> tuple[Any, Any
     device = next((values.device for values in (x, y) if on_gpu(values)), None)
     if device is None:
         return contiguous(x, arithmetic), contiguous(y, arithmetic)
-    import torch
-
-    dtype = getattr(torch, np.dtype(arithmetic).name)
-    x, y = (values if on_gpu(values) else torch.from_numpy(computable(values, arithmetic)) for values in (x, y))
-    return x.to(device, dtype).contiguous(), y.to(device, dtype).contiguous()
+    return tensor_on(device, x, arithmetic).contiguous(), tensor_on(device, y, arithmetic).contiguous()
 
 
 def _rates(learn_rate: Any, batch: int) -> Array:

@@ -16,16 +16,15 @@ from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._progress import shown
 from ._repeat import checked_backend, repeat
 from ._tensors import (
-    named,
     need_torch,
     refuse_no_float_tensor,
     refuse_no_function,
     refuse_no_params,
     refuse_no_tensor,
+    tensor_labels,
 )
 from ._warn import warn_once
-from .optimizers import OfFunction
-from .optimizers import named as named_optimizer
+from .optimizers import FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +105,7 @@ def descend(
         steps: how many to take, >= 0.
         optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", all with torch.optim's defaults; or an
             object of `fastpoly.optimizers`; or a function (params, grads, state) -> (params, state) of these as they
-            are given here, which gets None for the state at first and minds no learn_rate.
+            are given here. Its state is None on the first call; learn_rate is ignored.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch's
             autograd step by step), or "auto": the one that is done the soonest with so many steps, compiling included,
@@ -160,7 +159,7 @@ def descend(
     reached = Reached(start, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
     start = [leaf.detach() for leaf in start]
     count, rate = len(start), start[0].new_tensor(learn_rate)
-    rule = named_optimizer(optimizer, structure)
+    rule = resolved(optimizer, structure)
 
     def value_and_grads(leaves: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         own = [leaf.detach().requires_grad_() for leaf in leaves]
@@ -176,7 +175,7 @@ def descend(
         return [*after, *following, value]
 
     before: list[torch.Tensor] = []  # the losses of steps that are taken before the loop begins
-    if not isinstance(rule, OfFunction):
+    if not isinstance(rule, FunctionalOptimizer):
         moving = rule.start(start)
         if state is not None:
             moving = _like(tree.tree_leaves(state), moving)
@@ -201,7 +200,7 @@ def descend(
             backend,
             monitor,
             names={**{id(leaf): label for leaf, label in zip(start, labels, strict=True)}, id(rate): "learn_rate"}
-            | named(data, _names(loss)[1:]),
+            | tensor_labels(data, _names(loss)[1:]),
             about=loss,
             stop_at=0,
             offset=len(before),
@@ -218,7 +217,7 @@ def descend(
         time.perf_counter() - started,
         run.backend,
         taken if run.stopped else None,
-        rule.unflattened(following) if isinstance(rule, OfFunction) else following,
+        rule.unflattened(following) if isinstance(rule, FunctionalOptimizer) else following,
         run.reason,
         run.source,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastpoly_kernels.aside import imported
 
-from ._arrays import Array, is_tensor, refuse_nonfinite, to_device
+from ._arrays import Array, beside, is_tensor, namespace, refuse_nonfinite, to_device
 from ._problem import shown
 
 if TYPE_CHECKING:
@@ -74,13 +74,11 @@ def checked_domains(domain: Any, x: Any) -> Any:
     found = checked_domain(domain, x)  # of all rows: what is refused there is refused here
     if not isinstance(domain, str):
         return found
-    lower, upper = (np.asarray(to_device(ends, None), np.float64) for ends in _row_ends(x))
+    lower, upper = (
+        np.asarray(to_device(ends, None), np.float64) for ends in (namespace(x).amin(x, 1), namespace(x).amax(x, 1))
+    )
     half = np.where(lower == upper, np.maximum(1.0, np.abs(lower) * 2**-20), 0.0)
     return np.stack([lower - half, upper + half], axis=1)
-
-
-def _row_ends(x: Any) -> tuple[Any, Any]:
-    return (x.amin(1), x.amax(1)) if is_tensor(x) else (x.min(axis=1), x.max(axis=1))
 
 
 def _ends(domain: Any) -> Domain:
@@ -108,11 +106,7 @@ def _kind(x: Any) -> str:
 
 def _columns(domains: Array, x: Any) -> tuple[Any, Any]:
     """Lower and upper ends, (batch, 1) each, where x lies."""
-    ends: Any = domains[:, :, None]
-    if is_tensor(x):
-        import torch
-
-        ends = torch.from_numpy(ends).to(x)
+    ends = beside(x, domains[:, :, None])
     return ends[:, 0], ends[:, 1]
 
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, is_tensor, to_device
+from ._arrays import float64, is_tensor, to_device
 from ._batch import BatchProblem, BatchTrajectory
+from ._model import VALUES, limits_of
 from ._problem import FitProblem
 from ._result import Trajectory
-
-VALUES = 2**18
-"""Samples, or their powers, that lie in memory at a time: a cache holds them."""
 
 
 def grown(problem: FitProblem, trajectory: Trajectory) -> str | None:
@@ -39,7 +37,8 @@ def grown_many(problem: BatchProblem, trajectory: BatchTrajectory) -> list[tuple
     if problem.steps == 0 or done == 0:
         return []
     running = to_device(trajectory.diverged_at, None) < 0
-    limits = _limits(problem, done)
+    x = problem.x[None] if problem.shared_x else problem.x[:done]
+    limits = np.broadcast_to(limits_of(x, problem.degree + 1), done)
     found = []
     for i in np.flatnonzero(running & (problem.learn_rates[:done] > limits)).tolist():
         x, y = problem.x if problem.shared_x else problem.x[i], problem.y[i]
@@ -77,40 +76,10 @@ def _mse(x: Any, y: Any, weights: Any) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(x), VALUES):
             part = slice(start, start + VALUES)
-            at, rest = _float64(x[part]), _float64(y[part])
+            at, rest = float64(x[part]), float64(y[part])
             value = at * 0 + w[-1]
             for weight in w[-2::-1]:
                 value = value * at + weight
             rest = rest - value.to(rest.device) if is_tensor(value) and is_tensor(rest) else rest - value
             total += float(rest @ rest)
     return total / len(x)
-
-
-def _float64(samples: Any) -> Any:
-    return samples.double() if is_tensor(samples) else samples.astype(np.float64, copy=False)
-
-
-def _limits(problem: BatchProblem, count: int) -> Array:
-    """The stability limit of each of the first `count` problems, computed where the samples lie."""
-    x, m = (problem.x[None] if problem.shared_x else problem.x[:count]), problem.degree + 1
-    n = x.shape[1]
-    limits = np.empty(len(x))
-    portion, samples = max(1, VALUES // (n * m)), max(1, VALUES // m)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(x), portion):
-            part = slice(start, start + portion)
-            gram = sum(_gram(x[part, first : first + samples], m) for first in range(0, n, samples))
-            finite = np.isfinite(gram).all(axis=(1, 2))
-            gram = np.where(finite[:, None, None], gram, np.eye(m))
-            limits[part] = np.where(finite, n / np.linalg.eigvalsh(gram)[:, -1], 0.0)
-    return np.broadcast_to(limits, count)
-
-
-def _gram(x: Any, m: int) -> Any:
-    """V^T V of each row of x, V the matrix of its powers."""
-    x = _float64(x)[..., None]
-    if not is_tensor(x):
-        powers = x ** np.arange(m)
-        return powers.swapaxes(1, 2) @ powers
-    powers = x ** x.new_tensor(range(m))
-    return to_device(powers.mT @ powers, None)

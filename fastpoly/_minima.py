@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, is_tensor, to_device
+from ._arrays import Array, beside, float64, namespace, to_device
 from ._batch import BatchProblem
 from ._minimum import EPS, FEWEST, MOST, NEAR, NICE, SAFE, USEFUL, log_factor
 
@@ -128,21 +128,17 @@ def _visible(s: Array, n: int, m: int) -> Array:
 
 def _decomposed(x: Any, m: int) -> tuple[Any, Any, Any]:
     """u, s and v of the powers of each row of x, where x lies."""
-    if is_tensor(x):
-        import torch
-
-        powers = x.double()[..., None] ** torch.arange(m, device=x.device)
-        return tuple(torch.linalg.svd(powers, full_matrices=False))
-    return np.linalg.svd(x[..., None].astype(np.float64) ** np.arange(m), full_matrices=False)
+    u, s, v = namespace(x).linalg.svd(float64(x)[..., None] ** beside(x, np.arange(m)), full_matrices=False)
+    return u, s, v
 
 
 def _part(problem: BatchProblem, m: int, shared: Any) -> tuple[Array, ...]:
     """s, v, z, what lies outside, the size of y, and its sum of squares about the mean, of each problem."""
-    y = _float64(problem.y)
-    u, s, v = (_like(y, values) for values in shared) if shared else _decomposed(problem.x, m)
+    y = float64(problem.y)
+    u, s, v = (beside(y, values) for values in shared) if shared else _decomposed(problem.x, m)
     residual = y
     if problem.initial_weights.any():
-        start = _like(y, problem.initial_weights)
+        start = beside(y, problem.initial_weights)
         components = s * (start[:, None] @ v.swapaxes(1, 2))[:, 0]
         residual = y - (components[:, None] @ u.swapaxes(1, 2))[:, 0]
     z = residual @ u[0] if shared else (residual[:, None] @ u)[:, 0]
@@ -151,16 +147,3 @@ def _part(problem: BatchProblem, m: int, shared: Any) -> tuple[Array, ...]:
     rest, first, second, total = (to_device((part * part).sum(1), None) for part in (outside, residual, y, about))
     size = np.sqrt(np.maximum(first, second))
     return to_device(s, None), to_device(v, None), to_device(z, None), rest, size, total
-
-
-def _float64(values: Any) -> Any:
-    return values.double() if is_tensor(values) else values.astype(np.float64, copy=False)
-
-
-def _like(y: Any, values: Any) -> Any:
-    """Values as y is: an array, or a tensor where y is one."""
-    if not is_tensor(y):
-        return np.asarray(values, np.float64)
-    import torch
-
-    return torch.as_tensor(values).to(y)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array
+from ._arrays import Array, namespace
 from ._lazy import lazy
 
 FAR = 0.05
@@ -246,8 +246,9 @@ class Minimum:
         return np.asarray(np.logaddexp.reduce(terms, axis=1))
 
 
-def log_factor(a: Array) -> tuple[Array, Array]:
-    """log |1 - a|, and where 1 - a is negative."""
+def log_factor(a: Any) -> tuple[Any, Any]:
+    """log |1 - a|, and where 1 - a is negative; of an array or a tensor."""
+    xp = namespace(a)
     with np.errstate(divide="ignore"):
-        log = np.log1p(np.maximum(-a, a - 2))
-    return np.maximum(log, -1e6), a > 1  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0
+        log = xp.log1p(xp.maximum(-a, a - 2))
+    return xp.clip(log, -1e6, None), a > 1  # dead in one step: exp(-1e6 t) is 0, and 1 for t = 0

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import is_tensor, numbers, refuse_nonfinite, vector
+from ._arrays import Array, float64, is_tensor, numbers, powers_of, refuse_nonfinite, to_device, vector
 from ._domain import checked_domain, mapped
 from ._memory import refuse_beyond_memory
 from ._problem import MAX_DEGREE, integer
+
+VALUES = 2**18
+"""Samples, or their powers, that lie in memory at a time: a cache holds them."""
 
 
 def dpoly_dw(x: Any, w: Any) -> Any:
@@ -107,11 +110,22 @@ def stability_limit(x: Any, degree: int, domain: Any = None) -> float:
     refuse_nonfinite(x, "x", np.dtype(np.float64))
     x = mapped(x, checked_domain(domain, x))
     size = integer(degree, "degree", 0, MAX_DEGREE) + 1
-    gram = np.zeros((size, size))
+    return float(limits_of(x[None], size)[0])
+
+
+def limits_of(x: Any, size: int) -> Array:
+    """The `stability_limit` of each row of x (batch, n), for so many weights; computed where x lies."""
+    batch, n = x.shape
+    limits = np.empty(batch)
+    portion, samples = max(1, VALUES // (n * size)), max(1, VALUES // size)
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, x.size, 65_536):  # bounds the memory for V
-            powers = np.vander(x[start : start + 65_536].astype(np.float64, copy=False), size, increasing=True)
-            gram += powers.T @ powers
-        if not np.isfinite(gram).all():
-            return 0.0
-        return float(x.size / np.linalg.eigvalsh(gram)[-1])
+        for start in range(0, batch, portion):
+            part = slice(start, start + portion)
+            gram: Array = np.zeros((1, size, size))
+            for first in range(0, n, samples):
+                powers = powers_of(float64(x[part, first : first + samples]), size)
+                gram = gram + to_device(powers.swapaxes(1, 2) @ powers, None)
+            finite = np.asarray(np.isfinite(gram).all(axis=(1, 2)))
+            gram = np.where(finite[:, None, None], gram, np.eye(size))
+            limits[part] = np.where(finite, n / np.linalg.eigvalsh(gram)[:, -1], 0.0)
+    return limits

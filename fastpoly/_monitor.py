@@ -1,4 +1,4 @@
-"""What a long run tells (progress) and hears (Ctrl-C)."""
+"""Progress and Ctrl-C of a long run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Monitor:
         """Should the run stop?"""
         return self._interrupted or (self._whole is not None and self._whole.interrupted)
 
-    def of_a_part(self) -> Monitor:
+    def child(self) -> Monitor:
         """A monitor for one of several runs at a time: it stops when this one does, and reports nothing."""
         part = Monitor()
         part._whole = self

@@ -84,9 +84,8 @@ def planned(
     x = mapped(samples.x, interval) if problem.on_gpu else mapped_when_read(samples.x, interval)
     problem = dataclasses.replace(problem, x=x, scale=samples.scale, penalty=penalty, device=samples.device)
     others = _validation(validation, early_stopping, problem, interval)
-    from_rows = backend == "auto" and problem.precision == "double"
     needed = "steps" in chosen or "learn_rate" in chosen or others is not None
-    name, train = choose("spectral" if needed and from_rows else backend, problem)
+    name, train = choose(backend, problem, finds_minimum=needed)
     minimum = minimum_of(problem) if needed else None
     if minimum is not None:
         given = None if "steps" in chosen else problem.steps

@@ -19,6 +19,7 @@ from ._arrays import (
     refuse_large_copy,
     refuse_nonfinite,
     samples,
+    tensor_on,
     vector,
 )
 from ._memory import refuse_beyond_memory
@@ -147,14 +148,8 @@ class FitProblem:
 
     def tensors(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
         """x and y on a device, (n,) of the dtype of the arithmetic; copies only where they are not."""
-        import torch
-
-        dtype = getattr(torch, np.dtype(self.arithmetic).name)
-        x, y = (
-            values if on_gpu(values) else torch.from_numpy(computable(values, self.arithmetic))
-            for values in (self.x, self.y)
-        )
-        return x.to(device, dtype), y.to(device, dtype)
+        x, y = (tensor_on(device, values, self.arithmetic) for values in (self.x, self.y))
+        return x, y
 
     def arrays(self) -> tuple[Array, Array]:
         """x and y, contiguous and of the dtype of the arithmetic; copies only where they are not."""

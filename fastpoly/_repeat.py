@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from fastpoly_kernels.log import say
 
 from ._loops import MODULES, Loop, begin
 from ._memory import refuse_beyond_memory
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from ._loops import Step
-
-_log = logging.getLogger("fastpoly")
-
 
 ASKED = "it was asked for"
 
@@ -90,7 +88,7 @@ def repeat(
     """
     with preparing():
         name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
-    _log.info("backend %s: %s", name, reason)
+    say(f"backend {name}: {reason}")
     options = steps, every, monitor, stop_at is not None, offset
     if name == "eager":
         return replace(run(name, loop, *options), reason=reason)

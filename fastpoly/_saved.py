@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,16 @@ def from_dict(content: Mapping[str, Any]) -> FitResult:
 
 def save(result: FitResult, path: str | os.PathLike[str], trace: bool) -> None:
     """See `FitResult.save`."""
-    path = Path(path)
-    new = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with replacing(Path(path)) as new:
         new.write_text(json.dumps(as_dict(result, trace), indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in the block, of the same suffix, which then takes the place of `path`; none if it fails."""
+    new = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield new
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

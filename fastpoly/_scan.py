@@ -9,7 +9,14 @@ from typing import Any
 from ._monitor import Monitor
 from ._problem import MAX_STEPS, integer
 from ._repeat import checked_backend, repeat
-from ._tensors import named, need_torch, refuse_changed, refuse_no_float_tensor, refuse_no_function, refuse_no_tensor
+from ._tensors import (
+    need_torch,
+    refuse_changed,
+    refuse_no_float_tensor,
+    refuse_no_function,
+    refuse_no_tensor,
+    tensor_labels,
+)
 
 
 def scan(
@@ -82,7 +89,7 @@ def scan(
         return [*successors, *results]
 
     monitor = Monitor()
-    run = repeat(flat, start, length, 1, backend, monitor, names=named(data), about=step)
+    run = repeat(flat, start, length, 1, backend, monitor, names=tensor_labels(data), about=step)
     if monitor.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.steps:,} of {length:,} steps")
     return tree.tree_unflatten(run.carried, structure), tree.tree_unflatten(run.results, found["output"])

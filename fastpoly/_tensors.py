@@ -70,7 +70,7 @@ def refuse_changed(after: Sequence[Any], before: Sequence[torch.Tensor], whose: 
             raise ValueError(f"{whose}: leaf {i} of the {of} was {was} and comes back {got}")
 
 
-def named(data: tuple[Any, ...], names: tuple[str, ...] = ()) -> dict[int, str]:
+def tensor_labels(data: tuple[Any, ...], names: tuple[str, ...] = ()) -> dict[int, str]:
     """What to call the tensors among `data`, by their ids."""
     import torch
 

@@ -184,7 +184,7 @@ NAMES: dict[str, Optimizer] = {
 }
 
 
-class OfFunction:
+class FunctionalOptimizer:
     """A rule that is a function (params, grads, state) -> (params, state) of the caller's structures.
 
     Attributes:
@@ -244,7 +244,7 @@ class OfFunction:
         return list(leaves), result[1]
 
 
-def named(optimizer: Any, structure: Any) -> Optimizer | OfFunction:
+def resolved(optimizer: Any, structure: Any) -> Optimizer | FunctionalOptimizer:
     """The rule that `descend` was given: by name, as an object, or as a function of params of that structure.
 
     Raises:
@@ -261,6 +261,6 @@ def named(optimizer: Any, structure: Any) -> Optimizer | OfFunction:
         rule: Optimizer = optimizer
         return rule
     if callable(optimizer):
-        return OfFunction(optimizer, structure)
+        return FunctionalOptimizer(optimizer, structure)
     got = f"got {shown(optimizer)} ({type(optimizer).__name__}); 'sgd' is plain gradient descent"
     raise TypeError(f"optimizer: wants a name, an object or a function, {got}")

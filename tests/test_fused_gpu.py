@@ -162,7 +162,16 @@ def test_outputs_that_lie_in_memory(interpreted, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", ["test_operations.py", "test_random_graphs.py", "test_found_by_fuzzing.py"])
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "test_elementwise.py",
+        "test_operations.py",
+        "test_torch_losses.py",
+        "test_random_graphs.py",
+        "test_found_by_fuzzing.py",
+    ],
+)
 def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests):
     folder = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "interpreted_gpu", "-m", "", "-W", "ignore::RuntimeWarning"]

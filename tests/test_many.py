@@ -115,7 +115,7 @@ def test_portions_do_not_show(backend, own, monkeypatch):
     x = OWN_X if own else X
     whole = fit_many(x, Y, 3, 100, 0.2, backend=backend, trace_every=9)
     monkeypatch.setattr("fastpoly._backends.spectral_many.VALUES", 1)
-    monkeypatch.setattr("fastpoly._backends.gram.CHUNK", 1)
+    monkeypatch.setattr("fastpoly._backends.gram_many.CHUNK", 1)
     monkeypatch.setattr("fastpoly._backends.each.PORTION", 2)
     seen = []
     cut = fit_many(x, Y, 3, 100, 0.2, backend=backend, trace_every=9, progress=lambda *at: seen.append(at))

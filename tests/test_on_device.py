@@ -17,7 +17,7 @@ from fastpoly import (
     stability_limit,
     train,
 )
-from fastpoly._backends import gram_torch, spectral_torch
+from fastpoly._backends import moments, recurrence, spectral, spectral_many
 
 X = np.linspace(-1, 1, 25)
 Y = 1 - 2 * X + 0.5 * X**3
@@ -81,8 +81,8 @@ def test_it_gives_what_numpy_gives(backend, degree, steps, trace_every):
 @pytest.mark.parametrize("backend", ["gram", "spectral"])
 def test_tall_data(backend, monkeypatch):
     """Several chunks, the last of them short."""
-    monkeypatch.setattr(gram_torch, "CHUNK", 3000)
-    monkeypatch.setattr(spectral_torch, "BLOCK", 3000)
+    monkeypatch.setattr(moments, "CHUNK", 3000)
+    monkeypatch.setattr(spectral, "BLOCK_ON_DEVICE", 3000)
     x = np.tile(np.linspace(0, 5, 100), 201)
     result = fit(*tensors(x, np.sin(x)), trace_every=1000, backend=backend)
     close(result.weights, np.array(EXACT["post"]["weights"], float), WEIGHTS)
@@ -91,7 +91,7 @@ def test_tall_data(backend, monkeypatch):
 def test_gram_computes_the_trace_in_blocks(monkeypatch):
     x, y = tensors(X, Y)
     whole = fit(x, y, 3, 5000, 0.3, backend="gram")
-    monkeypatch.setattr(gram_torch, "VALUES", 256)
+    monkeypatch.setattr(recurrence, "VALUES", 256)
     blocks = fit(x, y, 3, 5000, 0.3, backend="gram")
     close(blocks.mse, whole.mse, 1e-13)
 
@@ -194,8 +194,8 @@ def test_batches(backend, shared, trace_every, rates, here):
 
 @pytest.mark.parametrize("backend", ["gram", "spectral"])
 def test_batches_in_parts_with_some_that_diverge(backend, monkeypatch):
-    monkeypatch.setattr(gram_torch, "VALUES", 200)
-    monkeypatch.setattr(spectral_torch, "VALUES", 400)
+    monkeypatch.setattr(recurrence, "VALUES", 200)
+    monkeypatch.setattr(spectral_many, "VALUES_ON_DEVICE", 400)
     x, y = batch(False)
     rates = [0.3, 6.0, 0.3, 0.3, 9.0, 0.3]
     seen = []

@@ -388,8 +388,8 @@ def test_a_picture_that_cannot_be_drawn_is_told_before_anything_is_written(monke
 def figures(monkeypatch):
     """The figures that were drawn."""
     drawn = []
-    saved = fit_plots._saved
-    monkeypatch.setattr(fit_plots, "_saved", lambda figure, path: (drawn.append(figure), saved(figure, path))[1])
+    saved = fit_plots.saved
+    monkeypatch.setattr(fit_plots, "saved", lambda figure, path: (drawn.append(figure), saved(figure, path))[1])
     return drawn
 
 

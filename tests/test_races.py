@@ -5,7 +5,7 @@ import torch
 import zoo
 from hypothesis import given, settings
 from races import races
-from test_operations import every_step
+from test_operations_complete import every_step
 from test_random_graphs import AS_DRAWN, losses
 from torch.utils import _pytree as tree
 

@@ -329,7 +329,7 @@ def graphed(monkeypatch):
     def run(problem, monitor):
         return autograd.graphed("cudagraph", begin_loop, problem, monitor, CPU)
 
-    monkeypatch.setattr("fastpoly._plan.choose", lambda name, problem: ("cudagraph", run))
+    monkeypatch.setattr("fastpoly._plan.choose", lambda name, problem, **_: ("cudagraph", run))
     return begun
 
 

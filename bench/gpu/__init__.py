@@ -5,7 +5,7 @@ was found is on disk at once; a run that was cut goes on where it stopped, on an
 sources, the card and the versions are the same; nothing is needed but numpy, llvmlite, torch, triton and pytest.
 
 The list of what is done is `stages`. Of each stage `driver` starts a process (`process`), which for the stages that are
-made of units is `child`, and keeps its rows in a `book`. `result` makes of the rows the file that `fastpoly report` and
+made of units is `child`, and keeps its rows in a `book`. `result` makes of the rows the file that `make report` and
 bench/readme.py read, with the `bars` that the figures are held to; `summary` prints them.
 
 With FASTPOLY_EMULATED=1 a machine without a GPU runs all of it at tiny sizes, on tests/emulated_cuda.py. That finds

@@ -4,8 +4,8 @@ Requirements: nothing heavy is imported until a backend is asked for; a backend 
 would bring it; a new backend is one new file and one entry in `_ENTRIES`.
 
 A backend is a function `train(problem: FitProblem, monitor: Monitor) -> Trajectory`; one that takes many problems in
-one call has a `train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory` beside it. One that computes
-with samples where they lie names the module that does so on a GPU; what it returns may be tensors.
+one call names the module of its `train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory`. One that
+computes with samples where they lie (`stays`) may return tensors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from fastpoly_kernels.aside import imported
+from fastpoly_kernels.log import say
 
-from .._arrays import Array, on_gpu
+from .._arrays import Array
 from .._batch import BatchProblem, BatchTrajectory
 from .._errors import BackendUnavailableError
 from .._minimum import Minimum
@@ -62,16 +63,14 @@ class Backend:
 @dataclass(frozen=True, eq=False, repr=False)
 class _Entry:
     name: str
-    summary: str
+    train: str  # "module:function", in this package
     precisions: tuple[str, ...]
-    module: str  # in this package, where `train` lies
-    train: str = "train"
-    many: str = ""  # the module where `train_many` lies, if it takes batches
-    on_gpu: str = ""  # the module that takes samples which lie on a GPU; if there is none, they go to the CPU
-    many_on_gpu: str = ""  # the same for batches
+    summary: str
     needs: Requirement = lambda: None
+    many: str = ""  # the module of its `train_many`, if it takes batches
+    stays: bool = False  # it takes samples that lie on a GPU; otherwise they come to the CPU
     checks_samples: bool = False  # it looks for NaN and infinity itself, in its only pass over the samples
-    hears_itself: bool = False  # it listens for Ctrl-C where it has the time; that costs 16 us
+    handles_sigint: bool = False  # it listens for Ctrl-C where it has the time; that costs 16 us
 
 
 def missing_torch() -> str | None:
@@ -89,6 +88,9 @@ def missing_torch() -> str | None:
 
 def missing_torch_compile() -> str | None:
     """None, or why torch.compile cannot run here and what would change that."""
+    missing = missing_torch()
+    if missing:
+        return missing
     from .._loops.compiled import unavailable
 
     return unavailable()
@@ -129,117 +131,37 @@ def missing_triton() -> str | None:
 _ALL = tuple(PRECISIONS)
 _OF_TORCH = ("double", "single")  # torch does not multiply a float64 matrix by float32 weights
 
+# fmt: off
 _ENTRIES = (
-    _Entry("numpy", "the post's loop on numpy", _ALL, "published", train="numpy_loop"),
-    _Entry("torch", "the post's loop on torch", _OF_TORCH, "published", train="torch_loop", needs=missing_torch),
-    _Entry(
-        "torch-gpu",
-        "the post's loop on torch, on the GPU",
-        _OF_TORCH,
-        "published",
-        train="torch_gpu_loop",
-        on_gpu="published",
-        needs=missing_cuda,
-    ),
-    _Entry(
-        "torch-autograd",
-        "the post's autograd loop",
-        _OF_TORCH,
-        "published",
-        train="autograd_loop",
-        needs=missing_torch,
-    ),
-    _Entry(
-        "torch-autograd-gpu",
-        "the post's autograd loop, on the GPU",
-        _OF_TORCH,
-        "published",
-        train="autograd_gpu_loop",
-        on_gpu="published",
-        needs=missing_cuda,
-    ),
-    _Entry(
-        "numba",
-        "the whole loop in one compiled CPU kernel",
-        _ALL,
-        "numba_loop",
-        many="numba_loop",
-    ),
-    _Entry(
-        "fused-autograd",
-        "traced from torch's autograd, fused into one kernel",
-        _OF_TORCH,
-        "autograd",
-        train="fused",
-        needs=missing_torch,
-    ),
-    _Entry(
-        "fused-autograd-gpu",
-        "traced from torch's autograd, one kernel of the GPU",
-        _OF_TORCH,
-        "autograd",
-        train="fused_gpu",
-        on_gpu="autograd",
-        needs=missing_triton,
-    ),
-    _Entry(
-        "compile",
-        "the autograd step through torch.compile, in blocks",
-        _OF_TORCH,
-        "autograd",
-        train="compiled",
-        needs=lambda: missing_torch() or missing_torch_compile(),
-    ),
-    _Entry(
-        "compile-gpu",
-        "the same on the GPU, the blocks in CUDA graphs",
-        _OF_TORCH,
-        "autograd",
-        train="compiled_gpu",
-        on_gpu="autograd",
-        needs=missing_torch_compile_on_gpu,
-    ),
-    _Entry(
-        "cudagraph",
-        "the autograd step on the GPU, captured in CUDA graphs",
-        _OF_TORCH,
-        "autograd",
-        train="cudagraph",
-        on_gpu="autograd",
-        needs=missing_cuda,
-    ),
-    _Entry(
-        "triton",
-        "the whole loop in one Triton kernel, on the GPU",
-        _ALL,
-        "triton_loop",
-        many="triton_loop",
-        on_gpu="triton_loop",
-        many_on_gpu="triton_loop",
-        needs=missing_triton,
-    ),
-    _Entry(
-        "gram",
-        "a small recurrence on the samples' moments",
-        ("double", "mixed"),
-        "gram",
-        many="gram",
-        on_gpu="gram_torch",
-        many_on_gpu="gram_torch",
-        checks_samples=True,
-    ),
-    _Entry(
-        "spectral",
-        "every step in closed form, by singular values",
-        ("double",),
-        "spectral",
-        many="spectral_many",
-        on_gpu="spectral_torch",
-        many_on_gpu="spectral_torch",
-        checks_samples=True,
-        hears_itself=True,
-    ),
+    _Entry("numpy", "published:numpy_loop", _ALL, "the post's loop on numpy"),
+    _Entry("torch", "published:torch_loop", _OF_TORCH, "the post's loop on torch", missing_torch),
+    _Entry("torch-gpu", "published:torch_gpu_loop", _OF_TORCH,
+           "the post's loop on torch, on the GPU", missing_cuda, stays=True),
+    _Entry("torch-autograd", "published:autograd_loop", _OF_TORCH, "the post's autograd loop", missing_torch),
+    _Entry("torch-autograd-gpu", "published:autograd_gpu_loop", _OF_TORCH,
+           "the post's autograd loop, on the GPU", missing_cuda, stays=True),
+    _Entry("numba", "numba_loop:train", _ALL,
+           "the whole loop in one compiled CPU kernel", missing_compiler, "numba_loop"),
+    _Entry("fused-autograd", "autograd:fused", _OF_TORCH,
+           "traced from torch's autograd, fused into one kernel", missing_torch),
+    _Entry("fused-autograd-gpu", "autograd:fused_gpu", _OF_TORCH,
+           "traced from torch's autograd, one kernel of the GPU", missing_triton, stays=True),
+    _Entry("compile", "autograd:compiled", _OF_TORCH,
+           "the autograd step through torch.compile, in blocks", missing_torch_compile),
+    _Entry("compile-gpu", "autograd:compiled_gpu", _OF_TORCH,
+           "the same on the GPU, the blocks in CUDA graphs", missing_torch_compile_on_gpu, stays=True),
+    _Entry("cudagraph", "autograd:cudagraph", _OF_TORCH,
+           "the autograd step on the GPU, captured in CUDA graphs", missing_cuda, stays=True),
+    _Entry("triton", "triton_loop:train", _ALL,
+           "the whole loop in one Triton kernel, on the GPU", missing_triton, "triton_loop", stays=True),
+    _Entry("gram", "gram:train", ("double", "mixed"),
+           "a small recurrence on the samples' moments", many="gram_many",
+           stays=True, checks_samples=True),
+    _Entry("spectral", "spectral:train", ("double",),
+           "every step in closed form, by singular values", many="spectral_many",
+           stays=True, checks_samples=True, handles_sigint=True),
 )
+# fmt: on
 
 WEIGHTED = "spectral"
 """The one backend that takes sigma, sample_weight and ridge."""
@@ -264,9 +186,9 @@ def backends() -> tuple[Backend, ...]:
     return tuple(Backend(entry.name, entry.summary, entry.precisions, entry.needs()) for entry in _ENTRIES)
 
 
-def _fastest(problem: FitProblem) -> str:
+def _fastest(problem: FitProblem, finds_minimum: bool = False) -> str:
     n = len(problem.x)
-    if problem.weighted:
+    if problem.weighted or (finds_minimum and problem.precision == "double"):  # half of the work is then done
         return WEIGHTED
     if problem.precision == "single":
         name = _single(problem.device)
@@ -291,17 +213,21 @@ def _on_card(problem: FitProblem, n: int) -> str:
     return polynomial.fastest(n, problem.degree, problem.steps, card)
 
 
-def choose(name: str, problem: FitProblem) -> tuple[str, Train]:
+def choose(name: str, problem: FitProblem, finds_minimum: bool = False) -> tuple[str, Train]:
     """The backend that `name` means for `problem`, as its own name and its function; see `fit` for "auto".
+
+    `finds_minimum`: the samples' singular values are wanted before the run.
 
     Raises:
         ValueError: no such backend, or it cannot run in this precision.
         BackendUnavailableError: it cannot run here.
     """
-    entry = _usable(_fastest(problem) if name == "auto" else name, problem.precision, _BY_NAME)
+    entry = _usable(_fastest(problem, finds_minimum) if name == "auto" else name, problem.precision, _BY_NAME)
     if problem.weighted and entry.name != WEIGHTED:
         way = f"backend={WEIGHTED!r} or 'auto', in double, knows them"
         raise ValueError(f"backend: {entry.name} takes no sigma, sample_weight or ridge; {way}")
+    why = f"the fastest for {len(problem.x):,} samples in {problem.precision}" if name == "auto" else "it was asked for"
+    say(f"backend {entry.name}: {why}{', and what finds the minimum' if finds_minimum and name == 'auto' else ''}")
     if not entry.checks_samples:
         problem.refuse_large_copies()
         problem.refuse_nonfinite()
@@ -313,6 +239,7 @@ def choose_many(name: str, problem: BatchProblem) -> tuple[str, TrainMany]:
     if name == "auto":
         name = {"double": "spectral", "mixed": "gram", "single": _single(problem.device)}[problem.precision]
     entry = _usable(name, problem.precision, {name: entry for name, entry in _BY_NAME.items() if entry.many})
+    say(f"backend {entry.name}: for {problem.batch:,} problems in {problem.precision}")
     return entry.name, partial(_train_many, entry)
 
 
@@ -325,11 +252,7 @@ def rows_of(problem: FitProblem) -> Array:
     monitor = Monitor()
     start = problem.initial_weights.astype(np.float64)
     problem = dataclasses.replace(problem, precision="double", initial_weights=start)
-    if problem.on_gpu:
-        where = next(samples.device for samples in (problem.x, problem.y) if on_gpu(samples))
-        rows: Array = _imported("spectral_torch").rows_of(dataclasses.replace(problem, device=where), monitor)
-    else:
-        rows = _imported("spectral").rows_of(problem, monitor)
+    rows: Array = _imported("spectral").rows_of(problem, monitor)
     if monitor.interrupted:
         raise KeyboardInterrupt("interrupted before the first step")
     return rows
@@ -349,29 +272,21 @@ def minimum_of(problem: FitProblem) -> Minimum:
 
 def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
     """`spectral`, towards a minimum that is known already."""
-    module = _imported("spectral_torch" if problem.on_gpu else "spectral")
-    trajectory: Trajectory = module.train_towards(problem, minimum, monitor)
+    trajectory: Trajectory = _imported("spectral").train_towards(problem, minimum, monitor)
     return trajectory
 
 
 def _train(entry: _Entry, problem: FitProblem, monitor: Monitor) -> Trajectory:
-    module = entry.on_gpu if problem.on_gpu and entry.on_gpu else entry.module
-    if not entry.on_gpu:
-        problem = problem.on_cpu()
-    run = getattr(_imported(module), entry.train)
-    with nullcontext() if entry.hears_itself else monitor.listening():
-        trajectory: Trajectory = run(problem, monitor)
-    return trajectory
+    module, _, function = entry.train.partition(":")
+    run: Train = getattr(_imported(module), function)
+    with nullcontext() if entry.handles_sigint else monitor.listening():
+        return run(problem if entry.stays else problem.on_cpu(), monitor)
 
 
 def _train_many(entry: _Entry, problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
-    module = entry.many_on_gpu if problem.on_gpu and entry.many_on_gpu else entry.many
-    if not entry.many_on_gpu:
-        problem = problem.on_cpu()
-    run = _imported(module).train_many
+    run: TrainMany = _imported(entry.many).train_many
     with monitor.listening():
-        trajectory: BatchTrajectory = run(problem, monitor)
-    return trajectory
+        return run(problem if entry.stays else problem.on_cpu(), monitor)
 
 
 def _usable(name: object, precision: str, among: Mapping[str, _Entry]) -> _Entry:

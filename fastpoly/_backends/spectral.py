@@ -1,4 +1,4 @@
-"""`spectral`: every step at once, in numpy alone.
+"""`spectral`: every step at once, in numpy alone, or on the device where the samples lie.
 
 Gradient descent on a linear model with squared error multiplies the residual's component along the k-th singular vector
 of the power matrix V by 1 - a_k a step, a_k = learn_rate (2/n) s_k**2. With z the residual's components at the start
@@ -17,6 +17,9 @@ A component that grows (a learn rate beyond the stability limit) may leave float
 however small z**2 is: there exponents are added before exp. So every mse is, to 1e-10 of itself, one of residuals that
 are each off by a few eps of the largest |y| + sum_k |w_k x**k|; a sum of squares below 1e-290 has fewer digits, as in
 the loop.
+
+Of samples on a device a triangle comes to the CPU, which takes the singular values of so small a matrix sooner; the
+trace is a product of two thin matrices on the device.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array, computable
+from .._arrays import Array, beside, computable, device_of, empty, is_tensor, namespace, to_device
 from .._minimum import Minimum, log_factor
 from .._monitor import Monitor
 from .._pages import uninitialised
@@ -38,6 +41,9 @@ from .._result import Trajectory
 BLOCK = 4096
 """Samples up to which V itself is decomposed; beyond, a part of its rows at a time."""
 
+BLOCK_ON_DEVICE = 2**20
+"""Samples to a QR decomposition on a device: 48 MiB of rows at degree 4."""
+
 ONE_THREAD = 9000
 """Numbers in such a part. From 9,216 on OpenBLAS shares the products of a QR decomposition among threads, each of some
 microseconds; where another process holds a core, all wait for the scheduler: 20 ms instead of 0.1 ms."""
@@ -46,10 +52,10 @@ SMALL_PRODUCT = 2**18
 """Multiplications in a matrix product up to which OpenBLAS stays in one thread. This product waits for memory and not
 for cores, and where another process holds one of them, for the scheduler: 16 ms instead of 0.1 ms."""
 
-NOTHING = -700.0
+LOG_UNDERFLOW = -700.0
 """Exponents below are as good as none: e**-700 is 1e-304, the last that is no denormal number."""
 
-FADED = -75.0
+LOG_NEGLIGIBLE = -75.0
 """Below this exponent, e**-75 = 3e-33, a component is lost in the rounding errors of rho**2, some 5e-32."""
 
 
@@ -59,25 +65,27 @@ def train(problem: FitProblem, monitor: Monitor) -> Trajectory:
     if monitor.interrupted:
         return Trajectory(problem.initial_weights, np.empty(0), 0)
     minimum = minimum_from(problem, rows)
-    return diverge(problem, monitor) if minimum is None else train_towards(problem, minimum, monitor)
+    return diverge(problem.on_cpu(), monitor) if minimum is None else train_towards(problem, minimum, monitor)
 
 
 def rows_of(problem: FitProblem, monitor: Monitor) -> Array:
-    """[V | y - V w_0] of few samples, else a triangle of its QR decomposition."""
-    start, scale = problem.initial_weights, problem.scale
+    """[V | y - V w_0] of few samples, else a triangle of its QR decomposition; in numpy."""
+    start, scale, device = problem.initial_weights, problem.scale, device_of(problem.x, problem.y)
     with np.errstate(over="ignore", invalid="ignore"):
-        if len(problem.x) <= BLOCK:
-            return _rows(*problem.arrays(), start, scale)
-        return triangle(problem.x, problem.y, start, monitor, scale)
+        if device is None and len(problem.x) <= BLOCK:
+            return np.asarray(_rows(*problem.arrays(), start, scale))
+        x, y = (problem.x, problem.y) if device is None else problem.tensors(device)
+        return np.asarray(to_device(triangle(x, y, start, monitor, scale), None))
 
 
 def train_towards(problem: FitProblem, minimum: Minimum, monitor: Monitor) -> Trajectory:
-    """The run, once it is known where it goes."""
+    """The run, once it is known where it goes; its trace where the samples lie."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = descended(minimum, problem.learn_rate, problem.steps)
         if found is None:
-            return diverge(problem, monitor)
-        trace = found.modes.mse(len(problem.x), problem.rows(found.steps), problem.trace_every or 1)
+            return diverge(problem.on_cpu(), monitor)
+        count, device = problem.rows(found.steps), device_of(problem.x, problem.y)
+        trace = found.modes.mse(len(problem.x), count, problem.trace_every or 1, device)
     monitor.report(found.steps, problem.steps)
     return found.trajectory(trace)
 
@@ -143,48 +151,51 @@ def diverge(problem: FitProblem, monitor: Monitor) -> Trajectory:
     return numba_loop.train(problem, monitor)
 
 
-def _rows(x: Array, y: Array, start: Array, scale: Array | None = None) -> Array:
-    """[V | y - V start], each row multiplied by its scale."""
-    rows = np.empty((x.size, start.size + 1), order="F")
+def _rows(x: Any, y: Any, start: Any, scale: Any = None) -> Any:
+    """[V | y - V start], column by column, each row multiplied by its scale."""
+    xp = namespace(x)
+    rows = empty(x, (len(start) + 1, len(x))).T
     rows[:, 0] = 1
-    for k in range(1, start.size):
-        np.multiply(rows[:, k - 1], x, out=rows[:, k])
-    np.subtract(y, rows[:, :-1] @ start, out=rows[:, -1])
+    for k in range(1, len(start)):
+        xp.multiply(rows[:, k - 1], x, out=rows[:, k])
+    xp.subtract(y, rows[:, :-1] @ start, out=rows[:, -1])
     if scale is not None:
         rows *= scale[:, None]
     return rows
 
 
-def triangle(x: Array, y: Array, start: Array, monitor: Monitor, scale: Array | None = None) -> Array:
+def triangle(x: Any, y: Any, start: Any, monitor: Monitor, scale: Any = None) -> Any:
     """A matrix of at most degree + 2 rows with the singular values of `_rows`, see `triangle_of`.
 
     Each block is converted by itself: samples in a file, or of another dtype, are never in memory whole.
     """
+    start, scale = beside(x, start), None if scale is None else beside(x, scale)
 
-    def rows(part: slice) -> Array:
-        samples = (computable(values[part], np.float64) for values in (x, y))
+    def rows(part: slice) -> Any:
+        samples = (s[part] if is_tensor(s) else computable(s[part], np.float64) for s in (x, y))
         return _rows(*samples, start, None if scale is None else scale[part])
 
-    block = max(ONE_THREAD // (start.size + 1), 4 * start.size)
-    return triangle_of(rows, x.size, block, monitor)
+    block = BLOCK_ON_DEVICE if is_tensor(x) else max(ONE_THREAD // (len(start) + 1), 4 * len(start))
+    return triangle_of(rows, len(x), block, monitor)
 
 
-def triangle_of(rows: Callable[[slice], Array], n: int, block: int, monitor: Monitor) -> Array:
+def triangle_of(rows: Callable[[slice], Any], n: int, block: int, monitor: Monitor) -> Any:
     """R of the QR decomposition of a matrix of n rows, from blocks of them; if a row is not finite, its block."""
-    found: list[Array] = []  # triangles, which are decomposed together when there are rows enough
+    found: list[Any] = []  # triangles, which are decomposed together when there are rows enough
 
-    def joined() -> Array:
-        return np.asarray(np.linalg.qr(np.concatenate(found), mode="r"))
+    def decomposed(part: Any) -> Any:
+        r = namespace(part).linalg.qr(part, mode="r")
+        return r[1] if is_tensor(part) else np.asarray(r)
 
     with monitor.listening():
         for first in range(0, n, block):
             part = rows(slice(first, first + block))
-            if monitor.interrupted or not np.isfinite(part).all():
+            if monitor.interrupted or not bool(namespace(part).isfinite(part).all()):
                 return part
-            found.append(np.asarray(np.linalg.qr(part, mode="r")))
+            found.append(decomposed(part))
             if len(found) * part.shape[1] > block:
-                found = [joined()]
-    return joined()
+                found = [decomposed(namespace(part).concatenate(found))]
+    return decomposed(namespace(found[0]).concatenate(found))
 
 
 class Modes:
@@ -202,18 +213,23 @@ class Modes:
         self.s, self.z, self.rho = s, z, rho
         self.log, self.odd = log_factor(rate * s * s)
 
-    def mse(self, n: int, count: int, every: int) -> Array:
-        """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them."""
+    def mse(self, n: int, count: int, every: int, device: Any = None) -> Any:
+        """The mean over n samples of the squared residual before steps 0, every, 2 every, ..., `count` of them.
+
+        An array, or a tensor on the device.
+        """
         if count == 0:
-            return np.empty(0)
+            return to_device(np.empty(0), device)
         if self.grows:
-            return self.mse_by_exponents(n, count, every)
+            return to_device(self.mse_by_exponents(n, count, every), device)
         coarse, fine, fades = self.factors(n, count, every)
+        if device is not None:
+            return (to_device(coarse, device).T @ to_device(fine, device)).reshape(-1)[:count]
         height, width = coarse.shape[1], fine.shape[1]
         trace = uninitialised((height, width))
         i, alive = 0, len(fades)
         while i < height:
-            while fades[alive - 1] * i < FADED:
+            while fades[alive - 1] * i < LOG_NEGLIGIBLE:
                 alive -= 1
             rows = slice(i, i + max(1, SMALL_PRODUCT // (alive * width)))
             np.matmul(coarse[:alive, rows].T, fine[:alive], out=trace[rows])
@@ -254,7 +270,7 @@ class Modes:
         at[:height] *= width
         at[height:] -= height
         decay = np.multiply.outer(log, at)
-        np.exp(np.maximum(decay, NOTHING, out=decay), out=decay)
+        np.exp(np.maximum(decay, LOG_UNDERFLOW, out=decay), out=decay)
         coarse, fine = decay[:, :height] * (start * start / n)[:, None], decay[:, height:]
         return coarse, fine, (log * width).tolist()
 
@@ -280,7 +296,7 @@ class Modes:
     def progress(self, steps: int) -> Array:
         """z (1 - (1 - a)**steps) / s: what the weights have gained along each right singular vector."""
         gained = self.z * gain(self.log, self.odd, self.s, steps)
-        large = steps * self.log > -NOTHING  # beyond it the 1 is nothing, and z may be as small as the power is large
+        large = steps * self.log > -LOG_UNDERFLOW  # there the 1 is lost, and z may be as small as the power is large
         if large.any():
             power = np.copysign(np.exp(steps * self.log + np.log(np.abs(self.z))), self.z)
             sign = np.where(self.odd & (steps % 2 == 1), 1.0, -1.0)
@@ -288,11 +304,10 @@ class Modes:
         return gained
 
 
-def gain(log: Array, odd: Array, s: Array, steps: int) -> Array:
+def gain(log: Any, odd: Any, s: Any, steps: int) -> Any:
     """(1 - (1 - a)**steps) / s, and 0 where s is: what a residual of 1 along a component adds to the weights."""
-    gained = -np.expm1(steps * log)
-    if steps % 2 and odd.any():
-        gained = np.where(odd, 2 - gained, gained)
-    gained /= s
-    gained[..., s == 0] = 0
-    return gained
+    xp = namespace(log)
+    gained = -xp.expm1(steps * log)
+    if steps % 2:
+        gained = xp.where(odd, 2 - gained, gained)
+    return xp.where(s == 0, 0.0, gained / s)

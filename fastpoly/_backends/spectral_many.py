@@ -1,19 +1,28 @@
-"""`spectral` for batches: where x is shared, one decomposition and a small matrix product for all problems."""
+"""`spectral` for batches: where x is shared, one decomposition and a small matrix product for all problems.
+
+One code for arrays, and for tensors on the device where the samples lie: `namespace`.
+"""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
-from .._arrays import Array
+from .._arrays import beside, is_tensor, namespace, powers_of
 from .._batch import BatchProblem, BatchTrajectory
 from .._minimum import EPS, FAR, USEFUL, log_factor
 from .._monitor import Monitor
 from . import spectral
-from .each import fill
-from .spectral import gain
+from .each import in_portions, run_fallback
+from .spectral import LOG_UNDERFLOW, gain
 
 VALUES = 2**20
 """Numbers in the largest temporary array: 8 MiB."""
+
+VALUES_ON_DEVICE = 2**24
+"""The same of a tensor, of traces, too: 128 MiB."""
 
 GROWN = 600.0
 """An exponent whose exponential, times any squared component within float64, is still far from its end: e**600 is
@@ -26,73 +35,89 @@ SMALL = 1e-140
 def train_many(problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     """See `spectral`; in portions, so that memory is bounded and Ctrl-C is heard."""
     n, m = problem.y.shape[1], problem.degree + 1
-    weights = np.empty((problem.batch, m))
-    mse = np.full((problem.batch, problem.rows(problem.steps)), np.nan)
-    diverged_at = np.full(problem.batch, -1)
-    ended = np.zeros(problem.batch, np.int8)
-    portion = max(1, VALUES // (n if problem.shared_x else n * m))
-    done = 0
+    values = n if problem.shared_x else n * m
+    portion = VALUES // values
+    if problem.on_gpu:
+        portion = VALUES_ON_DEVICE // max(values, problem.rows(problem.steps))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        while done < problem.batch and not monitor.interrupted:
-            part = slice(done, min(done + portion, problem.batch))
-            _fill_part(problem.part(part), weights[part], mse[part], diverged_at[part], ended[part], monitor)
-            done = part.stop
-            monitor.report(done, problem.batch)
-    return BatchTrajectory(weights[:done], mse[:done], diverged_at[:done], ended[:done])
+        return in_portions(problem, monitor, portion, fill_part)
 
 
-def _fill_part(
-    problem: BatchProblem, weights: Array, mse: Array, diverged_at: Array, ended: Array, monitor: Monitor
-) -> None:
-    """Fill the rows of a BatchTrajectory: those that stay finite together, the others one by one."""
-    unusual = np.ones(problem.batch, bool)
-    powers = _powers(problem.x, problem.degree + 1)
-    if np.isfinite(powers).all():
-        unusual = _fill_together(problem, powers, weights, mse, ended)
-    for i in np.flatnonzero(unusual).tolist():
-        mse[i] = np.nan
-        fill(i, spectral.train(problem.one(i), monitor.of_a_part()), weights, mse, diverged_at)
+def fill_part(problem: BatchProblem, rows: BatchTrajectory, monitor: Monitor) -> bool:
+    """Fill the rows: those that stay finite together, the others one by one."""
+    powers = powers_of(problem.x, problem.degree + 1)
+    needs_fallback = np.ones(problem.batch, bool)
+    if bool(namespace(powers).isfinite(powers).all()):
+        needs_fallback = _fill_together(problem, powers, rows)
+    run_fallback(needs_fallback, problem, spectral.train, rows, monitor)
+    return True
 
 
-def _fill_together(problem: BatchProblem, powers: Array, weights: Array, mse: Array, ended: Array) -> Array:
+def _fill_together(problem: BatchProblem, powers: Any, rows: BatchTrajectory) -> Any:
     """Fill weights, mse and ended; return which problems leave float64 on the way, whose rows mean nothing."""
-    n, steps, every = problem.y.shape[1], problem.steps, problem.trace_every or 1
-    u, s, v = np.linalg.svd(powers, full_matrices=False)
+    xp, n, steps, every = namespace(powers), problem.y.shape[1], problem.steps, problem.trace_every or 1
+    u, s, v = _decomposed(powers)
     residual = problem.y
     if problem.initial_weights.any():
-        residual = residual - _applied(powers, problem.initial_weights)
-    z = residual @ u if problem.shared_x else np.einsum("bn,bnk->bk", residual, u)
-    rates = problem.learn_rates * 2 / n
-    alike = problem.shared_x and bool((rates == rates[0]).all())
+        residual = residual - _applied(powers, beside(powers, problem.initial_weights))
+    z = residual @ u if problem.shared_x else xp.einsum("bn,bnk->bk", residual, u)
+    rates = beside(powers, problem.learn_rates * 2 / n)
+    alike = problem.shared_x and bool((problem.learn_rates == problem.learn_rates[0]).all())
     log, odd = log_factor((rates[:1] if alike else rates)[:, None] * s * s)
     gained = z * gain(log, odd, s, steps)
-    weights[:] = problem.initial_weights + (gained @ v if problem.shared_x else np.einsum("bk,bkm->bm", gained, v))
+    moved = gained @ v if problem.shared_x else xp.einsum("bk,bkm->bm", gained, v)
+    rows.weights[:] = beside(powers, problem.initial_weights) + moved
 
-    squares = np.einsum("bn,bn->b", residual, residual)
-    if not problem.initial_weights.any():
-        ended[:] = how_near(u, s, z, log, squares, steps)
+    squares = xp.einsum("bn,bn->b", residual, residual)
+    if rows.ended is not None and not is_tensor(z) and not problem.initial_weights.any():
+        rows.ended[:] = how_near(u, s, z, log, squares, steps)
     if steps:
-        squares = squares + np.exp(2.0 * (steps - 1) * log + 2 * np.log(np.abs(z))).sum(axis=1)
-    unusual: Array = ~(np.isfinite(squares) & np.isfinite(weights).all(axis=1)) | far_grown(z, log, steps)
-
-    rows = mse.shape[1]
-    if rows:
+        squares = squares + xp.exp(2.0 * (steps - 1) * log + 2 * xp.log(abs(z))).sum(1)
+    needs_fallback = ~(xp.isfinite(squares) & xp.isfinite(rows.weights).all(1)) | far_grown(z, log, steps)
+    if rows.mse.shape[1]:
         outside = residual - _applied(u, z)
-        rho = np.einsum("bn,bn->b", outside, outside)
-        if alike:
-            decay = np.exp(np.maximum(2.0 * every * np.multiply.outer(log[0], np.arange(rows)), spectral.NOTHING))
-            np.matmul(z * z, decay, out=mse)
-            mse += rho[:, None]
-            mse /= n
+        rho = xp.einsum("bn,bn->b", outside, outside)
+        if is_tensor(z):
+            _fill_by_two(rows.mse, z * z / n, log, rho / n, every)
+        elif alike:
+            decay = np.exp(
+                np.maximum(2.0 * every * np.multiply.outer(log[0], np.arange(rows.mse.shape[1])), LOG_UNDERFLOW)
+            )
+            np.matmul(z * z, decay, out=rows.mse)
+            rows.mse[:] += rho[:, None]
+            rows.mse[:] /= n
         else:
             singular = np.broadcast_to(s, z.shape)
-            for i in np.flatnonzero(~unusual):
+            for i in np.flatnonzero(~needs_fallback):
                 modes = spectral.Modes(singular[i], z[i], float(np.sqrt(rho[i])), float(rates[i]))
-                mse[i] = modes.mse(n, rows, every)
-    return unusual
+                rows.mse[i] = modes.mse(n, rows.mse.shape[1], every)
+    return needs_fallback
 
 
-def how_near(u: Array, s: Array, z: Array, log: Array, squares: Array, steps: int) -> Array:
+def _decomposed(powers: Any) -> tuple[Any, Any, Any]:
+    """Their singular values and vectors; on a device of a triangle, which takes it far less time."""
+    if not is_tensor(powers):
+        u, s, v = np.linalg.svd(powers, full_matrices=False)
+        return u, s, v
+    linalg = namespace(powers).linalg
+    q, r = linalg.qr(powers)
+    u, s, v = linalg.svd(r, full_matrices=False)
+    return q @ u, s, v
+
+
+def _fill_by_two(mse: Any, squares: Any, log: Any, rest: Any, every: int) -> None:
+    """For each problem rest + sum_k squares_k exp(2 every t log_k), t counting the columns: a product of two parts."""
+    xp, count = namespace(mse), mse.shape[1]
+    width = math.isqrt(count - 1) + 1
+    height = -(-count // width)
+    at = xp.arange(max(height, width), device=mse.device, dtype=mse.dtype)
+    exponent = (2.0 * every * log)[:, :, None]
+    coarse = squares[:, :, None] * xp.exp(xp.clip(exponent * (at[:height] * width), LOG_UNDERFLOW, None))
+    fine = xp.exp(xp.clip(exponent * at[:width], LOG_UNDERFLOW, None))
+    mse[:] = (coarse.swapaxes(1, 2) @ fine).reshape(len(mse), -1)[:, :count] + rest[:, None]
+
+
+def how_near(u: Any, s: Any, z: Any, log: Any, squares: Any, steps: int) -> Any:
     """`BatchTrajectory.ended`, from what is there already; `Minima` is right to all digits.
 
     Sums of squares less their parts lose digits: what may be lost is given to either side. Without initial weights
@@ -109,24 +134,15 @@ def how_near(u: Array, s: Array, z: Array, log: Array, squares: Array, steps: in
     return np.asarray(near.astype(np.int8) - far.astype(np.int8))
 
 
-def far_grown(z: Array, log: Array, steps: int) -> Array:
+def far_grown(z: Any, log: Any, steps: int) -> Any:
     """Which problems have a factor of their trace beyond float64 where the product is not: see `spectral.Modes`."""
-    growth = log.max(axis=-1)
-    small = ((np.abs(z) < SMALL) & (z != 0)).any(axis=1)
-    return np.asarray((growth > 0) & ((2 * steps * growth > GROWN) | small))
+    growth = namespace(log).amax(log, -1)
+    small = ((abs(z) < SMALL) & (z != 0)).any(1)
+    return (growth > 0) & ((2 * steps * growth > GROWN) | small)
 
 
-def _powers(x: Array, count: int) -> Array:
-    """x**0 to x**(count - 1) along a new last axis."""
-    powers = np.empty((*x.shape, count))
-    powers[..., 0] = 1
-    for k in range(1, count):
-        np.multiply(powers[..., k - 1], x, out=powers[..., k])
-    return powers
-
-
-def _applied(matrix: Array, vectors: Array) -> Array:
+def _applied(matrix: Any, vectors: Any) -> Any:
     """matrix @ vector for each row of `vectors`; the matrix is (n, k) for all, or (batch, n, k)."""
     if matrix.ndim == 2:
         return vectors @ matrix.T
-    return np.einsum("bnk,bk->bn", matrix, vectors)
+    return namespace(matrix).einsum("bnk,bk->bn", matrix, vectors)

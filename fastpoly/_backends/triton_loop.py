@@ -16,7 +16,7 @@ import torch
 
 from fastpoly_kernels.triton_descent import Plan, descend, plan
 
-from .._arrays import Array, computable, on_gpu
+from .._arrays import Array, beside, on_gpu, tensor_on
 from .._batch import BatchProblem, BatchTrajectory
 from .._monitor import Monitor
 from .._portions import next_portion, run_in_portions
@@ -24,8 +24,8 @@ from .._problem import PRECISIONS, FitProblem
 from .._result import Trajectory
 from .._transfers import Returned, uploaded
 from . import gram
-from .each import fill
-from .moments import CHUNK, Moments
+from .each import fill, in_portions
+from .moments import moments_on
 
 ONE_PROGRAM = 2**14
 """Samples that one multiprocessor keeps beside it: 256 KiB of float64 x and y, an H100's whole first-level cache. More
@@ -65,7 +65,7 @@ def _device(device: torch.device | None) -> torch.device:
 def train_on(device: torch.device, problem: FitProblem, monitor: Monitor) -> Trajectory:
     """`train`, with the kernel's tensors on `device`; "cpu" is for Triton's interpreter."""
     if _by_moments(problem.precision, len(problem.x)):
-        return gram.train_by(problem, monitor, moments(device, problem.x, problem.y, problem.degree, monitor))
+        return gram.train_by(problem, monitor, moments_on(device, problem.x, problem.y, problem.degree, monitor))
     run = _Run(problem, device)
     return run_in_portions(problem, monitor, run.advance, run.step_seconds, is_sure=True)
 
@@ -130,30 +130,22 @@ _compiled: set[tuple[object, ...]] = set()
 
 def train_many_on(device: torch.device, problem: BatchProblem, monitor: Monitor) -> BatchTrajectory:
     """`train_many`, with the kernel's tensors on `device`; "cpu" is for Triton's interpreter."""
-    n, rows = problem.y.shape[1], problem.rows(problem.steps)
-    weights = np.empty((problem.batch, problem.degree + 1), problem.storage)
-    mse = np.full((problem.batch, rows), np.nan, problem.storage)
-    diverged_at = np.full(problem.batch, -1)
-    by_moments = _by_moments(problem.precision, n)
-    size = (
-        1 if by_moments else max(1, min(GROUP, GROUP_BYTES // (2 * n * problem.y.dtype.itemsize + rows * mse.itemsize)))
-    )
-    for start in range(0, problem.batch, size):
-        part = slice(start, start + size)
-        if by_moments:
-            fill(start, train_on(device, problem.one(start), monitor.of_a_part()), weights, mse, diverged_at)
+    n, precision = problem.y.shape[1], problem.precision
+
+    def fill_part(part: BatchProblem, rows: BatchTrajectory, monitor: Monitor) -> bool:
+        if _by_moments(precision, n):
+            fill(0, train_on(device, part.one(0), monitor), rows)
         else:
-            group = _Group.of(problem.part(part), device)
+            group = _Group.of(part, device)
             group.run(monitor)
-            weights[part], mse[part], diverged_at[part] = (
-                group.weights.cpu(),
-                group.mse.cpu(),
-                group.diverged_at().cpu(),
-            )
-        if monitor.interrupted:
-            return BatchTrajectory(weights[:start], mse[:start], diverged_at[:start])
-        monitor.report(min(start + size, problem.batch), problem.batch)
-    return BatchTrajectory(weights, mse, diverged_at)
+            for row, made in zip(
+                (rows.weights, rows.mse, rows.diverged_at), (group.weights, group.mse, group.diverged_at()), strict=True
+            ):
+                row[:] = beside(row, made)
+        return not monitor.interrupted
+
+    size = PRECISIONS[precision][0]().itemsize * 2 * n + problem.storage().itemsize * problem.rows(problem.steps)
+    return in_portions(problem, monitor, 1 if _by_moments(precision, n) else min(GROUP, GROUP_BYTES // size), fill_part)
 
 
 @dataclass(eq=False)
@@ -179,7 +171,7 @@ class _Group:
     @classmethod
     def of(cls, problem: BatchProblem, device: torch.device) -> _Group:
         number = PRECISIONS[problem.precision][0]
-        samples = (_on(device, s, number).contiguous() for s in (problem.x, problem.y))
+        samples = (tensor_on(device, s, number).contiguous() for s in (problem.x, problem.y))
         weights = torch.from_numpy(np.ascontiguousarray(problem.initial_weights)).to(device)
         rates = torch.from_numpy(_rates(problem.learn_rates, problem.y.shape[1], number)).to(device)
         mse = weights.new_full((problem.batch, problem.rows(problem.steps)), torch.nan)
@@ -221,30 +213,6 @@ class _Group:
         """As in BatchTrajectory."""
         # in the last step of all, whose mse nobody asked for, weights may leave the floats as well
         return torch.where(self.alive & self.weights.isfinite().all(dim=1), -1, self.taken)
-
-
-def _on(device: torch.device, samples: Any, number: type[np.floating[Any]]) -> torch.Tensor:
-    """Samples as a tensor of that type on `device`; copied only where they are not."""
-    if not isinstance(samples, torch.Tensor):
-        samples = torch.from_numpy(computable(samples, number))
-    return samples.to(device, getattr(torch, np.dtype(number).name))
-
-
-def moments(device: torch.device, x: Any, y: Any, degree: int, monitor: Monitor) -> Moments | None:
-    """As `_backends.moments.moments`: a thin matrix product for each chunk, in float64 on `device`.
-
-    Of (1, x**degree, y) with (1, x, ..., x**degree, y).
-    """
-    chunks = []
-    for start in range(0, len(x), CHUNK):
-        if monitor.interrupted:
-            return None
-        part = slice(start, start + CHUNK)
-        at, values = (_on(device, s[part], np.float64) for s in (x, y))
-        right = torch.cat([torch.vander(at, degree + 1, increasing=True), values[:, None]], dim=1)
-        low, high, products = (right[:, [0, degree, degree + 1]].T @ right).cpu().numpy()
-        chunks.append(np.concatenate([low[:-1], high[1:-1], products])[:, None])
-    return Moments.of(len(x), degree, chunks)
 
 
 def _by_moments(precision: str, n: int) -> bool:

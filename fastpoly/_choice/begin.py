@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastpoly_kernels.log import say
+
 from .._errors import BackendUnavailableError, UnsupportedOperationError
 from .._garbage import uncollected
 from .._loops import PREFERENCES, Loop, begin
@@ -246,6 +248,7 @@ class _Prospect:
         seconds = _of_a_step(loop, self.horizon // PART)
         if hasattr(loop, "restart"):
             loop.restart(inputs)
+        say(f"backend {name} timed: {seconds:.3g} s a step")
         return seconds
 
     # -- how
@@ -273,6 +276,7 @@ class _Prospect:
     def _cannot(self, name: str, error: Exception) -> None:
         """Note that a backend cannot run the step: the caller is told if it is the fused loop."""
         error = refusal(name, error, *self.given[:2])
+        say(f"backend {name} cannot run it: {error}")
         self.backends = tuple(other for other in self.backends if other != name)
         if name in FUSERS.values():
             self.fell_back = self.fell_back or str(error)

@@ -268,20 +268,11 @@ def profile(
             profiles.profile_loss(loss, out, rounds, learn_rate, _console())
 
 
-@app.command(
-    short_help="Make one HTML page of benchmark results.", epilog="Example: fastpoly report --out figures.html"
-)
-def report(
-    results: Annotated[
-        list[Path] | None, typer.Argument(help="Result files. [default: the newest of each device in bench/results]")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-) -> None:
-    """Make one HTML page of benchmark results; `make bench` makes those."""
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def report() -> None:
+    """Say where the page of benchmark results is made now."""
     with told_in_a_line():
-        from .report import write_report
-
-        write_report(results or [], out, _console())
+        raise ValueError("report: the page of benchmark results is made by `make report`, in a checkout of fastpoly")
 
 
 @app.command("backends", epilog="Example: fastpoly backends")

@@ -24,7 +24,7 @@ from .._post import DEGREE, LEARN_RATE, PUBLISHED_SECONDS, REFERENCES, STEPS, sa
 from .._problem import FitProblem
 from .._progress import new_bar
 from .._result import FitResult
-from . import plots
+from . import fit_plots, plots
 from .write import existing, make_folder, write_json, wrote
 
 QUICK_SECONDS = 0.1
@@ -172,10 +172,11 @@ def _write(out: Path, rows: Sequence[Row], missing: Sequence[Backend], steps: in
     if rows:
         x, y = samples()
         try:
-            written.append(plots.fitted_curve(out / "fit.png", x, y, rows[-1].result))
+            result = rows[-1].result
+            drawn = fit_plots.Drawn(x.ravel(), y.ravel(), None, result, "x", "sin(x)")
+            written.append(fit_plots.fit_picture(out / "fit.png", drawn))
             if steps:
-                traces = {row.precision: row.result.mse for row in rows}
-                written.append(plots.mse_by_step(out / "mse.png", traces))
+                written.append(fit_plots.mse_picture(out / "mse.png", result))
             bars = [(row.name, row.backend, row.seconds) for row in rows]
             written.append(plots.seconds_by_backend(out / "seconds.png", bars, steps))
         except ModuleNotFoundError as error:

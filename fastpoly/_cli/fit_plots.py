@@ -16,8 +16,8 @@ import numpy as np
 from .._arrays import Array
 from .._result import FitResult
 from .equation import equation
-from .plots import ACCENT, INK, MUTED, new_axes, new_figure
-from .write import replacing
+from .plots import ACCENT, INK, MUTED, new_axes, new_figure, saved
+from .say import NO_BREAK
 
 CROWD = 3000
 """Samples from which on single points cover each other, and their density is drawn."""
@@ -75,7 +75,7 @@ def fit_picture(path: Path, drawn: Drawn) -> Path:
     bottom.set_xlabel(_short(drawn.xlabel, _LABEL), parse_math=False)
     upper.set_title("\n".join(_title(drawn)), loc="left", fontsize="small", color=INK, parse_math=False)
     upper.legend(fontsize="small", framealpha=0.85, edgecolor="none")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def mse_picture(path: Path, result: FitResult) -> Path:
@@ -97,7 +97,7 @@ def mse_picture(path: Path, result: FitResult) -> Path:
     axes.set(xlabel="step", ylabel="mean squared error")
     axes.set_title(_said_of_run(result), loc="left", fontsize="small", color=INK)
     axes.legend(fontsize="small", framealpha=0.85, edgecolor="none")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def band_picture(
@@ -139,7 +139,7 @@ def band_picture(
     axes.set_xlabel(_short(labels[0], _LABEL), parse_math=False)
     axes.set_ylabel(_short(labels[1], _LABEL // 2), parse_math=False)
     axes.legend(fontsize="small", framealpha=0.85, edgecolor="none")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _samples(axes: Any, drawn: Drawn, values: Array, label: str | None = None) -> None:
@@ -203,16 +203,13 @@ def _title(drawn: Drawn) -> list[str]:
     if result.diverged_at is not None:
         return [f"{_said_of_run(result)}: there is no fit to be seen"]
     found = equation(result, drawn.span, 4)
-    lines = textwrap.wrap(f"y = {found.joined(_NO_BREAK)}", _TITLE, subsequent_indent="      ", break_long_words=False)
+    lines = textwrap.wrap(f"y = {found.joined(NO_BREAK)}", _TITLE, subsequent_indent="      ", break_long_words=False)
     if found.mapping:
         lines.append(f"t = {found.mapping}")
     squared = _quality(lambda: result.r_squared)
     known = squared is not None and np.isfinite(squared)
     lines.append(f"R² = {squared:.6g}; {_said_of_run(result)}" if known else _said_of_run(result))
-    return [line.replace(_NO_BREAK, " ") for line in lines]
-
-
-_NO_BREAK = "\ue000"
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def _said_of_run(result: FitResult) -> str:
@@ -243,9 +240,3 @@ def _short(label: str, width: int) -> str:
     if len(lines) > 2:
         lines = textwrap.wrap(label.removesuffix(ending), width, max_lines=2, placeholder=f" …{ending}")
     return "\n".join(lines)
-
-
-def _saved(figure: Any, path: Path) -> Path:
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path

@@ -1,16 +1,14 @@
-"""The pictures of `demo` and `fit`. matplotlib is loaded when one is drawn, on the backend that needs no screen."""
+"""What all pictures share, and that of `demo`. matplotlib is loaded when one is drawn; it needs no screen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
 from .._post import PUBLISHED_SECONDS
-from .._result import FitResult
 from .write import replacing
 
 INK, ACCENT, MUTED = "#22303c", "#d1495b", "#9fb3c8"
@@ -37,39 +35,8 @@ def new_axes(axes: Any) -> Any:
     return axes
 
 
-def _axes(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
-    figure = new_figure(width, height)
-    return figure, new_axes(figure.subplots())
-
-
-def fitted_curve(path: Path, x: Array, y: Array, result: FitResult, labels: tuple[str, str] = ("x", "y")) -> Path:
-    """Samples and the fitted polynomial; `labels` are what stands at the axes."""
-    figure, axes = _axes()
-    order = np.argsort(x.reshape(-1))
-    x, y = (np.asarray(samples, np.float64).reshape(-1)[order] for samples in (x, y))
-    axes.plot(x, y, "o", color=MUTED, markersize=4, label=f"{x.size:,} samples")
-    smooth = np.linspace(x[0], x[-1], 500)
-    label = f"degree {len(result.weights) - 1}, {result.steps:,} steps"
-    with np.errstate(over="ignore", invalid="ignore"):  # after divergence; what is not finite is not drawn
-        fitted = result.predict(smooth)
-    axes.plot(smooth, fitted, color=ACCENT, linewidth=2, label=label)
-    xlabel, ylabel = (label.replace("$", r"\$") for label in labels)  # it would be mathematics
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.legend(frameon=False)
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path
-
-
-def mse_by_step(path: Path, traces: Mapping[str, Array]) -> Path:
-    """Mean squared error against step, both axes logarithmic; steps count from 1 so that the first is shown."""
-    figure, axes = _axes()
-    styles = ("-", "--", ":")
-    for i, (name, mse) in enumerate(traces.items()):
-        steps = np.unique(np.geomspace(1, len(mse), 600).astype(int))  # more points than pixels show nothing more
-        axes.loglog(steps, mse[steps - 1], styles[i % 3], color=(INK, ACCENT, MUTED)[i % 3], linewidth=2, label=name)
-    axes.set(xlabel="step", ylabel="mean squared error")
-    axes.legend(frameon=False)
+def saved(figure: Any, path: Path) -> Path:
+    """Write the figure, whole or not at all."""
     with replacing(path) as new:
         figure.savefig(new)
     return path
@@ -77,7 +44,8 @@ def mse_by_step(path: Path, traces: Mapping[str, Array]) -> Path:
 
 def seconds_by_backend(path: Path, rows: Sequence[tuple[str, str, float]], steps: int) -> Path:
     """A logarithmic bar for each (name, backend, seconds), the post's own seconds beside those it published."""
-    figure, axes = _axes(height=0.9 + 0.42 * len(rows))
+    figure = new_figure(7.0, 0.9 + 0.42 * len(rows))
+    axes = new_axes(figure.subplots())
     positions = np.arange(len(rows))[::-1]
     longest = 0.0
     for position, (_, backend, seconds) in zip(positions, rows, strict=True):
@@ -96,6 +64,4 @@ def seconds_by_backend(path: Path, rows: Sequence[tuple[str, str, float]], steps
         " (pale: as published in 2017)" if any(backend in PUBLISHED_SECONDS for _, backend, _ in rows) else ""
     )
     axes.set_xlabel(f"seconds for {steps:,} steps{published_note}")
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path
+    return saved(figure, path)

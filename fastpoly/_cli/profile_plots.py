@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..profiling.results import Ladder, LossProfile, RungResult, Split
-from .plots import ACCENT, INK, MUTED, new_axes, new_figure
-from .write import replacing
+from .plots import ACCENT, INK, MUTED, new_axes, new_figure, saved
 
 PARTS = ("#d1495b", "#edae49", "#66a182", "#2e4057", "#8d96a3", "#00798c", "#d9d9d9")
 """A colour for each part of a step; neighbours differ in lightness, too."""
@@ -39,9 +38,7 @@ def waterfall(path: Path, ladder: Ladder) -> Path:
         f"{ladder.precision} precision, {ladder.device}; dark: slower than before; in brackets: shown, and taken back"
     )
     figure.supxlabel(note, fontsize="small", color=INK, x=0.01, ha="left")
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path
+    return saved(figure, path)
 
 
 def _fall(axes: Any, position: int, level: float, rung: RungResult) -> float:
@@ -83,9 +80,7 @@ def split_bar(path: Path, split: Split, of: str) -> Path:
     axes.set_xlabel(f"microseconds of processor time, {of}")
     axes.set_xlim(0, start / 1e3)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize="small")
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path
+    return saved(figure, path)
 
 
 def ways(path: Path, profile: LossProfile, name: str) -> Path:
@@ -102,6 +97,4 @@ def ways(path: Path, profile: LossProfile, name: str) -> Path:
     axes.set_xlim(min(times.values()) / 3, max(times.values()) * 5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"nanoseconds a step of {name}")
-    with replacing(path) as new:
-        figure.savefig(new)
-    return path
+    return saved(figure, path)

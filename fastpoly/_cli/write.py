@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from .._saved import replacing as replacing
 
 
 def make_folder(folder: Path) -> None:
@@ -31,17 +32,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     with replacing(path) as new:
         new.write_text(json.dumps(_with_nulls(content), indent=2, allow_nan=False) + "\n")
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write in the block, of the same suffix, which then takes the place of `path`; none if it fails."""
-    new = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield new
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def existing(paths: Iterable[Path]) -> frozenset[Path]:

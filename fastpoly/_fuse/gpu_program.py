@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fastpoly_kernels.forking import new_lock
+from fastpoly_kernels.log import stage
 
 from .gpu_page import block_of
 from .gpu_warps import fitting
@@ -98,7 +99,7 @@ class GpuRun:
         """Have Triton compile the kernel, or load it, unless it is there."""
         key = id(self.program.kernel), self.carry.device
         if key not in _launched:
-            self._launch(0, 1, 0)
+            stage("Triton")(self._launch)(0, 1, 0)
             _launched.add(key)
 
     def _launch(self, steps: int, every: int, wait: int) -> torch.Tensor:

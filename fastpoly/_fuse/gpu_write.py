@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fastpoly_kernels.log import stage
+
 from .expressions import Memory
 from .gpu_nests import write_nest
 from .gpu_page import LARGEST_BLOCK, GpuPage, block_of
@@ -24,6 +26,7 @@ DOC = '''    """Take `steps` steps in {dtype}, in one program of {warps} warp{pl
     """'''
 
 
+@stage("write")
 def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[str, Layout]:
     """The kernel of a schedule as text, and where its arguments' elements lie.
 

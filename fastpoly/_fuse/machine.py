@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from fastpoly_kernels import machine_code, processor
 from fastpoly_kernels.aside import aside
 from fastpoly_kernels.forking import compiling
+from fastpoly_kernels.log import ON, say, stage
 
 from . import ir
 from .to_llvm import to_llvm
@@ -48,6 +49,8 @@ def compiled(code: ir.Kernel, threads: int) -> Kernel:
         code: what it does.
         threads: how many call it at the same time; if more than one, it takes `room`, `counter` and `thread` as well.
     """
+    if ON:
+        say(f"kernel from {is_compiled(code) or 'LLVM'}")
     kernel = _ready.get(code)
     return aside(_made, code, threads) if kernel is None else kernel
 
@@ -129,6 +132,7 @@ LONG = 12_000
 instructions that suits the processor: to find one takes time with their square."""
 
 
+@stage("LLVM: passes")
 def optimised(text: str) -> tuple[Any, int]:
     """LLVM's module of a text, and the level that machine code is to be made of it at."""
     import llvmlite.binding as llvm

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fastpoly_kernels.log import stage
+
 from . import pointwise, rules
 from .arguments import leaves as flattened
 from .expressions import Axis, Expr, Index, Memory, Places
@@ -63,6 +65,7 @@ class Schedule(Plan):
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
     """
 
+    @stage("schedule")
     def __init__(
         self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
     ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from fastpoly_kernels.forking import new_lock
+from fastpoly_kernels.log import stage
 
 from .._errors import UnsupportedOperationError
 from .._lazy import lazy
@@ -217,6 +218,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
     return written
 
 
+@stage("trace")
 def _graph(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],

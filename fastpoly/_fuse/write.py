@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
+from fastpoly_kernels.log import stage
+
 from . import ir
 from .blocks import groups, write_group
 from .builder import Builder, number, shifted
@@ -22,6 +24,7 @@ Place = tuple[str, ir.Expr]
 """A buffer, and an index in it."""
 
 
+@stage("write")
 def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[Kernel, Layout]:
     """The kernel of a schedule, and where its arguments' elements lie.
 

@@ -36,7 +36,7 @@ squares of differences of numbers some 100 times their size, at the post's end, 
 
 
 @dataclass(frozen=True, eq=False)
-class Climber:
+class Contender:
     """A rung that runs here and is right.
 
     Attributes:
@@ -99,28 +99,28 @@ def autograd_ladder(
     problem = checked_problem(x, y, degree, learn_rate, precision, device)
     rungs = RUNGS if rungs is None else rungs
     results: list[RungResult] = []
-    climbers: list[Climber] = []
-    pairs: list[tuple[Climber, Climber]] = []  # before and after a change
+    contenders: list[Contender] = []
+    pairs: list[tuple[Contender, Contender]] = []  # before and after a change
     tell = progress or (lambda _done, _of: None)
     stages = len(rungs) + rounds
     expected: Answer | None = None
-    base: Climber | None = None
+    base: Contender | None = None
     for number, rung in enumerate(rungs):
         result = RungResult(rung.name, rung.change, rung.why, rung.kept, base.rung.name if base else None)
         missing = rung.missing(problem)
         if missing is not None:
             results.append(replace(result, not_measured=missing))
         else:
-            climber, answer = _found_right(rung, problem, steps, expected, precision)
+            contender, answer = _verified(rung, problem, steps, expected, precision)
             expected = expected or answer
             if base is not None:
-                pairs.append((base, climber))
-            results.append(replace(result, deviation=climber.deviation))
-            climbers.append(climber)
-            base = climber if rung.kept else base
+                pairs.append((base, contender))
+            results.append(replace(result, deviation=contender.deviation))
+            contenders.append(contender)
+            base = contender if rung.kept else base
         tell(number + 1, stages)
 
-    times = _timed(climbers, pairs, rounds, lambda done: tell(len(rungs) + done, stages))
+    times = _timed(contenders, pairs, rounds, lambda done: tell(len(rungs) + done, stages))
     return Ladder(
         rungs=tuple(
             replace(result, ns_per_step=times.per_step.get(result.name), removed_ns=times.removed.get(result.name))
@@ -144,18 +144,18 @@ class Times:
 
 
 def _timed(
-    climbers: list[Climber], pairs: list[tuple[Climber, Climber]], rounds: int, done: Callable[[int], object]
+    contenders: list[Contender], pairs: list[tuple[Contender, Contender]], rounds: int, done: Callable[[int], object]
 ) -> Times:
     """In every round all rungs, then each pair with the first rung by itself before it. Compared is within a round:
     medians are of shares of the first rung's time there.
     """
-    first = climbers[0]
+    first = contenders[0]
     firsts: list[float] = []
     alone: list[float] = []
-    shares: list[list[float]] = [[] for _ in climbers]
+    shares: list[list[float]] = [[] for _ in contenders]
     removed: list[list[float]] = [[] for _ in pairs]
     for number in range(rounds):
-        row = in_turn([climber.run for climber in climbers], number)
+        row = in_turn([contender.run for contender in contenders], number)
         firsts.append(row[0])
         for share, ns in zip(shares, row, strict=True):
             share.append(ns / row[0])
@@ -166,7 +166,7 @@ def _timed(
         done(number + 1)
     together, by_itself = median(firsts), median(alone or firsts)
     return Times(
-        {climber.rung.name: together * median(share) for climber, share in zip(climbers, shares, strict=True)},
+        {contender.rung.name: together * median(share) for contender, share in zip(contenders, shares, strict=True)},
         {after.rung.name: by_itself * median(share) for (_, after), share in zip(pairs, removed, strict=True)},
         by_itself,
     )
@@ -208,9 +208,9 @@ Answer = tuple[torch.Tensor, torch.Tensor]
 """Weights and errors, float64 on the CPU."""
 
 
-def _found_right(
+def _verified(
     rung: Rung, problem: Problem, steps: int, expected: Answer | None, precision: str
-) -> tuple[Climber, Answer]:
+) -> tuple[Contender, Answer]:
     """The rung, ready to be timed, and its answer.
 
     Raises:
@@ -236,7 +236,7 @@ def _found_right(
                 f"{rung.name}: after {steps:,} steps its {what} are off by a share of {share:.1e}, above {tolerance:g}"
             )
     count = count_for(SLICE_SECONDS, partial(_seconds, loop, problem.on_gpu), BLOCK)
-    return Climber(rung, loop, deviation, count, problem.on_gpu), (weights, errors)
+    return Contender(rung, loop, deviation, count, problem.on_gpu), (weights, errors)
 
 
 def _seconds(loop: Loop, on_gpu: bool, steps: int) -> float:

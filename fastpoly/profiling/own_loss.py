@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from .._loops import Loop, begin
 from .._problem import integer, positive
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
-from .rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, count_for, in_turn, seconds_of
+from .rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, ns_of_each, seconds_of
 from .split import split_own
 
 CHECKED_STEPS = 16
@@ -83,24 +82,11 @@ def loss_profile(
         _refuse_other(way, loop.carried(), expected, start)
         runs[way] = partial(_loop_seconds, loop)
     return LossProfile(
-        _ns_per_step(runs, rounds),
+        ns_of_each(runs, SLICE_SECONDS, rounds),
         begin_seconds,
         not_measured,
         split_own(loss, params, data, rounds * PARTS_ROUNDS // ROUNDS),
     )
-
-
-def _ns_per_step(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, float]:
-    """Of the first way the median, of the others its share of the first in the same round; see `rounds`."""
-    counts = {way: count_for(SLICE_SECONDS, run) for way, run in runs.items()}
-    slices = [partial(_a_step, run, counts[way]) for way, run in runs.items()]
-    rows = [in_turn(slices, number) for number in range(rounds)]
-    first = 1e9 * median(row[0] for row in rows)
-    return {way: first * median(row[i] / row[0] for row in rows) for i, way in enumerate(runs)}
-
-
-def _a_step(run: Callable[[int], float], count: int) -> float:
-    return run(count) / count
 
 
 def _eager_seconds(step: EagerStep, count: int) -> float:

@@ -81,16 +81,7 @@ class Ladder:
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
         rungs = [asdict(rung) | {"precision": self.precision, "steps": self.check_steps} for rung in self.rungs]
-        return {
-            "precision": self.precision,
-            "device": self.device,
-            "check_steps": self.check_steps,
-            "rounds": self.rounds,
-            "first_ns": self.first_ns,
-            "explained_ns": self.explained_ns,
-            "explained": self.explained,
-            "rungs": rungs,
-        }
+        return {**asdict(self), "explained_ns": self.explained_ns, "explained": self.explained, "rungs": rungs}
 
 
 @dataclass(frozen=True)
@@ -158,11 +149,5 @@ class LossProfile:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        return {
-            "ns_per_step": self.ns_per_step,
-            "begin_seconds": self.begin_seconds,
-            "not_measured": self.not_measured,
-            "gain": self.gain,
-            "pays_after_steps": self.pays_after,
-            "split": self.split.as_json(),
-        }
+        told = {"gain": self.gain, "pays_after_steps": self.pays_after, "split": self.split.as_json()}
+        return {**asdict(self), **told}

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 MOST_ROUNDS = 10**6
@@ -69,15 +68,20 @@ class Call:
             return time.thread_time() - started
 
 
-def ns_a_call(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """Nanoseconds of this thread's processor time that a call of each takes, many calls of all of them in turn in every
-    round: of the first the median, of the others that times the median of their shares of the first in the same round.
+def ns_of_each(seconds: Mapping[str, Callable[[int], float]], slice_seconds: float, rounds: int) -> dict[str, float]:
+    """Nanoseconds that one of each takes, many of all of them in turn in every round: of the first the median, of the
+    others that times the median of their shares of the first in the same round.
+
+    Args:
+        seconds: by name, what so many take.
+        slice_seconds: how long each runs in a round, about.
+        rounds: how many.
     """
-    counts = [count_for(CALLS_SECONDS, call.seconds) for call in calls.values()]
-    runs = [partial(_per_call, call, count) for call, count in zip(calls.values(), counts, strict=True)]
+    counts = [count_for(slice_seconds, of) for of in seconds.values()]
+    runs = [lambda of=of, count=count: of(count) / count for of, count in zip(seconds.values(), counts, strict=True)]
     rows = [in_turn(runs, number) for number in range(rounds)]
     first = 1e9 * median(row[0] for row in rows)
-    return {name: first * median(row[i] / row[0] for row in rows) for i, name in enumerate(calls)}
+    return {name: first * median(row[i] / row[0] for row in rows) for i, name in enumerate(seconds)}
 
 
 def count_for(seconds: float, of: Callable[[int], float], multiple: int = 1) -> int:
@@ -86,7 +90,3 @@ def count_for(seconds: float, of: Callable[[int], float], multiple: int = 1) -> 
     while (taken := of(count)) < seconds / 4:
         count *= 4
     return max(1, round(count * seconds / taken / multiple)) * multiple
-
-
-def _per_call(call: Call, count: int) -> float:
-    return call.seconds(count) / count

@@ -25,7 +25,7 @@ in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from .chrome_trace import allocations_a_step
 from .eager_step import EagerStep, own_step, post_samples, post_step
 from .replay import Operation, recorded, replay
 from .results import Part, Split
-from .rounds import MOST_ROUNDS, PARTS_ROUNDS, Call, ns_a_call
+from .rounds import CALLS_SECONDS, MOST_ROUNDS, PARTS_ROUNDS, Call, ns_of_each
 
 MANY = 100
 """How many operations go into one call from C++; the call itself is then lost among them."""
@@ -88,7 +88,7 @@ def split_of(step: EagerStep, one: EagerStep | None, rounds: int) -> Split:
     """Split `step`; `one` is the same on one sample, or None if there is no such thing."""
     operations = recorded(step)
     backward_calls, all_calls = operations.backward, operations.outside + operations.backward
-    ns = ns_a_call(
+    ns = _ns_a_call(
         {
             "step": Call(step.step),
             "forward": Call(step.forward),
@@ -161,8 +161,13 @@ def _arithmetic(calls: list[Operation], one: EagerStep | None, rounds: int) -> f
         for i, both in enumerate(zip(calls, thin, strict=True))
         for which, call in zip(("all", "one"), both, strict=True)
     }
-    ns = ns_a_call(many, rounds)
+    ns = _ns_a_call(many, rounds)
     return sum(ns[f"{i} all"] - ns[f"{i} one"] for i in range(len(calls))) / MANY
+
+
+def _ns_a_call(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Nanoseconds of this thread's processor time that a call of each takes."""
+    return ns_of_each({name: call.seconds for name, call in calls.items()}, CALLS_SECONDS, rounds)
 
 
 def _before_backward(step: EagerStep) -> torch.Tensor:

@@ -16,4 +16,5 @@ Kernels are functions of arrays and numbers. They trust their caller (shapes, dt
     machine_code  LLVM's object code: made once a machine, kept on disk (`store`), linked
     processor, stamp  what machine code depends on
     aside, forking  threads, Ctrl-C and forks
+    log       what FASTPOLY_LOG=1 prints
 """

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import processor, store
 from .forking import compiling, in_child
+from .log import stage
 from .stamp import package_stamp
 
 _dead: list[Any] = []
@@ -59,7 +60,7 @@ def linked(key: str, written: Callable[[str], tuple[Any, int]]) -> Linked:
         code = store.load(f"{key}.kernel")
         if code is None:
             module, level = written(symbol)
-            code = target(level).emit_object(module)
+            code = stage("LLVM: machine code")(target(level).emit_object)(module)
             store.save(f"{key}.kernel", code)
         return Linked(symbol, code)
 

@@ -1,25 +1,22 @@
-"""The tables of the report and of README.md: from rows of results to cells of text, for `html` and `markdown`."""
+"""The tables of the report and of README.md: from rows of results to cells of text, for the page and for `markdown`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from .._backends import NAMES
-from .._post import PUBLISHED_SECONDS
+from fastpoly._backends import NAMES
+from fastpoly._post import PUBLISHED_SECONDS
+
 from .figures import DASH, count, deviation, measured, nanoseconds, seconds, times
 from .results import Bar, Fidelity, NotMeasured, Run, Rung, Timing
 
 Tone = Literal["", "ours", "holds", "short", "quiet", "strong"]
 
-OURS = (frozenset(NAMES) - PUBLISHED_SECONDS.keys() - {"compile", "compile-gpu"}) | {
-    "auto",
-    "descend",
-    "fused",
-    "triton",
-}
+OURS = {*NAMES, "auto", "descend", "fused"} - {*PUBLISHED_SECONDS, "compile", "compile-gpu"}
 """The names under which fastpoly's own loops are measured, those of `fit` and of `descend`; all others are peers, as
 torch.compile is."""
 
@@ -33,6 +30,9 @@ class Cell:
     note: str = ""
 
 
+quiet, strong = partial(Cell, tone="quiet"), partial(Cell, tone="strong")
+
+
 @dataclass(frozen=True)
 class Column:
     """A heading; numbers stand to the right. `wide` is for sentences."""
@@ -42,18 +42,16 @@ class Column:
     wide: bool = False
 
 
+words = partial(Column, numeric=False)
+sentences = partial(Column, numeric=False, wide=True)
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of as many cells as there are columns; the first cell names its row."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-
-    def without_empty_columns(self) -> Table:
-        """Only columns where some row has something."""
-        return self._kept(
-            [i for i in range(len(self.columns)) if any(row[i].text not in ("", DASH) for row in self.rows)]
-        )
 
     def only(self, *titles: str) -> Table:
         """The columns with these titles, in their order."""
@@ -65,11 +63,13 @@ class Table:
 
 
 def _table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
-    return Table(tuple(columns), tuple(tuple(row) for row in rows)).without_empty_columns()
+    """Of those columns where some row has something."""
+    table = Table(tuple(columns), tuple(tuple(row) for row in rows))
+    some = [i for i in range(len(columns)) if any(row[i].text not in ("", DASH) for row in table.rows)]
+    return table._kept(some)
 
 
-NAME = Column("backend", numeric=False)
-PRECISION = Column("precision", numeric=False)
+NAME, PRECISION = words("backend"), words("precision")
 
 
 def is_ours(timing: Timing) -> bool:
@@ -84,6 +84,10 @@ def fastest(timings: Iterable[Timing]) -> Timing | None:
 
 def _tone(timing: Timing) -> Tone:
     return "ours" if is_ours(timing) else ""
+
+
+def _named(text: str, timing: Timing) -> Cell:
+    return Cell(text, _tone(timing))
 
 
 def label(timing: Timing) -> str:
@@ -104,48 +108,29 @@ def post(run: Run) -> Table:
     slow = {t.backend: t.seconds for t in timings if t.seconds}
     yardstick = next((name for name in YARDSTICKS if name in slow), "numpy")
     base = slow.get(yardstick)
-    columns = [
-        NAME,
-        PRECISION,
-        Column("now"),
-        Column(f"× {YARDSTICKS[yardstick]}"),
-        Column("in 2017"),
-        Column("off by"),
-    ]
-    return _table(
-        columns,
-        (
-            (
-                Cell(label(t), _tone(t)),
-                Cell(t.precision, "quiet"),
-                Cell(seconds(t.seconds), "strong"),
-                Cell(times(base / t.seconds if base and t.seconds else None), _tone(t)),
-                Cell(seconds(t.published) if t.published else "", "quiet"),
-                Cell(deviation(t.deviation), "quiet"),
-            )
-            for t in timings
-        ),
-    )
+
+    def row(t: Timing) -> list[Cell]:
+        ratio = times(base / t.seconds if base and t.seconds else None)
+        now, then = strong(seconds(t.seconds)), quiet(seconds(t.published) if t.published else "")
+        return [_named(label(t), t), quiet(t.precision), now, _named(ratio, t), then, quiet(deviation(t.deviation))]
+
+    columns = Column("now"), Column(f"× {YARDSTICKS[yardstick]}"), Column("in 2017"), Column("off by")
+    return _table([NAME, PRECISION, *columns], map(row, timings))
 
 
 def peers(run: Run) -> Table:
     """Who else runs the post's problem, fastest first within a precision."""
+
+    def row(t: Timing) -> list[Cell]:
+        step = Cell("" if t.different_method else nanoseconds(t.ns_per_step))
+        figures = [strong(seconds(t.seconds)), step, Cell(times(t.to_fastest)), quiet(deviation(t.deviation))]
+        other = quiet("another method" if t.different_method else "")
+        return [_named(t.name, t), quiet(t.precision), *figures, other]
+
     timings = [t for t in run.of("peers") if t.model in ("", "post")]
     timings.sort(key=lambda t: (t.precision, t.seconds or float("inf")))
-    columns = [NAME, PRECISION, Column("seconds"), Column("a step"), Column("to the fastest"), Column("off by")]
-    return _table([*columns, Column("", numeric=False)], (_peer(t) for t in timings))
-
-
-def _peer(timing: Timing) -> list[Cell]:
-    return [
-        Cell(timing.name, _tone(timing)),
-        Cell(timing.precision, "quiet"),
-        Cell(seconds(timing.seconds), "strong"),
-        Cell("" if timing.different_method else nanoseconds(timing.ns_per_step)),
-        Cell(times(timing.to_fastest)),
-        Cell(deviation(timing.deviation), "quiet"),
-        Cell("another method" if timing.different_method else "", "quiet"),
-    ]
+    figures = map(Column, ("seconds", "a step", "to the fastest", "off by"))
+    return _table([NAME, PRECISION, *figures, words("")], map(row, timings))
 
 
 def zoo_timings(run: Run) -> list[Timing]:
@@ -162,20 +147,15 @@ def zoo(run: Run) -> Table:
     """A row for each loss and precision, a column for each contender, a step's time in each cell."""
     timings = zoo_timings(run)
     contenders = {contender(t): _tone(t) for t in sorted(timings, key=is_ours)}
-    columns = [Column("loss", numeric=False), PRECISION, *map(Column, contenders), Column("fastest peer / ours")]
+    columns = [words("loss"), PRECISION, *map(Column, contenders), Column("fastest peer / ours")]
     rows = []
     for model, precision in dict.fromkeys((t.model, t.precision) for t in timings):
         row = [t for t in timings if (t.model, t.precision) == (model, precision)]
-        best = {name: _step(t for t in row if contender(t) == name) for name in contenders}
+        best = [
+            Cell(nanoseconds(_step(t for t in row if contender(t) == name)), tone) for name, tone in contenders.items()
+        ]
         peer, ours = _step(t for t in row if not is_ours(t)), _step(filter(is_ours, row))
-        rows.append(
-            [
-                Cell(model),
-                Cell(precision, "quiet"),
-                *(Cell(nanoseconds(best[name]), tone) for name, tone in contenders.items()),
-                Cell(times(peer / ours if peer and ours else None), "strong"),
-            ]
-        )
+        rows.append([Cell(model), quiet(precision), *best, strong(times(peer / ours if peer and ours else None))])
     return _table(columns, rows)
 
 
@@ -190,16 +170,14 @@ def loss_of(run: Run, model: str, precision: str) -> Table:
     best = [fastest(t for t in timings if contender(t) == name) for name in dict.fromkeys(map(contender, timings))]
     shown = sorted((t for t in best if t), key=lambda t: -(t.seconds or 0))
     steps = count(shown[0].steps) if shown else ""
-    columns = [Column(f"{steps} steps, {precision}", numeric=False), Column("seconds"), Column("a step")]
-    return _table(
-        columns, ((Cell(t.name, _tone(t)), Cell(seconds(t.seconds)), Cell(nanoseconds(t.ns_per_step))) for t in shown)
-    )
+    columns = [words(f"{steps} steps, {precision}"), Column("seconds"), Column("a step")]
+    rows = ([_named(t.name, t), Cell(seconds(t.seconds)), Cell(nanoseconds(t.ns_per_step))] for t in shown)
+    return _table(columns, rows)
 
 
 def bars(run: Run, source: str = "") -> Table:
     """Each figure beside what it is held to, by `source` or by anyone, and what was not measured, with the reason."""
-    columns = [Column("what", numeric=False), Column("measured"), Column("bar"), Column("", numeric=False)]
-    columns.append(Column("source", numeric=False))
+    columns = [words("what"), Column("measured"), Column("bar"), words(""), sentences("source")]
     shown = [bar for bar in run.bars if bar.source.startswith(source)]
     shown.sort(key=lambda bar: not bar.source.startswith("docs/bars.md: promises"))
     return _table(columns, [*map(_bar, shown), *map(_missing_bar, run.missing_bars)])
@@ -208,46 +186,33 @@ def bars(run: Run, source: str = "") -> Table:
 def verdict(bar: Bar) -> Cell:
     """Whether it holds."""
     if bar.holds is None or bar.value is None:
-        return Cell("not measured", "quiet")
+        return quiet("not measured")
     return Cell("holds", "holds") if bar.holds else Cell("falls short", "short")
 
 
 def _bar(bar: Bar) -> list[Cell]:
-    sign = "≤" if bar.at_most else "≥"
-    limit = (
-        "" if bar.limit is None else f"{sign} {bar.limit:,g}{bar.unit if bar.unit == '×' else f' {bar.unit}'}".rstrip()
-    )
-    return [
-        Cell(bar.name),
-        Cell(measured(bar.value, bar.unit), "strong"),
-        Cell(limit),
-        verdict(bar),
-        Cell(bar.source, "quiet"),
-    ]
+    limit = "" if bar.limit is None else f"{'≤' if bar.at_most else '≥'} {bar.limit:,g}"
+    limit += "" if bar.limit is None else "×" if bar.unit == "×" else f" {bar.unit}".rstrip()
+    return [Cell(bar.name), strong(measured(bar.value, bar.unit)), Cell(limit), verdict(bar), quiet(bar.source)]
 
 
 def _missing_bar(item: NotMeasured) -> list[Cell]:
-    return [Cell(item.name), Cell(DASH), Cell(""), Cell(f"not measured: {item.reason}", "quiet"), Cell("")]
+    return [Cell(item.name), Cell(DASH), Cell(""), quiet(f"not measured: {item.reason}"), Cell("")]
 
 
 def ladder(run: Run) -> Table:
     """The post's autograd loop, one change at a time."""
     first = next((rung.ns_per_step for rung in run.rungs if rung.ns_per_step), None)
-    columns = [Column("loop", numeric=False), Column("a step"), Column("saved"), Column("of the first")]
-    columns += [Column("off by"), Column("why", numeric=False, wide=True)]
-    return _table(columns, (_rung(rung, first) for rung in run.rungs))
 
+    def row(rung: Rung) -> list[Cell]:
+        missing = f" Not measured: {rung.not_measured}." if rung.not_measured else ""
+        saved = Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns))
+        figures = [strong(nanoseconds(rung.ns_per_step)), saved, Cell(share(rung.removed_ns, first))]
+        why = quiet(rung.why.replace("`", "") + missing)
+        return [Cell(rung_name(rung), note=rung.change), *figures, quiet(deviation(rung.deviation)), why]
 
-def _rung(rung: Rung, first: float | None) -> list[Cell]:
-    missing = f" Not measured: {rung.not_measured}." if rung.not_measured else ""
-    return [
-        Cell(rung_name(rung), note=rung.change),
-        Cell(nanoseconds(rung.ns_per_step), "strong"),
-        Cell("" if rung.removed_ns is None else nanoseconds(rung.removed_ns)),
-        Cell(share(rung.removed_ns, first)),
-        Cell(deviation(rung.deviation), "quiet"),
-        Cell(rung.why.replace("`", "") + missing, "quiet"),
-    ]
+    figures = map(Column, ("a step", "saved", "of the first", "off by"))
+    return _table([words("loop"), *figures, sentences("why")], map(row, run.rungs))
 
 
 def rung_name(rung: Rung) -> str:
@@ -263,58 +228,37 @@ def share(part: float | None, whole: float | None) -> str:
 def split(run: Run) -> Table:
     """Where the time of the eager step goes."""
     whole = sum(part.ns or 0 for part in run.split)
-    columns = [
-        Column("part", numeric=False),
-        Column("a step"),
-        Column("share"),
-        Column("from", numeric=False, wide=True),
-    ]
+    columns = [words("part"), Column("a step"), Column("share"), sentences("from")]
     return _table(
         columns,
-        (
-            (
-                Cell(part.part),
-                Cell(nanoseconds(part.ns), "strong"),
-                Cell(share(part.ns, whole)),
-                Cell(part.source, "quiet"),
-            )
-            for part in run.split
-        ),
+        ([Cell(p.part), strong(nanoseconds(p.ns)), Cell(share(p.ns, whole)), quiet(p.source)] for p in run.split),
     )
 
 
 def fidelity(rows: Sequence[Fidelity]) -> Table:
     """How far from the truth each backend may be, and was."""
-    columns = [NAME, PRECISION, Column("weights off by"), Column("promised"), Column("mse off by"), Column("promised")]
-    return _table(
-        [*columns, Column("problems")],
-        (
-            (
-                Cell(row.backend),
-                Cell(row.precision, "quiet"),
-                Cell(deviation(row.weights), "strong"),
-                Cell(deviation(row.weights_bound), "quiet"),
-                Cell(deviation(row.mse), "strong"),
-                Cell(deviation(row.mse_bound), "quiet"),
-                Cell(count(row.problems), "quiet"),
-            )
-            for row in rows
-        ),
-    )
+
+    def row(of: Fidelity) -> list[Cell]:
+        weights = strong(deviation(of.weights)), quiet(deviation(of.weights_bound))
+        mse = strong(deviation(of.mse)), quiet(deviation(of.mse_bound))
+        return [Cell(of.backend), quiet(of.precision), *weights, *mse, quiet(count(of.problems))]
+
+    figures = map(Column, ("weights off by", "promised", "mse off by", "promised", "problems"))
+    return _table([NAME, PRECISION, *figures], map(row, rows))
 
 
 def cold(run: Run) -> Table:
     """From a fresh process to its first result, by what its caches hold."""
     timings = run.of("cold")
     caches = list(dict.fromkeys(t.cache for t in timings))
-    columns = [Column("process", numeric=False), PRECISION]
+    columns = [words("process"), PRECISION]
     columns += [Column(f"{cache} caches" if cache else "seconds") for cache in caches]
     rows = []
     names = [(t.name.removesuffix(f", {t.cache} caches"), t.precision) for t in timings]
     for name, precision in dict.fromkeys(names):
         row = {t.cache: t for t, named in zip(timings, names, strict=True) if named == (name, precision)}
-        cells = [Cell(seconds(row[cache].seconds) if cache in row else DASH, "strong") for cache in caches]
-        rows.append([Cell(name, _tone(next(iter(row.values())))), Cell(precision, "quiet"), *cells])
+        cells = [strong(seconds(row[cache].seconds) if cache in row else DASH) for cache in caches]
+        rows.append([_named(name, next(iter(row.values()))), quiet(precision), *cells])
     return _table(columns, rows)
 
 
@@ -325,8 +269,7 @@ def machine(run: Run) -> Table:
         facts.append(("processor", run.processor))
     facts += [("cores", "" if run.cores is None else count(run.cores)), ("measured", run.date), *run.versions.items()]
     facts += [("how", said_of(run))]
-    columns = Column("", numeric=False), Column("", numeric=False)
-    return Table(columns, tuple((Cell(key), Cell(value)) for key, value in facts if value))
+    return Table((words(""), words("")), tuple((Cell(key), Cell(value)) for key, value in facts if value))
 
 
 def place(run: Run) -> str:
@@ -351,11 +294,5 @@ def said_shortly(run: Run) -> str:
 
 def not_measured(run: Run) -> Table:
     """What the run left out, and why."""
-    columns = [
-        Column("what", numeric=False),
-        Column("group", numeric=False),
-        Column("reason", numeric=False, wide=True),
-    ]
-    return _table(
-        columns, ((Cell(item.name), Cell(item.group, "quiet"), Cell(item.reason)) for item in run.not_measured)
-    )
+    columns = [words("what"), words("group"), sentences("reason")]
+    return _table(columns, ([Cell(item.name), quiet(item.group), Cell(item.reason)] for item in run.not_measured))

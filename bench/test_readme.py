@@ -6,22 +6,13 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import made_results as made
 import pytest
-import result_files as made
-
-from fastpoly._report.results import Results, newest
+import readme
+from report.results import Results, newest, read
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "bench" / "readme.py"
-
-
-@pytest.fixture
-def readme(monkeypatch):
-    """bench/readme.py as a module."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    import readme
-
-    return readme
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(folder, readme, monkeypatch, capsys):
+def run(folder, monkeypatch, capsys):
     """run(*words): the script in `folder`; its exit status and what it said of mistakes."""
     monkeypatch.chdir(folder)
 
@@ -79,7 +70,7 @@ def test_the_blocks_say_what_was_measured(folder, run):
         "| Horner (aside) | 330 µs | −20.0 µs | a reason & a remedy. |",
         "| numba | double | 3e-14 | 1e-9 | 2e-15 | 1e-11 | 11 |",
         "Measured on Test CPU (2 cores), 2026-01-02: python 3.11.7, numpy 2.4.6. Not yet measured on a GPU.",
-        "With those of single features, 2 of 3 bars hold; `fastpoly report` shows all.",
+        "With those of single features, 2 of 3 bars hold; `make report` shows all.",
         "![Seconds for 200,000 steps, now and as published](bench/results/seconds.svg)",
     ):
         assert line in text
@@ -92,7 +83,7 @@ def test_the_blocks_say_what_was_measured(folder, run):
     assert run("--check") == (1, "README.md: bench/results/ladder.svg is missing: run `make readme`\n")
 
 
-def test_a_gpu_has_a_table_of_its_own(folder, readme):
+def test_a_gpu_has_a_table_of_its_own(folder):
     gpu = [made.timing("post", "triton", 0.019, "single")]
     made.write(folder / "bench" / "results" / "gpu.json", gpu, device="NVIDIA H100")
     made.write(folder / "bench" / "results" / "quick.json", made.post(), device="Other CPU", quick=True)
@@ -103,7 +94,7 @@ def test_a_gpu_has_a_table_of_its_own(folder, readme):
     assert "Other CPU" not in text
 
 
-def test_whose_figures_are_from_elsewhere_is_said_over_each_table(folder, readme):
+def test_whose_figures_are_from_elsewhere_is_said_over_each_table(folder):
     gpu = [made.timing("post", "triton", 0.019, "single"), made.limit("a", 1, 2, "ms")]
     by_hand = "measured by hand; will be replaced"
     made.write(folder / "bench" / "results" / "gpu.json", gpu, device="NVIDIA H100", provenance=by_hand)
@@ -112,7 +103,7 @@ def test_whose_figures_are_from_elsewhere_is_said_over_each_table(folder, readme
     assert "2026-01-02: python 3.11.7, numpy 2.4.6; measured by hand; will be replaced." in text
 
 
-def test_without_results_every_block_says_so(folder, readme):
+def test_without_results_every_block_says_so(folder):
     text = readme.filled((folder / "README.md").read_text(), Results((), ()))
     assert text.count("Not measured yet: `make bench` measures") == 6
     assert "Not yet measured on a GPU." in text
@@ -128,12 +119,12 @@ def test_without_results_every_block_says_so(folder, readme):
         "<!-- results: post --> <!-- end -->\n",
     ],
 )
-def test_markers_that_make_no_block_are_refused(readme, text):
+def test_markers_that_make_no_block_are_refused(text):
     with pytest.raises(ValueError, match=r"markers in README\.md"):
         readme.filled(text, Results((), ()))
 
 
-def test_a_name_can_neither_end_a_cell_nor_a_block(folder, readme):
+def test_a_name_can_neither_end_a_cell_nor_a_block(folder):
     hostile = "a|b\n<!-- end -->\n`c` **d** <script>[e](f)\\"
     made.write(folder / "bench" / "results" / "cpu.json", [made.timing("peers", "x", 1, name=hostile)])
     results = newest(folder / "bench" / "results")
@@ -145,7 +136,7 @@ def test_a_name_can_neither_end_a_cell_nor_a_block(folder, readme):
 
 def test_to_compare_takes_numpy_alone(folder):
     code = (
-        "import sys, runpy; sys.argv = ['readme.py', '--check']\n"
+        f"import sys, runpy; sys.argv = ['readme.py', '--check']; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
         f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
         "except SystemExit as end: print(end.code, *sys.modules)"
     )
@@ -160,8 +151,6 @@ def test_fidelity_is_written_for_the_report(tmp_path):
     only = ["-k", "exact_json and spectral and post", "--fidelity", file]
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *only, "tests/test_fidelity.py"]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-    from fastpoly._report.results import read
-
     (row,) = read([file]).fidelity
     assert (row.backend, row.precision, row.weights_bound, row.mse_bound) == ("spectral", "double", 1e-10, 1e-11)
     assert 0 < row.weights <= 1e-10

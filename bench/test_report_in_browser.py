@@ -5,11 +5,10 @@ import re
 import shutil
 import subprocess
 
+import made_results as made
 import pytest
-import result_files as made
-
-from fastpoly._report.page import page
-from fastpoly._report.results import read
+from report.page import page
+from report.results import read
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -2,22 +2,19 @@
 
 import json
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import made_results as made
 import pytest
-import result_files as made
-from typer.testing import CliRunner
-
-from fastpoly._cli.app import app
-from fastpoly._report import figures, tables
-from fastpoly._report.charts import apart
-from fastpoly._report.curves import Curve, crossovers, curves
-from fastpoly._report.page import page
-from fastpoly._report.results import newest, read
-from fastpoly._report.svg import PALETTE
+from report import figures, tables
+from report.__main__ import main
+from report.charts import apart
+from report.curves import Curve, crossovers, curves
+from report.page import page
+from report.results import newest, read
+from report.svg import PALETTE
 
 SECTIONS = ["post", "bars", "ladder", "split", "peers", "zoo", "scale", "fidelity", "cold", "machine", "missing"]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -47,7 +44,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, words):
-        self.words.append(words)
+        if words.strip():
+            self.words.append(" ".join(words.split()))
 
     @property
     def text(self):
@@ -95,7 +93,7 @@ def test_what_the_first_screen_says(whole):
 
 
 def test_a_bar_says_whether_it_holds(whole):
-    rows = re.findall(r"<tr>.*?</tr>", re.search(r'id="bars">.*?</section>', whole, re.DOTALL)[0])[1:]
+    rows = re.findall(r"(?s)<tr>.*?</tr>", re.search(r'(?s)id="bars">.*?</section>', whole)[0])[1:]
     said = [" | ".join(Page(row).words) for row in rows]
     assert said == [
         "numba double / C double | 1.05× | ≤ 1.1× | holds | docs/bars.md: promises",
@@ -253,21 +251,23 @@ def test_a_gpu_is_a_device_that_is_not_the_processor(tmp_path, device, gpu):
     assert run.on_gpu == gpu
 
 
-def invoke(*words):
-    return CliRunner().invoke(app, ["report", *map(str, words)])
-
-
-def test_without_results_it_says_what_makes_them(tmp_path, monkeypatch):
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """run(*words): the command in an empty folder; its exit status, what it said and what of mistakes."""
     monkeypatch.chdir(tmp_path)
-    run = invoke()
-    assert run.exit_code == 2
-    assert run.stderr.startswith("fastpoly: no benchmark results in bench/results: `make bench-quick`")
-    assert run.stderr.count("\n") == 1
+    return lambda *words: (main(list(map(str, words))), *capsys.readouterr())
+
+
+def test_without_results_it_says_what_makes_them(tmp_path, run):
+    status, _, told = run()
+    assert status == 2
+    assert told.startswith("report: no benchmark results in bench/results: `make bench-quick`")
+    assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b"", "is not JSON"),
         (b"[1]", "holds no object"),
@@ -277,38 +277,42 @@ def test_without_results_it_says_what_makes_them(tmp_path, monkeypatch):
         (None, "No such file"),
     ],
 )
-def test_a_file_that_is_no_result_file_is_told_in_a_line(tmp_path, content, told):
+def test_a_file_that_is_no_result_file_is_told_in_a_line(tmp_path, run, content, reason):
     path = tmp_path / "other.json"
     if content is not None:
         path.write_bytes(content)
-    run = invoke(path, "--out", tmp_path / "report.html")
-    assert run.exit_code == 2
-    assert run.stderr.count("\n") == 1
-    assert "other.json" in run.stderr
-    assert told in run.stderr
+    status, _, told = run(path)
+    assert status == 2
+    assert told.count("\n") == 1
+    assert "other.json" in told
+    assert reason in told
     assert not (tmp_path / "report.html").exists()
 
 
-def test_the_command_finds_results_and_writes_the_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_it_never_overwrites_what_it_reads(tmp_path, run):
+    path = made.write(tmp_path / "cpu.json", made.bars())
+    before = path.read_bytes()
+    status, _, told = run(path, "--out", path)
+    assert status == 2
+    assert "would overwrite" in told
+    assert path.read_bytes() == before
+
+
+def test_the_command_finds_results_and_writes_the_page(tmp_path, run):
     made.write(tmp_path / "bench" / "results" / "cpu.json", made.everything())
-    run = invoke()
-    assert run.exit_code == 0, run.stderr
-    assert run.stdout == "wrote report.html\n"
+    assert run() == (0, "wrote report.html\n", "")
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written == page(newest())
-    run = invoke("bench/results/cpu.json", "--out", "deep/er/page.html")
-    assert run.exit_code == 0, run.stderr
+    assert run("bench/results/cpu.json", "--out", "deep/er/page.html")[0] == 0
     assert (tmp_path / "deep" / "er" / "page.html").read_text(encoding="utf-8") == written
 
 
-def test_without_matplotlib_the_tables_still_come(tmp_path):
+def test_without_matplotlib_the_tables_still_come(tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     made.write(tmp_path / "cpu.json", made.everything())
-    code = "import sys; sys.modules['matplotlib.figure'] = None; from fastpoly.__main__ import main; main()"
-    words = [sys.executable, "-c", code, "report", "cpu.json"]
-    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "no pictures: pictures need matplotlib; pip install 'fastpoly[plot]'" in " ".join(run.stdout.split())
+    status, said, _ = run("cpu.json")
+    assert status == 0
+    assert "no pictures: pictures need matplotlib; pip install 'fastpoly[plot]'" in said
     parsed = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "svg" not in parsed.tags
     assert "numba grows as the power 1.0" in parsed.text

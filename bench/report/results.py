@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,9 @@ LARGEST = 1e300
 """What is beyond is no measurement; JSON has NaN, infinity and integers of any length."""
 
 FOLDER = Path("bench/results")
+
+Positive = float | None
+"""A figure that is above zero, or none."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class Timing:
     batch: float | None
     steps: float | None
     steps_run: float | None
-    seconds: float | None
-    ns_per_step: float | None
+    seconds: Positive
+    ns_per_step: Positive
     deviation: float | None
     deviation_of: str
     to_fastest: float | None
-    published: float | None
+    published: Positive
     memory_mib: float | None
     different_method: bool
     axis: str  # of the group "scale": which size is varied
@@ -72,8 +75,8 @@ class Bar:
     unit: str
     holds: bool | None
     source: str
-    seconds_of: float | None = None
-    seconds_to: float | None = None
+    seconds_of: float | None
+    seconds_to: float | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Rung:
     after: str
     kept: bool
     not_measured: str
-    ns_per_step: float | None
+    ns_per_step: Positive
     removed_ns: float | None
     deviation: float | None
     precision: str
@@ -192,7 +195,7 @@ def read(paths: Iterable[Path]) -> Results:
         if "benchmarks" in content:
             runs.append(_run(path, content))
         elif "fidelity" in content:
-            fidelity += [_fidelity(record) for record in _records(content["fidelity"])]
+            fidelity += [_read(Fidelity, record) for record in _records(content["fidelity"])]
         else:
             raise ValueError(f"{path}: is no result file: it has neither benchmarks nor fidelity")
     return Results(tuple(runs), tuple(fidelity))
@@ -217,29 +220,12 @@ def newest(folder: Path = FOLDER, *, quick: bool = True) -> Results:
 
 def timing(group: str, info: Record, stats: Record = MappingProxyType({})) -> Timing:
     """One row, from a benchmark's `extra_info`; the median of `stats` stands in for seconds that are missing."""
-    seconds = _positive(info, "seconds")
-    return Timing(
+    return _read(
+        Timing,
+        info,
         group=group,
-        name=_text(info, "name") or _text(info, "backend"),
-        backend=_text(info, "backend"),
-        precision=_text(info, "precision"),
-        model=_text(info, "model"),
-        n=_number(info, "n"),
-        degree=_number(info, "degree"),
-        batch=_number(info, "batch"),
-        steps=_number(info, "steps"),
-        steps_run=_number(info, "steps_run"),
-        seconds=_positive(stats, "median") if seconds is None else seconds,
-        ns_per_step=_positive(info, "ns_per_step"),
-        deviation=_number(info, "deviation"),
-        deviation_of=_text(info, "deviation_of"),
-        to_fastest=_number(info, "to_fastest"),
-        published=_positive(info, "published"),
-        memory_mib=_number(info, "memory_mib"),
-        different_method=info.get("different_method") is True,
-        axis=_text(info, "axis"),
-        cache=_text(info, "cache"),
-        device=_text(info, "device"),
+        name=_text(info.get("name")) or _text(info.get("backend")),
+        seconds=_positive(stats.get("median")) if _positive(info.get("seconds")) is None else info.get("seconds"),
     )
 
 
@@ -258,7 +244,7 @@ def _loaded(path: Path) -> Record:
 def _run(path: Path, content: Record) -> Run:
     about = _record(content.get("fastpoly"))
     machine, versions = _record(content.get("machine_info")), _record(about.get("versions"))
-    processor = _text(_record(machine.get("cpu")), "brand_raw")
+    processor = _text(_record(machine.get("cpu")).get("brand_raw"))
     timings: list[Timing] = []
     bars: list[Bar] = []
     rungs: list[Rung] = []
@@ -266,98 +252,44 @@ def _run(path: Path, content: Record) -> Run:
     explained: float | None = None
     for benchmark in _records(content["benchmarks"]):
         info = _record(benchmark.get("extra_info"))
-        group = _text(benchmark, "group")
+        group = _text(benchmark.get("group"))
         match info.get("kind"):
             case "timing":
                 timings.append(timing(group, info, _record(benchmark.get("stats"))))
             case "ratio":
-                bars.append(_ratio(group, info))
+                name = f"{_text(info.get('of'))} / {_text(info.get('to'))}"
+                value, limit = info.get("ratio"), info.get("bar")
+                bars.append(_read(Bar, info, group=group, name=name, value=value, limit=limit, unit="×"))
             case "limit":
-                bars.append(_limit(group, info))
+                at_most = info.get("at_most") is not False
+                bars.append(_read(Bar, info, group=group, at_most=at_most))
             case "ladder":
-                explained = _number(info, "explained")
-                rungs += [_rung(record) for record in _records(info.get("rungs"))]
-                split += [
-                    Part(_text(record, "part"), _number(record, "ns"), _text(record, "from"))
-                    for record in _records(info.get("split"))
-                ]
+                explained = _number(info.get("explained"))
+                rungs += [_read(Rung, rung, kept=rung.get("kept") is not False) for rung in _records(info.get("rungs"))]
+                split += [_read(Part, part, source=part.get("from")) for part in _records(info.get("split"))]
     return Run(
         path=path,
-        device=_text(about, "device") or processor or path.stem,
+        device=_text(about.get("device")) or processor or path.stem,
         processor=processor,
-        cores=_number(about, "cores"),
-        date=(_text(about, "date") or _text(content, "datetime"))[:10],
-        written=_text(content, "datetime") or _text(about, "date"),
+        cores=_number(about.get("cores")),
+        date=_text(about.get("date") or content.get("datetime"))[:10],
+        written=_text(content.get("datetime") or about.get("date")),
         quick=about.get("quick") is True,
         partial=about.get("partial") is True,
-        provenance=_text(about, "provenance"),
-        versions={_printable(key): _text(versions, key) for key in versions},
+        provenance=_text(about.get("provenance")),
+        versions={_text(key): _text(value) for key, value in versions.items()},
         timings=tuple(timings),
         bars=tuple(bars),
         rungs=tuple(rungs),
         split=tuple(split),
         explained=explained,
-        not_measured=tuple(
-            NotMeasured(_text(record, "name"), _text(record, "group"), _text(record, "reason"))
-            for record in _records(about.get("not_measured"))
-        ),
+        not_measured=tuple(_read(NotMeasured, record) for record in _records(about.get("not_measured"))),
     )
 
 
-def _ratio(group: str, info: Record) -> Bar:
-    return Bar(
-        group=group,
-        name=f"{_text(info, 'of')} / {_text(info, 'to')}",
-        value=_number(info, "ratio"),
-        limit=_number(info, "bar"),
-        at_most=info.get("at_most") is True,
-        unit="×",
-        holds=_truth(info, "holds"),
-        source=_text(info, "source"),
-        seconds_of=_number(info, "seconds_of"),
-        seconds_to=_number(info, "seconds_to"),
-    )
-
-
-def _limit(group: str, info: Record) -> Bar:
-    return Bar(
-        group=group,
-        name=_text(info, "name"),
-        value=_number(info, "value"),
-        limit=_number(info, "limit"),
-        at_most=info.get("at_most") is not False,
-        unit=_text(info, "unit"),
-        holds=_truth(info, "holds"),
-        source=_text(info, "source"),
-    )
-
-
-def _rung(record: Record) -> Rung:
-    return Rung(
-        name=_text(record, "name"),
-        change=_text(record, "change"),
-        why=_text(record, "why"),
-        after=_text(record, "after"),
-        kept=record.get("kept") is not False,
-        not_measured=_text(record, "not_measured"),
-        ns_per_step=_positive(record, "ns_per_step"),
-        removed_ns=_number(record, "removed_ns"),
-        deviation=_number(record, "deviation"),
-        precision=_text(record, "precision"),
-        steps=_number(record, "steps"),
-    )
-
-
-def _fidelity(record: Record) -> Fidelity:
-    return Fidelity(
-        backend=_text(record, "backend"),
-        precision=_text(record, "precision"),
-        problems=_number(record, "problems"),
-        weights=_number(record, "weights"),
-        weights_bound=_number(record, "weights_bound"),
-        mse=_number(record, "mse"),
-        mse_bound=_number(record, "mse_bound"),
-    )
+def _read(kind: Any, record: Record, **known: Any) -> Any:
+    """A row of the record's values, or of those `known` better, each read as its annotation says."""
+    return kind(**{f.name: READ[f.type](known.get(f.name, record.get(f.name))) for f in fields(kind)})
 
 
 def _record(value: object) -> Record:
@@ -368,28 +300,27 @@ def _records(value: object) -> Sequence[Record]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _text(record: Record, key: str) -> str:
-    value = record.get(key)
-    return "" if value is None else _printable(value)
-
-
-def _printable(value: object) -> str:
+def _text(value: object) -> str:
     """In one line, without what no page can hold: control characters, halves of surrogate pairs."""
-    return "".join(letter for letter in " ".join(str(value).split()) if letter.isprintable())
+    words = "" if value is None else " ".join(str(value).split())
+    return "".join(letter for letter in words if letter.isprintable())
 
 
-def _number(record: Record, key: str) -> float | None:
-    value = record.get(key)
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         return None
     return float(value)
 
 
-def _positive(record: Record, key: str) -> float | None:
-    value = _number(record, key)
-    return value if value is not None and value > 0 else None
+def _positive(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
 
 
-def _truth(record: Record, key: str) -> bool | None:
-    value = record.get(key)
-    return value if isinstance(value, bool) else None
+READ = {
+    "str": _text,
+    "bool": lambda value: value is True,
+    "bool | None": lambda value: value if isinstance(value, bool) else None,
+    "float | None": _number,
+    "Positive": _positive,
+}
