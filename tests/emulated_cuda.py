@@ -260,7 +260,7 @@ def stand_in(patch):
     import torch.fx.experimental.proxy_tensor as proxies
     from torch._subclasses import fake_tensor
 
-    from fastpoly._fuse import trace
+    from fastpoly._fuse import callers
     from fastpoly._loops import capture, compiled
 
     constants = dict(is_available=True, is_initialized=True, device_count=1, current_device=0, _lazy_init=None)
@@ -291,7 +291,7 @@ def stand_in(patch):
         return _make_wrapper(cls, *args, device=IN_CPP if is_ours(device) else device, **kwargs)
 
     patch.setattr(torch.Tensor, "_make_wrapper_subclass", staticmethod(wrapper))
-    patch.setattr(trace, "_NOT_THE_CALLER", (*trace._NOT_THE_CALLER, __file__))
+    patch.setattr(callers, "NOT_THE_CALLER", (*callers.NOT_THE_CALLER, __file__))
 
     patch.setattr(proxies, "HANDLED_TYPES", (*proxies.HANDLED_TYPES, OnCuda))
     extract_val = proxies.extract_val

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
-
-
-@cache
-def decomposition(func: Any) -> Callable[..., Any]:
-    """torch's, of an ATen operation; it may return NotImplemented.
-
-    As `torch._decomp.core_aten_decompositions` has it, without making that of all operations: what torch registers for
-    this one, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
-    """
-    from torch._decomp import decomposition_table
-
-    registered: Callable[..., Any] | None = decomposition_table.get(func)
-    if registered is None:
-        own: Callable[..., Any] = func.decompose
-        return own
-    of_a_compiler = registered.__module__.startswith("torch._refs") and not func._schema.is_mutable
-    return func.decompose if of_a_compiler and func._can_decompose() else registered
 
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
