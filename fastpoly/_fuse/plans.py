@@ -31,7 +31,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for a node or a number that is known when a plan is carried out: an operand, or what a step made."""
+    """A place in the list of what a plan works with: its operands, its literals, and what each of its steps makes."""
 
     at: int
 
@@ -43,15 +43,15 @@ class Step:
     Attributes:
         number: the same for nodes that differ in nothing but what is in their slots.
         slots: picks these.
-        args: the node's, with slots.
+        args: the node's, with slots, if some are lists; otherwise they are what is in the slots.
     """
 
     number: int
     op: str
-    args: Any
     shape: tuple[int, ...]
     dtype: torch.dtype
-    slots: Callable[[Sequence[Any]], Any]
+    slots: Callable[[Sequence[Any]], tuple[Any, ...]]
+    args: list[Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +59,11 @@ class Result:
     """A tensor to be.
 
     Attributes:
-        node: the slot of the node that computes it, or that node.
+        node: the slot of the node that computes it.
         shares: which argument it shares memory with, if it does.
     """
 
-    node: Any
+    node: int
     kind: Kind
     shares: int | None
 
@@ -82,6 +82,7 @@ class Plan:
 
     way: str
     steps: Sequence[Step] = ()
+    literals: Sequence[Any] = ()
     constants: Sequence[int] = ()
     results: Sequence[Result] = ()
     several: type[Any] | None = None
@@ -105,21 +106,67 @@ def described(value: Any) -> Any:
     return Slot if isinstance(value, Slot) else value if isinstance(value, Node) else repr(value)
 
 
-def step_of(node: Node, slots: Mapping[Any, Slot], loose: Mapping[int, Slot], numbers: dict[Any, int]) -> Step:
-    """The step that makes a node like this one.
+def plan_of(
+    nodes: Sequence[Node],
+    result: Any,
+    given: Sequence[Any],
+    operands: Sequence[Any],
+    constants: Sequence[int],
+    loose: Sequence[int],
+    numbers: dict[Any, int],
+) -> Plan | None:
+    """The plan of an operation that was written down once; None if that does not tell what is done for others.
 
     Args:
-        slots: of the nodes that are none of its own.
-        loose: of arguments that are numbers, by position.
+        nodes: what was written.
+        result: a traced tensor, or several of them.
+        given: the arguments.
+        operands: of these the nodes, None for those of constants that were not read, and the numbers that may change.
+        constants: which operands are constants.
+        loose: which arguments are numbers that may change.
         numbers: of the steps until now.
     """
+    several = None if isinstance(result, torch.Tensor) else type(result)
+    results = [result] if several is None else list(result)
+    places = {one: Slot(at) for at, one in enumerate(operands) if isinstance(one, Node)}
+    if len(places) < sum(isinstance(one, Node) for one in operands):
+        return None  # which of two that are the same a step reads, nothing tells
+    if not all(isinstance(part, torch.Tensor) and hasattr(part, "node") for part in results):
+        return None
+    free = dict(zip(loose, (Slot(at) for at, one in enumerate(operands) if type(one) in (int, float)), strict=True))
+    if free and len(nodes) != 1:
+        return None
+    own = {*places, *nodes}
+    literals = [
+        value for node in nodes if _is_flat(node) for i, value in enumerate(node.args) if i not in free and value not in own
+    ]
+    literals += [part.node for part in results if part.node not in own]
+    places |= {node: Slot(len(operands) + len(literals) + i) for i, node in enumerate(nodes)}
+    literal = (Slot(len(operands) + i) for i in range(len(literals)))
+    steps = []
+    for node in nodes:
+        args = [free.get(i) or mapped(lambda v: places.get(v, v) if isinstance(v, Node) else v, value) for i, value in enumerate(node.args)]
+        kinds = tuple(type(node.args[i]) for i in free)
+        number = numbers.setdefault((node.op, node.shape, node.dtype, described(args), kinds), len(numbers))
+        is_flat = _is_flat(node)
+        read = [one if isinstance(one, Slot) else next(literal) for one in args] if is_flat else leaves(args)
+        picked = _picking([one.at for one in read if isinstance(one, Slot)])
+        steps.append(Step(number, node.op, node.shape, node.dtype, picked, None if is_flat else args))
+    made = []
+    for part in results:
+        shares = [i for i, one in enumerate(given) if getattr(one, "aliases", None) is part.aliases]
+        if not shares and sum(other.aliases is part.aliases for other in results) > 1:
+            return None
+        made.append(Result((places.get(part.node) or next(literal)).at, part.kind, shares[0] if shares else None))
+    return Plan("again", steps, literals, constants, made, several)
 
-    def templated(value: Any) -> Any:
-        return slots.get(value, value) if isinstance(value, Node) else value
 
-    args = [loose.get(i) or mapped(templated, value) for i, value in enumerate(node.args)]
-    kinds = tuple(type(node.args[i]) for i in loose)
-    key = (node.op, node.shape, node.dtype, described(args), kinds)
-    used = [leaf.at for leaf in leaves(args) if isinstance(leaf, Slot)]
-    number = numbers.setdefault(key, len(numbers))
-    return Step(number, node.op, args, node.shape, node.dtype, itemgetter(*used) if used else lambda _: ())
+def _is_flat(node: Node) -> bool:
+    return not any(isinstance(value, (list, tuple)) for value in node.args)
+
+
+def _picking(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes a tuple of what is there from a list."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return (lambda slots, at=places[0]: (slots[at],)) if places else (lambda _: ())

@@ -36,7 +36,7 @@ from .callers import Callers
 from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
-from .plans import Kind, Plan, Result, Slot, described, filled, step_of
+from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
 
 aten = torch.ops.aten
@@ -49,14 +49,6 @@ class Traced(torch.Tensor):
     node: Node
     kind: Kind
     aliases: list[weakref.ref[Traced]]
-
-    @staticmethod
-    def __new__(cls, node: Node, kind: Kind) -> Traced:
-        """The tensor that `node` computes."""
-        tensor: Traced = wrapper(cls, kind.shape, kind.strides, kind.dtype, kind.device)
-        tensor.node, tensor.kind = node, kind
-        tensor.aliases = [weakref.ref(tensor)]
-        return tensor
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Traced({self.node.op}, {self.node.shape})"
@@ -251,26 +243,27 @@ class Tracer(LightDispatchMode):
         """Carry out a plan with what is in its slots."""
         for at in plan.constants:
             slots[at] = self.node(slots[at])
+        slots += plan.literals
         for step in plan.steps:
-            key = step.number, step.slots(slots)
+            read = step.slots(slots)
+            key = step.number, read
             node = self._known.get(key)
             if node is None:
-                arguments = tuple([filled(argument, slots) for argument in step.args])
-                node = self._known[key] = self._new_node(step.op, arguments, step.shape, step.dtype)
+                args_of_node = read if step.args is None else tuple([filled(argument, slots) for argument in step.args])
+                node = self._known[key] = self._new_node(step.op, args_of_node, step.shape, step.dtype)
             slots.append(node)
-        results = [self._result(result, slots, args) for result in plan.results]
-        return results[0] if plan.several is None else plan.several(results)
+        if plan.several is None:
+            return self._result(plan.results[0], slots, args)
+        return plan.several(self._result(result, slots, args) for result in plan.results)
 
     def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
-        traced = self._traced(filled(result.node, slots), result.kind)
+        traced = self._traced(slots[result.node], result.kind)
         return traced if result.shares is None else _share(traced, args[result.shares])
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
         """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""
         given: list[Any] = [mapped(self._stand_in, value) for value in args]
         named = {key: mapped(self._stand_in, value) for key, value in kwargs.items()}
-        operands: list[Any] = []
-        self._describe(operation, given, named, [], operands)
         before = self.nodes, self._known, self._planning, self._is_general
         nodes: list[Node] = []
         made: set[int] = set()
@@ -282,46 +275,19 @@ class Tracer(LightDispatchMode):
             self.nodes, self._known, self._planning, self._is_general = before
         if self._planning is not None:
             self._planning |= made
-        return self._generalised(operation, given, operands, nodes, result) if is_general else None
+        if not is_general:
+            return None
+        operands: list[Any] = []
+        self._describe(operation, given, named, [], operands)
+        read = [self.constants.found(one) if isinstance(one, torch.Tensor) else one for one in operands]
+        constants = [at for at, one in enumerate(operands) if isinstance(one, torch.Tensor) and read[at] is not None]
+        return plan_of(nodes, result, given, read, constants, operation.loose_places(given), self._numbers)
 
     def _stand_in(self, value: Any) -> Any:
         """For what changes, a tensor of its kind whose node nothing else has."""
         if not isinstance(value, Traced):
             return value
         return self._traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
-
-    def _generalised(
-        self, operation: Operation, given: list[Any], operands: list[Any], nodes: list[Node], result: Any
-    ) -> Plan | None:
-        several = None if isinstance(result, torch.Tensor) else type(result)
-        results = [result] if several is None else list(result)
-        if not all(isinstance(part, Traced) for part in results):
-            return None
-        slots: dict[Any, Slot] = {}
-        constants = []
-        for at, operand in enumerate(operands):
-            node = self.constants.found(operand) if isinstance(operand, torch.Tensor) else operand
-            if not isinstance(node, Node):
-                continue
-            if node in slots:  # which of the two a step reads, nothing tells
-                return None
-            slots[node] = Slot(at)
-            if node is not operand:
-                constants.append(at)
-        numbers = dict(zip(operation.loose_places(given), (Slot(at) for at in _numbers_among(operands)), strict=True))
-        if numbers and len(nodes) != 1:
-            return None
-        steps = []
-        for node in nodes:
-            steps.append(step_of(node, slots, numbers, self._numbers))
-            slots[node] = Slot(len(operands) + len(steps) - 1)
-        made = []
-        for part in results:
-            shares = [i for i, one in enumerate(given) if isinstance(one, Traced) and one.aliases is part.aliases]
-            if not shares and sum(other.aliases is part.aliases for other in results) > 1:
-                return None
-            made.append(Result(slots.get(part.node, part.node), part.kind, shares[0] if shares else None))
-        return Plan("again", steps, constants, made, several)
 
     # -- what does, for the first time
 
@@ -438,8 +404,10 @@ class Tracer(LightDispatchMode):
         return self._kinds.setdefault(key, Kind(*key))
 
     def _traced(self, node: Node, kind: Kind) -> Traced:
-        traced = Traced(node, kind)
-        self.made.append(traced.aliases[0])
+        traced: Traced = wrapper(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
+        reference = weakref.ref(traced)
+        traced.node, traced.kind, traced.aliases = node, kind, [reference]
+        self.made.append(reference)
         return traced
 
     # -- what cannot be traced
@@ -525,10 +493,6 @@ BRANCHES = frozenset(
     {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
 )
 """What gives Python a value, or a shape that depends on one."""
-
-
-def _numbers_among(operands: Sequence[Any]) -> list[int]:
-    return [at for at, operand in enumerate(operands) if isinstance(operand, (int, float))]
 
 
 def _share(one: Traced, other: Traced) -> Traced:
