@@ -126,7 +126,7 @@ def plan_of(
         loose: which arguments are numbers that may change.
         numbers: of the steps until now.
     """
-    several = None if isinstance(result, torch.Tensor) else type(result)
+    several = None if isinstance(result, torch.Tensor) else list if isinstance(result, list) else tuple
     results = [result] if several is None else list(result)
     places = {one: Slot(at) for at, one in enumerate(operands) if isinstance(one, Node)}
     if len(places) < sum(isinstance(one, Node) for one in operands):
