@@ -257,7 +257,6 @@ class Rerun:
 
 def stand_in(patch):
     """Make torch and fastpoly take the device for one."""
-    import torch.fx.experimental.proxy_tensor as proxies
     from torch._subclasses import fake_tensor
 
     from fastpoly._fuse import callers
@@ -292,18 +291,6 @@ def stand_in(patch):
 
     patch.setattr(torch.Tensor, "_make_wrapper_subclass", staticmethod(wrapper))
     patch.setattr(callers, "NOT_THE_CALLER", (*callers.NOT_THE_CALLER, __file__))
-
-    patch.setattr(proxies, "HANDLED_TYPES", (*proxies.HANDLED_TYPES, OnCuda))
-    extract_val = proxies.extract_val
-
-    def example(value, *args, **kwargs):
-        if not isinstance(value, OnCuda):
-            return extract_val(value, *args, **kwargs)
-        with _disable_current_modes():
-            like = dict(dtype=value.dtype, device="cpu")  # whatever the default is
-            return OnCuda(torch.empty_strided(value.shape, value.inner.stride(), **like))
-
-    patch.setattr(proxies, "extract_val", example)
 
     patch.setattr(capture, "CudaCapture", Rerun)
     patch.setattr(compiled, "unavailable_on_gpu", lambda: None)

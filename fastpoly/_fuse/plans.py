@@ -138,14 +138,21 @@ def plan_of(
         return None
     own = {*places, *nodes}
     literals = [
-        value for node in nodes if _is_flat(node) for i, value in enumerate(node.args) if i not in free and value not in own
+        value
+        for node in nodes
+        if _is_flat(node)
+        for i, value in enumerate(node.args)
+        if i not in free and value not in own
     ]
     literals += [part.node for part in results if part.node not in own]
     places |= {node: Slot(len(operands) + len(literals) + i) for i, node in enumerate(nodes)}
     literal = (Slot(len(operands) + i) for i in range(len(literals)))
     steps = []
     for node in nodes:
-        args = [free.get(i) or mapped(lambda v: places.get(v, v) if isinstance(v, Node) else v, value) for i, value in enumerate(node.args)]
+        args = [
+            free.get(i) or mapped(lambda v: places.get(v, v) if isinstance(v, Node) else v, value)
+            for i, value in enumerate(node.args)
+        ]
         kinds = tuple(type(node.args[i]) for i in free)
         number = numbers.setdefault((node.op, node.shape, node.dtype, described(args), kinds), len(numbers))
         is_flat = _is_flat(node)

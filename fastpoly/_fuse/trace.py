@@ -157,7 +157,9 @@ class Tracer(LightDispatchMode):
 
     # -- what is asked
 
-    def _describe(self, operation: Operation, args: Any, kwargs: Any, signature: list[Any], operands: list[Any]) -> bool:
+    def _describe(
+        self, operation: Operation, args: Any, kwargs: Any, signature: list[Any], operands: list[Any]
+    ) -> bool:
         """Make the key of a plan, and list what is in its slots; does any of that change from step to step?"""
         if operation.loose == "index" and operation.has_place(args):
             signature.append("a place")
@@ -384,9 +386,7 @@ class Tracer(LightDispatchMode):
         if isinstance(target, Traced):
             target.aliases[:] = [alias for alias in target.aliases if alias() is not None]
             if len(target.aliases) > 1:
-                raise self._refusal(
-                    name, "it writes to a tensor that shares memory with another", "compute a new one"
-                )
+                raise self._refusal(name, "it writes to a tensor that shares memory with another", "compute a new one")
         with self:
             result = plain(*args, **kwargs)
         if result.shape != target.shape or result.dtype != target.dtype:
