@@ -21,7 +21,7 @@ import torch
 import triton_interpreter  # noqa: F401  (before anything else imports triton)
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 aten = torch.ops.aten
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
 cuDNN's or torch's own, on the CPU writes into parts of tensors."""

@@ -1,13 +1,13 @@
 """What an operation is written down as, known for all arguments of the same kinds once it is known for some.
 
 A loop in Python asks for the same operations thousands of times. What shape and dtype the result has, and which others
-an operation is taken apart into, depends on the kinds of its arguments alone: on the shapes, strides, dtypes and devices
-of tensors, and on whatever is no tensor, but for numbers of which only the sign matters.
+an operation is taken apart into, depends on the kinds of its arguments alone: on the shapes, strides, dtypes and
+devices of tensors, and on whatever is no tensor, but for numbers of which only the sign matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any

@@ -294,7 +294,7 @@ class Tracer(LightDispatchMode):
     # -- what does, for the first time
 
     def _write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
-        func, name = operation.func, operation.name
+        name = operation.name
         if name in BRANCHES:
             raise self._refusal(
                 name,

@@ -2,7 +2,7 @@
 
 Of the step, its record is captured (`recorded`) and not the function itself, though a capture takes autograd, too. A
 graph holds what the step did once, so it must do the same every time, and recording is where that is checked; what does
-not change between steps is computed there, before; and capturing 128 steps takes no longer than calling their operations.
+not change between steps is computed there, once; and capturing 128 steps takes no longer than calling their operations.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import gc
 import operator
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.weak import TensorWeakRef
+from torch.fx import Graph, GraphModule, Node
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._errors import UnsupportedOperationError
 from .._fuse.arguments import Operation, array_of, leaves, mapped
@@ -27,10 +28,8 @@ from .._fuse.trace import without_collector
 from .._torch_private import LightDispatchMode
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
-
-    from . import Step
     from .._fuse.graph import Where
+    from . import Step
 
 aten = torch.ops.aten
 
@@ -44,8 +43,8 @@ _SAME = {aten.detach.default, aten.alias.default}
 def recorded(function: Step, inputs: Sequence[torch.Tensor]) -> GraphModule:
     """The step as a function of a list of tensors, whose constant parts are buffers on the device of the inputs.
 
-    What it returns may be one of its inputs or a view of one, and must be copied before they are overwritten. Nodes have
-    the dtype and device of a result that is one tensor in their `meta`.
+    What it returns may be one of its inputs or a view of one, and must be copied before they are overwritten. A node's
+    `meta` has the dtype and device of its tensor, if it is one.
 
     Raises:
         UnsupportedOperationError: the step decides by the value of a tensor what it does, writes to a tensor from
@@ -67,33 +66,21 @@ def _recorded(function: Step, inputs: Sequence[torch.Tensor]) -> GraphModule:
     here = torch.autograd.set_multithreading_enabled(False)  # a thread of its own may still hold the last gradient
     with without_collector(), torch.no_grad(), here, recorder:
         results = function(list(clones))
-    step = recorder.step(clones, results)
-    made = [(TensorWeakRef(tensor), call.where) for call in recorder.calls if call.changes for tensor in call.results]
-    del clones, results, recorder
+    outputs = [recorder.node(result) for result in results]
+    del clones, results
+    recorder.forget()
     gc.collect()
-    for reference, where in made:
-        if reference() is not None:
+    for node in recorder.nodes.values():
+        if node.meta["memory"] in recorder.changes:
             raise UnsupportedOperationError(
-                f"the loss keeps a tensor{_place(where)} in a variable outside: it would be filled once and not in every "
-                "step. Way out: compute it from the result, or backend='eager'"
+                f"the loss keeps a tensor{_place(node.meta['where'])} in a variable outside: it would be filled once "
+                "and not in every step. Way out: compute it from the result, or backend='eager'"
             )
-    return step
-
-
-class _Call(NamedTuple):
-    """One operation: with what it was called, what came of it, and does that change from step to step?"""
-
-    operation: Operation
-    args: Any
-    kwargs: Any
-    results: list[torch.Tensor]
-    several: bool
-    changes: bool
-    where: Where | None
+    return recorder.step(outputs, inputs[0].device)
 
 
 class _Recorder(LightDispatchMode):
-    """While it is active, notes every operation.
+    """While it is active, notes every operation in a graph.
 
     Args:
         inputs: the tensors that change from step to step.
@@ -101,105 +88,109 @@ class _Recorder(LightDispatchMode):
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
         super().__init__()
-        self.calls: list[_Call] = []
-        self.callers = Callers()
-        self.memory = {id(tensor): i for i, tensor in enumerate(inputs)}  # the same for views of each other
-        self.own = set(self.memory.values())
-        self.changes = set(self.own)  # the memory whose values change from step to step
-        self.written: set[int] = set()
-        self._new = count(len(self.own))
+        self.nodes: Any = WeakTensorKeyDictionary()  # of tensors
+        self.changes: set[int] = set()  # the memory whose values change from step to step; views have the same memory
+        self._own: set[int] = set()  # the memory that the step may write to
+        self._written: set[int] = set()
+        self._new = count()
         self._operations: dict[int, Operation] = {}
-        self._outside: list[torch.Tensor] = []  # so that no address is used twice
+        self._callers = Callers()
+        self._graph = Graph()
+        tensors = self._graph.placeholder("tensors")
+        self._inputs = [self._graph.call_function(operator.getitem, (tensors, i)) for i in range(len(inputs))]
+        for node, tensor in zip(self._inputs, inputs, strict=True):
+            self._note(node, tensor, next(self._new), None, changes=True)
+        self._own |= self.changes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operation = self._operations.get(id(func))
         if operation is None:
             operation = self._operations[id(func)] = Operation(func, ())
-        kwargs, where = kwargs or {}, self.callers.line()
-        given = [leaf for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
-        read = [self._memory(tensor) for tensor in given]
-        changes = operation.is_random or (func not in _LIKE and any(memory in self.changes for memory in read))
+        kwargs, where = kwargs or {}, self._callers.line()
+        args_of_node, kwargs_of_node = tuple(mapped(self.node, args)), mapped(self.node, kwargs)
+        read = [leaf.meta["memory"] for leaf in leaves(args_of_node, kwargs_of_node) if isinstance(leaf, Node)]
+        changes = operation.is_random or (func not in _LIKE and not self.changes.isdisjoint(read))
         if operation.is_mutable:
             self._note_writes(operation, args, kwargs, changes, where)
         result = func(*args, **kwargs)
         results = [leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
+        if func in _SAME:
+            self.nodes[result] = args_of_node[0]
+            return result
         if changes and not results and result is not None:
             raise UnsupportedOperationError(
                 f"the value of a tensor decides what the loss does{_place(where)}. Way out: use torch.where, or "
                 "backend='eager'"
             )
+        made = self._graph.call_function(func, args_of_node, kwargs_of_node)
         is_view = operation.is_view or operation.name == "_unsafe_view"
-        for tensor in results:
-            if id(tensor) not in self.memory:  # else it was written to
-                memory = self.memory[id(tensor)] = read[0] if is_view else next(self._new)
-                if not is_view:
-                    self.own.add(memory)
-                if changes:
-                    self.changes.add(memory)
-        self.calls.append(_Call(operation, args, kwargs, results, isinstance(result, (list, tuple)), changes, where))
+        for i, tensor in enumerate(results):
+            node = self._graph.call_function(operator.getitem, (made, i)) if isinstance(result, (list, tuple)) else made
+            before = self.nodes.get(tensor)  # if it was written to
+            memory = before.meta["memory"] if before is not None else read[0] if is_view else next(self._new)
+            self._note(node, tensor, memory, where, changes)
+            if before is None and not is_view:
+                self._own.add(memory)
         return result
 
-    def _memory(self, tensor: torch.Tensor) -> int:
-        if id(tensor) not in self.memory:
-            self._outside.append(tensor)
-            self.memory[id(tensor)] = next(self._new)
-        return self.memory[id(tensor)]
+    def node(self, value: Any) -> Any:
+        """The node of a tensor; anything else as it is."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        if value not in self.nodes:  # it comes from outside
+            self._note(self._graph.get_attr("outside"), value, next(self._new), None, changes=False)
+        return self.nodes[value]
+
+    def _note(self, node: Node, tensor: torch.Tensor, memory: int, where: Where | None, changes: bool) -> None:
+        value = None if changes else tensor
+        node.meta.update(dtype=tensor.dtype, device=tensor.device, memory=memory, where=where, value=value)
+        self.nodes[tensor] = node
+        if changes:
+            self.changes.add(memory)
 
     def _note_writes(self, operation: Operation, args: Any, kwargs: Any, changes: bool, where: Where | None) -> None:
         arguments = zip(operation.written, operation.in_order(args, kwargs), strict=True)
         for tensor in leaves([value for is_written, value in arguments if is_written and value is not None]):
-            memory = self._memory(tensor)
-            if memory not in self.own:
+            memory = self.nodes[tensor].meta["memory"]
+            if memory not in self._own:
                 raise UnsupportedOperationError(
                     f"{operation.name}{_place(where)} writes to a tensor from outside the loss. Way out: compute a new "
                     "one, or backend='eager'"
                 )
-            self.written.add(memory)
+            self._written.add(memory)
             if changes:
                 self.changes.add(memory)
 
-    def step(self, inputs: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> GraphModule:
-        """What was recorded, between these; what is written to is made in every step."""
-        from torch.fx import Graph, GraphModule, Node
+    def forget(self) -> None:
+        """Values of what is written to are no constants: it is made in every step."""
+        for node in self._graph.nodes:
+            if node.meta.get("memory") in self._written | self.changes:
+                node.meta["value"] = None
 
-        graph, module = Graph(), torch.nn.Module()
-        tensors = graph.placeholder("tensors")
-        nodes: dict[int, Node] = {}
-
-        def node(value: Any) -> Any:
-            if not isinstance(value, torch.Tensor):
-                return value
-            if id(value) not in nodes:  # a number on the CPU would be copied in every step, which cannot be captured
-                name = f"constant_{len(nodes)}"
-                module.register_buffer(name, value.detach().to(inputs[0].device), persistent=False)
-                nodes[id(value)] = _described_by(graph.get_attr(name), value)
-            return nodes[id(value)]
-
-        for i, tensor in enumerate(inputs):
-            nodes[id(tensor)] = _described_by(graph.call_function(operator.getitem, (tensors, i)), tensor)
-            if self.memory[id(tensor)] in self.written:
-                copy = graph.call_function(aten.clone.default, (nodes[id(tensor)],))
-                nodes[id(tensor)] = _described_by(copy, tensor)
-        for call in self.calls:
-            given = [leaf for leaf in leaves(call.args, call.kwargs) if isinstance(leaf, torch.Tensor)]
-            if not call.changes and not any(self.memory[id(one)] in self.written for one in (*given, *call.results)):
-                continue
-            if call.operation.func in _SAME:
-                nodes[id(call.results[0])] = node(given[0])
-                continue
-            args, kwargs = tuple(mapped(node, call.args)), mapped(node, call.kwargs)
-            made = graph.call_function(call.operation.func, args, kwargs)
-            for i, result in enumerate(call.results):
-                part = graph.call_function(operator.getitem, (made, i)) if call.several else made
-                nodes[id(result)] = _described_by(part, result)
-        graph.output([node(result) for result in results])
+    def step(self, outputs: Sequence[Any], device: torch.device) -> GraphModule:
+        """What was recorded, with these results, on constants that are there."""
+        graph, module = self._graph, torch.nn.Module()
+        graph.output(list(outputs))
+        for node in self._inputs:
+            if node.meta["memory"] in self._written:
+                with graph.inserting_after(self._inputs[-1]):
+                    copy = graph.call_function(aten.clone.default, (node,))
+                _put_in_place(copy, node, {copy})
+        constants = {node: None for node in graph.nodes if node.meta.get("value") is not None}
+        for i, node in enumerate(constants):
+            if not constants.keys() >= node.users.keys():
+                # a number on the CPU would be copied in every step, which cannot be captured
+                module.register_buffer(f"constant_{i}", node.meta["value"].detach().to(device), persistent=False)
+                with graph.inserting_before(node):
+                    _put_in_place(graph.get_attr(f"constant_{i}"), node, constants)
         graph.eliminate_dead_code()
         return GraphModule(module, graph)
 
 
-def _described_by(node: Any, tensor: torch.Tensor) -> Any:
-    node.meta.update(dtype=tensor.dtype, device=tensor.device)
-    return node
+def _put_in_place(one: Node, other: Node, but: Container[Node]) -> None:
+    """Whoever reads `other` reads `one`, but for these."""
+    one.meta.update(other.meta)
+    other.replace_all_uses_with(one, delete_user_cb=lambda user: user not in but)
 
 
 def _place(where: Where | None) -> str:
