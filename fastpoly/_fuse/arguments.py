@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._torch_private import schema as schema_of
 from .stand_ins import stand_ins
 
 
@@ -46,8 +47,9 @@ class Operation:
     """
 
     def __init__(self, func: Any, elementwise: Container[str]) -> None:
-        schema = func._schema
-        self.func, self.name, self.overload = func, schema.name.removeprefix("aten::"), func._overloadname
+        schema = schema_of(func)
+        self.func, self.name = func, schema.name.removeprefix("aten::")
+        self.overload = schema.overload_name
         self.names = [argument.name for argument in schema.arguments]
         self.defaults = [argument.default_value for argument in schema.arguments]
         self.written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
@@ -74,7 +76,7 @@ class Operation:
         """Is the last argument, of what is loose by "index", the place of an element?"""
         try:
             size = _BY_INDEX[self.name](*args)
-            return -size <= args[-1] < size
+            return bool(-size <= args[-1] < size)
         except (TypeError, IndexError):  # torch will say what is wrong
             return False
 

@@ -176,4 +176,4 @@ def _picking(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]
     """What takes a tuple of what is there from a list."""
     if len(places) > 1:
         return itemgetter(*places)
-    return (lambda slots, at=places[0]: (slots[at],)) if places else (lambda _: ())
+    return lambda slots: tuple([slots[at] for at in places])

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from .._errors import UnsupportedOperationError
-from .._torch_private import LightDispatchMode, decomposition, storage, wrapper
+from .._torch_private import LightDispatchMode, decomposition, is_view, storage, without_values
 from .apart import OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
@@ -378,7 +378,7 @@ class Tracer(LightDispatchMode):
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
         target = args[0]
         plain = getattr(aten, name.rstrip("_"), None)
-        own = isinstance(target, Traced) or (self.constants.owns(target) and not target._is_view())
+        own = isinstance(target, Traced) or (self.constants.owns(target) and not is_view(target))
         if not own or plain is None or not name.endswith("_"):
             raise self._refusal(
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
@@ -404,7 +404,7 @@ class Tracer(LightDispatchMode):
         return self._kinds.setdefault(key, Kind(*key))
 
     def _traced(self, node: Node, kind: Kind) -> Traced:
-        traced: Traced = wrapper(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
+        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
         reference = weakref.ref(traced)
         traced.node, traced.kind, traced.aliases = node, kind, [reference]
         self.made.append(reference)
