@@ -29,16 +29,17 @@ class BeforeAutograd(TorchFunctionMode):
         self.refusal = refusal
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in RECURRENT:
-            raise self.refusal(func.__name__)
-        if func in _MATMUL and len(args) == 2 and not kwargs:
-            one, other = args[::-1] if func is torch.Tensor.__rmatmul__ else args
+        name = getattr(func, "__name__", "")
+        if name in RECURRENT:
+            raise self.refusal(name)
+        if name in _MATMUL and len(args) == 2 and not kwargs:
+            one, other = args[::-1] if name == "__rmatmul__" else args
             if one.ndim == 1 and other.ndim == 2:
                 return torch.mv(other.t(), one)
         return func(*args, **(kwargs or {}))
 
 
-_MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+_MATMUL = frozenset({"matmul", "__matmul__", "__rmatmul__"})
 
 
 def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = False) -> Any:

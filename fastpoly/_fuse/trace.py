@@ -143,7 +143,7 @@ class Tracer(LightDispatchMode):
             if plan.way == "again":
                 result = self._again(plan, operands, args)
             elif plan.way == "compute":
-                result = self._compute(operation, args, kwargs or {})
+                result = self._compute(operation, args, kwargs or {}, operands)
             else:
                 self._is_general = False
                 result = self._write_down(operation, args, kwargs or {})
@@ -189,7 +189,7 @@ class Tracer(LightDispatchMode):
             elif value is None:
                 signature.append(None)
             elif isinstance(value, torch.Tensor):
-                if self._changes(value):
+                if self._written and storage(value) in self._written:
                     changes = True
                     signature.append(object())  # a plan of its own
                 signature.append((value.shape, value.stride(), value.dtype, value.device))
@@ -219,7 +219,7 @@ class Tracer(LightDispatchMode):
 
     # -- what does not depend on the inputs
 
-    def _compute(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def _compute(self, operation: Operation, args: Any, kwargs: Any, operands: Sequence[Any]) -> Any:
         written: list[Any] = []
         if operation.is_mutable:
             given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
@@ -232,7 +232,7 @@ class Tracer(LightDispatchMode):
                 )
             self.constants.before_writing(tensor)
         result = operation.func(*args, **kwargs)
-        sources = {storage(leaf) for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)}
+        sources = {storage(operand) for operand in operands if isinstance(operand, torch.Tensor)}
         if self._planning is not None:
             self._is_general &= sources <= self._planning
             self._planning.update(storage(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
