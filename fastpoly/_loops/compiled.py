@@ -4,7 +4,7 @@ Requirements: any function that torch can differentiate, without switches of tor
 default; one compilation a loop; the same bits however a run is cut into portions; as many loops in a process as one
 likes.
 
-So the step is traced once to ATen operations (`make_fx`: autograd itself runs while it records, where dynamo takes
+So the step is traced once to ATen operations (`recorded`: autograd itself runs while it records, where dynamo takes
 torch.autograd.grad only under `config.trace_autograd_ops`), and BLOCK copies of that graph go through torch.compile as
 one function. A block returns every step's tensors, not the last ones alone: what follows a number of steps is a row of
 a block that begins at a multiple of BLOCK, wherever a portion ends or a loss stops being finite. That takes up to 10 %
