@@ -148,6 +148,7 @@ def plan_of(
     places |= {node: Slot(len(operands) + len(literals) + i) for i, node in enumerate(nodes)}
     literal = (Slot(len(operands) + i) for i in range(len(literals)))
     steps = []
+    used: set[int] = set()
     for node in nodes:
         args = [
             free.get(i) or mapped(lambda v: places.get(v, v) if isinstance(v, Node) else v, value)
@@ -157,15 +158,17 @@ def plan_of(
         number = numbers.setdefault((node.op, node.shape, node.dtype, described(args), kinds), len(numbers))
         is_flat = _is_flat(node)
         read = [one if isinstance(one, Slot) else next(literal) for one in args] if is_flat else leaves(args)
-        picked = _picking([one.at for one in read if isinstance(one, Slot)])
-        steps.append(Step(number, node.op, node.shape, node.dtype, picked, None if is_flat else args))
+        picked = [one.at for one in read if isinstance(one, Slot)]
+        used.update(picked)
+        steps.append(Step(number, node.op, node.shape, node.dtype, _picking(picked), None if is_flat else args))
     made = []
     for part in results:
         shares = [i for i, one in enumerate(given) if getattr(one, "aliases", None) is part.aliases]
         if not shares and sum(other.aliases is part.aliases for other in results) > 1:
             return None
         made.append(Result((places.get(part.node) or next(literal)).at, part.kind, shares[0] if shares else None))
-    return Plan("again", steps, literals, constants, made, several)
+    read_too = used.union(one.node for one in made)
+    return Plan("again", steps, literals, [at for at in constants if at in read_too], made, several)
 
 
 def _is_flat(node: Node) -> bool:
