@@ -8,11 +8,25 @@ from types import CodeType, FrameType
 
 import torch
 
+from .._errors import UnsupportedOperationError
 from .._torch_private import differentiated, sequence_number
 from .graph import Where
 
 NOT_THE_CALLER = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "_"), "<frozen")
 """Files that start so are torch's, our own or Python's: a line there is not what the caller wrote."""
+
+
+def place(where: Where | None) -> str:
+    """Where an operation was asked for, to go on in a message with."""
+    return f" in {where} ({where.text})" if where else ""
+
+
+def kept_outside(where: Where | None) -> UnsupportedOperationError:
+    """The refusal of a loss that keeps a tensor for later."""
+    return UnsupportedOperationError(
+        f"the loss keeps a tensor{place(where)} in a variable outside: it would be filled once and not in every step. "
+        "Way out: compute it from the result, or backend='eager'"
+    )
 
 
 class Callers:

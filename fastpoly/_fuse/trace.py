@@ -32,7 +32,7 @@ from .arguments import (
     result_like,
     without_masks,
 )
-from .callers import Callers
+from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
@@ -55,11 +55,9 @@ class Traced(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        line = Callers().line()
         raise UnsupportedOperationError(
-            f"{func} was called on a tensor of a loss that is no longer being traced"
-            + (f" ({line}: {line.text})" if line else "")
-            + ": the loss kept it somewhere. Return what is needed instead."
+            f"{func}{place(Callers().line())} was called on a tensor of a loss that is no longer being traced: the "
+            "loss kept it somewhere. Return what is needed instead."
         )
 
 
@@ -422,10 +420,9 @@ class Tracer(LightDispatchMode):
         )
 
     def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
-        place = f" in {self._where} ({self._where.text})" if self._where else ""
         name = name if name == self._asked else f"{self._asked} ({name})"
         error = UnsupportedOperationError(
-            f"{name}{place} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
+            f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
         )
         self.refused = self.refused or error
         return error
@@ -478,12 +475,7 @@ def _refuse_leaks(tracer: Tracer) -> None:
     for made in tracer.made:
         tensor = made()
         if tensor is not None:
-            where = tensor.node.where
-            place = f" ({where}: {where.text})" if where else ""
-            raise UnsupportedOperationError(
-                f"the loss keeps a tensor{place} in a variable outside: it would be filled once and not in every step. "
-                "Way out: compute it from the result, or backend='eager'"
-            )
+            raise kept_outside(tensor.node.where)
 
 
 MOST_NODES = 80_000

@@ -23,7 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._errors import UnsupportedOperationError
 from .._fuse.arguments import Operation, array_of, leaves, mapped
-from .._fuse.callers import Callers
+from .._fuse.callers import Callers, kept_outside, place
 from .._fuse.trace import without_collector
 from .._torch_private import LightDispatchMode
 
@@ -72,10 +72,7 @@ def _recorded(function: Step, inputs: Sequence[torch.Tensor]) -> GraphModule:
     gc.collect()
     for node in recorder.nodes.values():
         if node.meta["memory"] in recorder.changes:
-            raise UnsupportedOperationError(
-                f"the loss keeps a tensor{_place(node.meta['where'])} in a variable outside: it would be filled once "
-                "and not in every step. Way out: compute it from the result, or backend='eager'"
-            )
+            raise kept_outside(node.meta["where"])
     return recorder.step(outputs, inputs[0].device)
 
 
@@ -119,7 +116,7 @@ class _Recorder(LightDispatchMode):
             return result
         if changes and not results and result is not None:
             raise UnsupportedOperationError(
-                f"the value of a tensor decides what the loss does{_place(where)}. Way out: use torch.where, or "
+                f"the value of a tensor decides what the loss does{place(where)}. Way out: use torch.where, or "
                 "backend='eager'"
             )
         made = self._graph.call_function(func, args_of_node, kwargs_of_node)
@@ -154,7 +151,7 @@ class _Recorder(LightDispatchMode):
             memory = self.nodes[tensor].meta["memory"]
             if memory not in self._own:
                 raise UnsupportedOperationError(
-                    f"{operation.name}{_place(where)} writes to a tensor from outside the loss. Way out: compute a new "
+                    f"{operation.name}{place(where)} writes to a tensor from outside the loss. Way out: compute a new "
                     "one, or backend='eager'"
                 )
             self._written.add(memory)
@@ -175,26 +172,22 @@ class _Recorder(LightDispatchMode):
             if node.meta["memory"] in self._written:
                 with graph.inserting_after(self._inputs[-1]):
                     copy = graph.call_function(aten.clone.default, (node,))
-                _put_in_place(copy, node, {copy})
+                _put_inplace(copy, node, {copy})
         constants = {node: None for node in graph.nodes if node.meta.get("value") is not None}
         for i, node in enumerate(constants):
             if not constants.keys() >= node.users.keys():
                 # a number on the CPU would be copied in every step, which cannot be captured
                 module.register_buffer(f"constant_{i}", node.meta["value"].detach().to(device), persistent=False)
                 with graph.inserting_before(node):
-                    _put_in_place(graph.get_attr(f"constant_{i}"), node, constants)
+                    _put_inplace(graph.get_attr(f"constant_{i}"), node, constants)
         graph.eliminate_dead_code()
         return GraphModule(module, graph)
 
 
-def _put_in_place(one: Node, other: Node, but: Container[Node]) -> None:
+def _put_inplace(one: Node, other: Node, but: Container[Node]) -> None:
     """Whoever reads `other` reads `one`, but for these."""
     one.meta.update(other.meta)
     other.replace_all_uses_with(one, delete_user_cb=lambda user: user not in but)
-
-
-def _place(where: Where | None) -> str:
-    return f" in {where} ({where.text})" if where else ""
 
 
 def _described(step: GraphModule) -> tuple[str, list[tuple[torch.dtype, bytes]]]:
