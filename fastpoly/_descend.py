@@ -140,9 +140,9 @@ def descend(
     started = time.perf_counter()
     need_torch()
     import torch
-    from torch.utils import _pytree as tree
 
     from ._reached import Reached, untrained
+    from ._torch_private import tree
 
     refuse_no_function(loss, "loss")
     backend = checked_backend(backend)
@@ -252,6 +252,8 @@ def descend_module(
     need_torch()
     import torch
 
+    from ._torch_private import with_parameters
+
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
             f"module: wants a torch.nn.Module, got {type(module).__name__}; descend takes params by themselves"
@@ -262,7 +264,7 @@ def descend_module(
         raise ValueError("module: has no parameters that require a gradient; set .requires_grad_() on those to train")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
-        with torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True):
+        with with_parameters(module, values):
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -315,7 +317,7 @@ def _names(loss: Callable[..., Any]) -> tuple[str, ...]:
 
 def _labels(params: Any, loss: Callable[..., Any]) -> list[str]:
     """What to call the params in the kernel: by their keys, or as the loss calls them all."""
-    from torch.utils import _pytree as tree
+    from ._torch_private import tree
 
     stem = next(iter(_names(loss)), "w")
     labels = []

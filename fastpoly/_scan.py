@@ -58,9 +58,9 @@ def scan(
     """
     need_torch()
     import torch
-    from torch.utils import _pytree as tree
 
     from ._reached import Reached
+    from ._torch_private import tree
 
     refuse_no_function(step, "step")
     backend = checked_backend(backend)

@@ -199,7 +199,7 @@ class FunctionalOptimizer:
 
     def flattened(self, state: Any) -> list[torch.Tensor]:
         """The tensors of a state, whose structure is kept."""
-        from torch.utils import _pytree as tree
+        from ._torch_private import tree
 
         leaves, self.state = tree.tree_flatten(state)
         return [leaf for leaf in leaves if leaf is not None]
@@ -211,7 +211,7 @@ class FunctionalOptimizer:
 
     def unflattened(self, leaves: Tensors) -> Any:
         """A state, from its tensors."""
-        from torch.utils import _pytree as tree
+        from ._torch_private import tree
 
         return tree.tree_unflatten(list(leaves), self.state) if leaves else None
 
@@ -219,7 +219,7 @@ class FunctionalOptimizer:
         self, params: Tensors, grads: Tensors, state: Tensors, _: torch.Tensor
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """See `Optimizer`."""
-        from torch.utils import _pytree as tree
+        from ._torch_private import tree
 
         after, following = self._called(params, grads, self.unflattened(state))
         leaves, structure = tree.tree_flatten(following)
@@ -231,7 +231,7 @@ class FunctionalOptimizer:
         return after, list(leaves)
 
     def _called(self, params: Tensors, grads: Tensors, state: Any) -> tuple[list[torch.Tensor], Any]:
-        from torch.utils import _pytree as tree
+        from ._torch_private import tree
 
         ours = [tree.tree_unflatten(list(leaves), self.structure) for leaves in (params, grads)]
         result = self.function(*ours, state)

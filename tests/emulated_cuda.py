@@ -21,7 +21,7 @@ import torch
 import triton_interpreter  # noqa: F401  (before anything else imports triton)
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 aten = torch.ops.aten
 
@@ -257,10 +257,9 @@ class Rerun:
 
 def stand_in(patch):
     """Make torch and fastpoly take the device for one."""
-    import torch.fx.experimental.proxy_tensor as proxies
     from torch._subclasses import fake_tensor
 
-    from fastpoly._fuse import trace
+    from fastpoly._fuse import callers
     from fastpoly._loops import capture, compiled
 
     constants = dict(is_available=True, is_initialized=True, device_count=1, current_device=0, _lazy_init=None)
@@ -291,19 +290,7 @@ def stand_in(patch):
         return _make_wrapper(cls, *args, device=IN_CPP if is_ours(device) else device, **kwargs)
 
     patch.setattr(torch.Tensor, "_make_wrapper_subclass", staticmethod(wrapper))
-    patch.setattr(trace, "_NOT_THE_CALLER", (*trace._NOT_THE_CALLER, __file__))
-
-    patch.setattr(proxies, "HANDLED_TYPES", (*proxies.HANDLED_TYPES, OnCuda))
-    extract_val = proxies.extract_val
-
-    def example(value, *args, **kwargs):
-        if not isinstance(value, OnCuda):
-            return extract_val(value, *args, **kwargs)
-        with _disable_current_modes():
-            like = dict(dtype=value.dtype, device="cpu")  # whatever the default is
-            return OnCuda(torch.empty_strided(value.shape, value.inner.stride(), **like))
-
-    patch.setattr(proxies, "extract_val", example)
+    patch.setattr(callers, "NOT_THE_CALLER", (*callers.NOT_THE_CALLER, __file__))
 
     patch.setattr(capture, "CudaCapture", Rerun)
     patch.setattr(compiled, "unavailable_on_gpu", lambda: None)

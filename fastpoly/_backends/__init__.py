@@ -141,7 +141,7 @@ _ENTRIES = (
     _Entry("torch-autograd-gpu", "published:autograd_gpu_loop", _OF_TORCH,
            "the post's autograd loop, on the GPU", missing_cuda, stays=True),
     _Entry("numba", "numba_loop:train", _ALL,
-           "the whole loop in one compiled CPU kernel", missing_compiler, "numba_loop"),
+           "the whole loop in one compiled CPU kernel", many="numba_loop"),
     _Entry("fused-autograd", "autograd:fused", _OF_TORCH,
            "traced from torch's autograd, fused into one kernel", missing_torch),
     _Entry("fused-autograd-gpu", "autograd:fused_gpu", _OF_TORCH,

@@ -216,7 +216,9 @@ class _Prospect:
     def _state(self, kernel: str | None) -> State:
         known = self.remembered.known if self.key is not None else frozenset()
         loaded = "llvmlite.binding" if self.device.type == "cpu" else "triton"
-        return State(kernel, loaded in sys.modules, "torch._inductor.compile_fx" in sys.modules, known)
+        from .._torch_private import is_compiler_loaded
+
+        return State(kernel, loaded in sys.modules, is_compiler_loaded(), known)
 
     def _kernel_is(self) -> str | None:
         """Where the fused kernel is; see State."""

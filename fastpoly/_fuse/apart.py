@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
-
-
-@cache
-def decomposition(func: Any) -> Callable[..., Any]:
-    """torch's, of an ATen operation; it may return NotImplemented.
-
-    As `torch._decomp.core_aten_decompositions` has it, without making that of all operations: what torch registers for
-    this one, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
-    """
-    from torch._decomp import decomposition_table
-
-    registered: Callable[..., Any] | None = decomposition_table.get(func)
-    if registered is None:
-        own: Callable[..., Any] = func.decompose
-        return own
-    of_a_compiler = registered.__module__.startswith("torch._refs") and not func._schema.is_mutable
-    return func.decompose if of_a_compiler and func._can_decompose() else registered
-
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
@@ -48,16 +29,17 @@ class BeforeAutograd(TorchFunctionMode):
         self.refusal = refusal
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in RECURRENT:
-            raise self.refusal(func.__name__)
-        if func in _MATMUL and len(args) == 2 and not kwargs:
-            one, other = args[::-1] if func is torch.Tensor.__rmatmul__ else args
+        name = getattr(func, "__name__", "")
+        if name in RECURRENT:
+            raise self.refusal(name)
+        if name in _MATMUL and len(args) == 2 and not kwargs:
+            one, other = args[::-1] if name == "__rmatmul__" else args
             if one.ndim == 1 and other.ndim == 2:
                 return torch.mv(other.t(), one)
         return func(*args, **(kwargs or {}))
 
 
-_MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+_MATMUL = frozenset({"matmul", "__matmul__", "__rmatmul__"})
 
 
 def _variance(a: Any, dims: Any = None, correction: Any = None, keep: bool = False) -> Any:

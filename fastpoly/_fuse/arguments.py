@@ -6,12 +6,13 @@ the commonest are computed here; a mistake in them is told as torch tells it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from .._torch_private import schema as schema_of
 from .stand_ins import stand_ins
 
 
@@ -35,15 +36,60 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-def in_order(schema: Any, args: Any, kwargs: Any) -> Iterator[Any]:
-    """The arguments as the schema lists them, defaults where nothing was given."""
-    for i, argument in enumerate(schema.arguments):
-        if i < len(args):
-            yield args[i]
-        elif argument.name in kwargs:
-            yield kwargs[argument.name]
-        else:
-            yield argument.default_value
+class Operation:
+    """What is asked of an ATen operation.
+
+    Attributes:
+        names, defaults: of its arguments, as its schema lists them.
+        written: whether it writes to them.
+        loose: "signs" if of the numbers that it is called with the result's shape and dtype depend on the signs alone;
+            "index" if the last argument is a place along a dimension, which must exist; "" otherwise.
+    """
+
+    def __init__(self, func: Any, elementwise: Container[str]) -> None:
+        schema = schema_of(func)
+        self.func, self.name = func, schema.name.removeprefix("aten::")
+        self.overload = schema.overload_name
+        self.names = [argument.name for argument in schema.arguments]
+        self.defaults = [argument.default_value for argument in schema.arguments]
+        self.written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
+        self.is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+        self.is_mutable = schema.is_mutable
+        self.is_random = torch.Tag.nondeterministic_seeded in func.tags
+        self.is_elementwise = self.name in elementwise
+        self.loose = "index" if self.name in _BY_INDEX else ""
+        if self.is_elementwise and self.name != "pow":  # what torch launches for a power depends on its exponent
+            self.loose = "signs"
+
+    def in_order(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The arguments as the schema lists them, defaults where nothing was given."""
+        rest = zip(self.names[len(args) :], self.defaults[len(args) :], strict=True)
+        return [*args, *(kwargs.get(name, default) for name, default in rest)]
+
+    def loose_places(self, args: Sequence[Any]) -> list[int]:
+        """Where among the arguments the numbers stand whose values do not matter."""
+        if self.loose == "index":
+            return [len(args) - 1] if self.has_place(args) else []
+        return [i for i, value in enumerate(args) if self.loose and is_loose(value)]
+
+    def has_place(self, args: Sequence[Any]) -> bool:
+        """Is the last argument, of what is loose by "index", the place of an element?"""
+        try:
+            size = _BY_INDEX[self.name](*args)
+            return bool(-size <= args[-1] < size)
+        except (TypeError, IndexError):  # torch will say what is wrong
+            return False
+
+
+def is_loose(value: Any) -> bool:
+    """Is it a number that is like others of its sign?"""
+    return type(value) in (int, float) and (value > 0 or value < 0)
+
+
+_BY_INDEX: dict[str, Callable[..., int]] = {
+    "select": lambda a, dim, _: a.shape[dim],
+    "select_backward": lambda _, sizes, dim, __: sizes[dim],
+}
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -52,8 +98,9 @@ def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> Any:
+def result_like(operation: Operation, args: Any, kwargs: Any) -> Any:
     """A tensor without memory, of the shape, strides and dtype of the result."""
+    func, name = operation.func, operation.name
     # most of these have an answer without torch's own, which takes 30 us and more
     if name in _REDUCTIONS and not kwargs:
         counts = name == "sum" and not args[0].dtype.is_floating_point
@@ -68,7 +115,7 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         return torch.empty(args[1], dtype=args[0].dtype, device="meta")
     if name in _WRITTEN_INTO:
         return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-    if is_elementwise:
+    if operation.is_elementwise:
         shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
         try:
             shape = np.broadcast_shapes(*shapes)
@@ -81,20 +128,21 @@ def result_like(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bo
         return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
 
 
-def device_of(func: Any, name: str, args: Any, kwargs: Any, is_elementwise: bool) -> torch.device:
+def device_of(operation: Operation, args: Any, kwargs: Any) -> torch.device:
     """Where the result lies.
 
     Raises:
         RuntimeError: torch does not take tensors on these devices together. As in torch, a number of the CPU may stand
             beside tensors of a GPU in what is elementwise, and places of the CPU may pick elements of a GPU's tensor.
     """
-    arguments = zip(func._schema.arguments, in_order(func._schema, args, kwargs), strict=True)
-    asked = next((value for argument, value in arguments if argument.name == "device" and value is not None), None)
+    given = dict(zip(operation.names, operation.in_order(args, kwargs), strict=True))
+    asked = given.get("device")
     if asked is not None:
         return torch.empty(0, device=asked).device  # "cuda" is one with a number
-    given = (args[0], *args[2:]) if name in BY_LIST else (args[0],) if name in _ANYWHERE else (args, kwargs)
-    tensors = [leaf for leaf in leaves(given) if isinstance(leaf, torch.Tensor)]
-    is_number = [is_elementwise and tensor.ndim == 0 and tensor.device.type == "cpu" for tensor in tensors]
+    name = operation.name
+    read = (args[0], *args[2:]) if name in BY_LIST else (args[0],) if name in _ANYWHERE else (args, kwargs)
+    tensors = [leaf for leaf in leaves(read) if isinstance(leaf, torch.Tensor)]
+    is_number = [operation.is_elementwise and tensor.ndim == 0 and tensor.device.type == "cpu" for tensor in tensors]
     devices = {tensor.device for tensor, alone in zip(tensors, is_number, strict=True) if not alone}
     if len(devices) > 1:
         found = " and ".join(sorted(map(str, devices), reverse=True))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .arguments import leaves
+from .arguments import Operation, leaves
 
 
 class Launch(NamedTuple):
@@ -50,15 +50,16 @@ CHEAP_POWERS = (0.5, 1, 2, 3)
 """Of these torch makes a product or a square root."""
 
 
-def launch(func: Any, name: str, args: Any, kwargs: Any, result: Any) -> Launch:
+def launch(operation: Operation, args: Any, kwargs: Any, result: Any) -> Launch:
     """The operation that torch was asked for."""
     tensors = [leaf for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
     results = [leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
-    if any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns):
+    if operation.is_view:
         return Launch("view", 0, 0, 0)
     every = [*tensors, *results]
     sizes = [tensor.numel() for tensor in every]
     size = sum(numel * tensor.element_size() for numel, tensor in zip(sizes, every, strict=True))
+    name = operation.name
     return Launch(
         _kind(name, args, tensors, results), max(sizes, default=0), size, _flops(tensors) if name in PRODUCTS else 0
     )

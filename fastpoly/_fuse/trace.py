@@ -4,78 +4,64 @@ Requirements: torch's own autograd differentiates, so a gradient is traced like 
 from step to step have no values while tracing (a branch on one of them cannot be baked in by accident); whatever does
 not depend on them is computed by torch there and then, and enters the graph as a constant; every node knows the line of
 the caller's code that it came from, in the backward pass too; nothing of torch's compiler is imported, which would take
-a second.
+a second; an operation that comes again with arguments of the same kinds costs little more than torch's call of us.
 """
 
 from __future__ import annotations
 
 import gc
-import re
-import sys
 import weakref
-from collections.abc import Callable, Container, Mapping, Sequence
-from pathlib import Path
-from types import FrameType
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._errors import UnsupportedOperationError
-from .apart import OURS, BeforeAutograd, decomposition, extreme, scattered
+from .._torch_private import LightDispatchMode, decomposition, is_view, storage, without_values
+from .apart import OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
-    array_of,
+    Operation,
     device_of,
-    in_order,
     leaves,
     mapped,
     refuse_out_of_range,
     result_like,
     without_masks,
 )
+from .callers import Callers, kept_outside, place
+from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
+from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
 
 aten = torch.ops.aten
 
-_NOT_THE_CALLER = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "_"))
-"""Files that start so are torch's or our own: a line there is not what the caller wrote."""
-
 
 class Traced(torch.Tensor):
-    """A tensor without values: shape, dtype, and the node that computes it."""
+    """A tensor without values: its kind, and the node that computes it."""
 
+    __slots__ = ("aliases", "kind", "node")
     node: Node
+    kind: Kind
     aliases: list[weakref.ref[Traced]]
-
-    @staticmethod
-    def __new__(cls, node: Node, like: torch.Tensor, device: torch.device) -> Traced:
-        """The tensor that `node` computes, which says that it lies on `device`; strides as `like`."""
-        tensor: Traced = torch.Tensor._make_wrapper_subclass(
-            cls, node.shape, strides=like.stride(), dtype=node.dtype, device=device
-        )
-        tensor.node = node
-        tensor.aliases = [weakref.ref(tensor)]
-        return tensor
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Traced({self.node.op}, {self.node.shape})"
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        line = _caller()
         raise UnsupportedOperationError(
-            f"{func} was called on a tensor of a loss that is no longer being traced"
-            + (f" ({line}: {line.text})" if line else "")
-            + ": the loss kept it somewhere. Return what is needed instead."
+            f"{func}{place(Callers().line())} was called on a tensor of a loss that is no longer being traced: the "
+            "loss kept it somewhere. Return what is needed instead."
         )
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(LightDispatchMode):
     """Writes down every operation on a Traced tensor while it is active; computes all others.
 
     Args:
@@ -84,162 +70,249 @@ class Tracer(TorchDispatchMode):
         names: what to call constants, by the id of the tensor.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # True would import torch._dynamo at the first operation: a second
-
     def __init__(self, elementwise: Container[str], others: Container[str], names: Mapping[int, str]) -> None:
         super().__init__()
-        self._labels = {key: re.sub(r"\W+", "_", name).strip("_") or "data" for key, name in names.items()}
-        self._views: dict[Any, Node] = {}
+        self.elementwise, self.others = elementwise, others
+        self.constants = Constants(names)
+        self.nodes: list[Node] = []
+        self.made: list[weakref.ref[Traced]] = []
+        self.refused: UnsupportedOperationError | None = None
+        self.callers = Callers()
+        self._where: Where | None = None  # of the operation at hand
+        self._asked = ""  # the operation that torch asked for, before it was taken apart
+        self._depth = 0
+        self._operations: dict[int, Operation] = {}
+        self._plans: dict[Any, Plan] = {}
+        self._kinds: dict[Any, Kind] = {}
+        self._numbers: dict[Any, int] = {}
         self._known: dict[Any, Node] = {}
         self._overwritten: dict[int, Node] = {}  # constants that something traced was written to, by their ids
         self._written: set[int] = set()  # the storages of these
-        self.elementwise, self.others = elementwise, others
-        self.nodes: list[Node] = []
-        self.made: list[weakref.ref[Traced]] = []
-        self._constants: dict[int, Node] = {}
-        self._own: set[int] = set()  # storages made while tracing, which may be written to
-        self._made_here: set[int] = set()  # those of them that hold nothing from outside
-        self._kept: list[torch.Tensor] = []  # so that no address is used twice
-        self._lines: dict[int, Where] = {}  # of the forward pass, by autograd's sequence number
-        self._where: Where | None = None  # of the operation at hand
-        self.refused: UnsupportedOperationError | None = None
-        self.launches = Launches()
-        self._depth = 0
-        self._asked = ""  # the operation that torch asked for, before it was taken apart
+        self._planning: set[int] | None = None  # the storages that a plan has made of nothing
+        self._is_general = True  # is what is written down the same for all arguments of these kinds?
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
-        label = self._labels.get(id(like)) or (f"c{position}" if position else "w")
+        label = self.constants.labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        return self._traced(node, like.contiguous(), like.device)
+        return self._traced(node, self._kind(like.contiguous(), like.device))
 
-    def node(self, value: Any) -> Node:
+    def node(self, value: torch.Tensor) -> Node:
         """The node that computes a tensor."""
         if isinstance(value, Traced):
             return value.node
-        key = id(value)
-        if key in self._overwritten:
-            return self._overwritten[key]
-        if _storage(value) in self._written:  # below autograd a view does not know that it is one
-            raise self._refusal(
-                self._asked,
-                "it reads what was written through another tensor that shares its memory",
-                "use torch.stack",
-            )
-        if key not in self._constants:
-            self._kept.append(value)
-            self._constants[key] = self._constant(value)
-        return self._constants[key]
+        if self._written:
+            if id(value) in self._overwritten:
+                return self._overwritten[id(value)]
+            if storage(value) in self._written:  # below autograd a view does not know that it is one
+                raise self._refusal(
+                    self._asked,
+                    "it reads what was written through another tensor that shares its memory",
+                    "use torch.stack",
+                )
+        return self.constants.node(value)
 
-    def _constant(self, value: torch.Tensor) -> Node:
-        baked = _baked(value) if _storage(value) in self._made_here else None
-        label = self._labels.get(id(value)) or "data"
-        kept = value.detach()
-        node = Node("constant", (), tuple(value.shape), value.dtype, tensor=kept, baked=baked, label=label)
-        node.is_own = _storage(value) in self._own
-        moving = [d for d, (n, k) in enumerate(zip(value.shape, value.stride(), strict=True)) if n > 1 and k]
-        dimensions = {(value.shape[d], value.stride(d)): d for d in moving}
-        memory = (value.data_ptr(), value.dtype, frozenset(dimensions))
-        if len(dimensions) < len(moving):  # two that nothing tells apart, as unfold makes them
-            node.ones = _ones(kept)
-        elif memory in self._views:
-            other = self._views[memory]
-            assert other.tensor is not None
-            axes = zip(other.shape, other.tensor.stride(), strict=True)
-            node.view_of = (other, tuple(dimensions.get(axis) for axis in axes))
-        else:
-            self._views[memory] = node
-            node.ones = _ones(kept)
-        return node
+    @property
+    def launches(self) -> Launches:
+        """What torch launched."""
+        counted: Launches = Counter()
+        for plan in self._plans.values():
+            if plan.launch is not None:
+                counted[plan.launch] += plan.count
+        return counted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by torch for every operation."""
-        kwargs = kwargs or {}
-        name = func._schema.name.removeprefix("aten::")
+        operation = self._operations.get(id(func))
+        if operation is None:
+            operation = self._operations[id(func)] = Operation(func, self.elementwise)
         outermost = self._depth == 0
         self._depth += 1
         if outermost:
-            self._where, self._asked = self._line(), name
+            self._where, self._asked = self.callers.line(), operation.name
         try:
-            if torch.Tag.nondeterministic_seeded in func.tags:
-                raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
-            changes = any(self._changes(leaf) for leaf in leaves(args, kwargs))
-            result = (self._write_down if changes else self._compute)(func, name, args, kwargs)
+            signature: list[Any] = [operation]
+            operands: list[Any] = []
+            changes = self._describe(operation, args, kwargs, signature, operands)
+            key = tuple(signature)
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes)
+            if plan.way == "again":
+                result = self._again(plan, operands, args)
+            elif plan.way == "compute":
+                result = self._compute(operation, args, kwargs or {}, operands)
+            else:
+                self._is_general = False
+                result = self._write_down(operation, args, kwargs or {})
             if outermost:
-                self.launches[launch(func, name, args, kwargs, result)] += 1
+                if plan.launch is None:
+                    plan.launch = launch(operation, args, kwargs, result)
+                plan.count += 1
             return result
         finally:
             self._depth -= 1
+
+    # -- what is asked
+
+    def _describe(
+        self, operation: Operation, args: Any, kwargs: Any, signature: list[Any], operands: list[Any]
+    ) -> bool:
+        """Make the key of a plan, and list what is in its slots; does any of that change from step to step?"""
+        if operation.loose == "index" and operation.has_place(args):
+            signature.append("a place")
+            changes = self._describe_all(args[:-1], False, signature, operands)
+            operands.append(args[-1])
+        else:
+            changes = self._describe_all(args, operation.loose == "signs", signature, operands)
+        if kwargs:
+            signature.extend(kwargs)
+            changes = self._describe_all(kwargs.values(), False, signature, operands) or changes
+        return changes
+
+    def _describe_all(self, values: Any, is_loose: bool, signature: list[Any], operands: list[Any]) -> bool:
+        changes = False
+        for value in values:
+            cls = type(value)
+            if cls is Traced:
+                signature.append(value.kind)
+                operands.append(value.node)
+                changes = True
+            elif cls is float or cls is int:
+                if is_loose and (value > 0 or value < 0):
+                    signature.append((cls, value > 0))
+                    operands.append(value)
+                else:
+                    signature.append(repr(value))  # 1 is as good a key as 1.0 and True, and 0.0 as -0.0
+            elif value is None:
+                signature.append(None)
+            elif isinstance(value, torch.Tensor):
+                if self._written and storage(value) in self._written:
+                    changes = True
+                    signature.append(object())  # a plan of its own
+                signature.append((value.shape, value.stride(), value.dtype, value.device))
+                operands.append(value)
+            elif cls is list or cls is tuple:
+                signature.append(len(value))
+                changes = self._describe_all(value, False, signature, operands) or changes
+            else:
+                signature.append(repr(value))
+        return changes
 
     def _changes(self, value: Any) -> bool:
         """Is it different in every step?"""
         if isinstance(value, Traced):
             return True
-        return bool(self._written) and isinstance(value, torch.Tensor) and _storage(value) in self._written
+        return bool(self._written) and isinstance(value, torch.Tensor) and storage(value) in self._written
+
+    def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool) -> Plan:
+        """What is to be done for an operation on arguments like these."""
+        name = operation.name
+        if operation.is_random:
+            raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
+        if not changes:
+            return Plan("compute")
+        alone = operation.is_mutable or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
     # -- what does not depend on the inputs
 
-    def _compute(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        given = zip(func._schema.arguments, in_order(func._schema, args, kwargs), strict=True)
-        written = [value for argument, value in given if _written(argument) and value is not None]
-        for tensor in leaves(written):
-            if _storage(tensor) not in self._own:
+    def _compute(self, operation: Operation, args: Any, kwargs: Any, operands: Sequence[Any]) -> Any:
+        written: list[Any] = []
+        if operation.is_mutable:
+            given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
+            written.extend(leaves([value for is_written, value in given if is_written and value is not None]))
+        for tensor in written:
+            if not self.constants.owns(tensor):
+                name = operation.name
                 raise self._refusal(
                     name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
                 )
-            for key, node in list(self._constants.items()):
-                if node.tensor is not None and _storage(node.tensor) == _storage(tensor):
-                    node.tensor, node.view_of = node.tensor.clone(), None  # as it was when it was used
-                    del self._constants[key]
-                    self._views.clear()
-        result = func(*args, **kwargs)
-        sources = {_storage(leaf) for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)}
-        for tensor in leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._kept.append(tensor)
-                self._labels.setdefault(id(tensor), name.strip("_"))
-                if _storage(tensor) not in sources:
-                    self._own.add(_storage(tensor))
-                if sources <= self._made_here and _storage(tensor) in self._own:
-                    self._made_here.add(_storage(tensor))
-                elif written:
-                    self._made_here.discard(_storage(tensor))
+            self.constants.before_writing(tensor)
+        result = operation.func(*args, **kwargs)
+        sources = {storage(operand) for operand in operands if isinstance(operand, torch.Tensor)}
+        if self._planning is not None:
+            self._is_general &= sources <= self._planning
+            self._planning.update(storage(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
+        self.constants.computed(operation.name.strip("_"), sources, result, bool(written))
         return result
 
-    # -- what does
+    # -- what does, as it was before
 
-    def _write_down(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        if name in (
-            "_local_scalar_dense",
-            "is_nonzero",
-            "equal",
-            "nonzero",
-            "masked_select",
-            "_is_all_true",
-            "allclose",
-        ):
+    def _again(self, plan: Plan, slots: list[Any], args: Any) -> Any:
+        """Carry out a plan with what is in its slots."""
+        for at in plan.constants:
+            slots[at] = self.node(slots[at])
+        slots += plan.literals
+        for step in plan.steps:
+            read = step.slots(slots)
+            key = step.number, read
+            node = self._known.get(key)
+            if node is None:
+                args_of_node = read if step.args is None else tuple([filled(argument, slots) for argument in step.args])
+                node = self._known[key] = self._new_node(step.op, args_of_node, step.shape, step.dtype)
+            slots.append(node)
+        if plan.several is None:
+            return self._result(plan.results[0], slots, args)
+        return plan.several(self._result(result, slots, args) for result in plan.results)
+
+    def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
+        traced = self._traced(slots[result.node], result.kind)
+        return traced if result.shares is None else _share(traced, args[result.shares])
+
+    def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
+        """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""
+        given: list[Any] = [mapped(self._stand_in, value) for value in args]
+        named = {key: mapped(self._stand_in, value) for key, value in kwargs.items()}
+        before = self.nodes, self._known, self._planning, self._is_general
+        nodes: list[Node] = []
+        made: set[int] = set()
+        self.nodes, self._known, self._planning, self._is_general = nodes, {}, made, True
+        try:
+            result = self._write_down(operation, given, named)
+            is_general = self._is_general
+        finally:
+            self.nodes, self._known, self._planning, self._is_general = before
+        if self._planning is not None:
+            self._planning |= made
+        if not is_general:
+            return None
+        operands: list[Any] = []
+        self._describe(operation, given, named, [], operands)
+        read = [self.constants.found(one) if isinstance(one, torch.Tensor) else one for one in operands]
+        constants = [at for at, one in enumerate(operands) if isinstance(one, torch.Tensor) and read[at] is not None]
+        return plan_of(nodes, result, given, read, constants, operation.loose_places(given), self._numbers)
+
+    def _stand_in(self, value: Any) -> Any:
+        """For what changes, a tensor of its kind whose node nothing else has."""
+        if not isinstance(value, Traced):
+            return value
+        return self._traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
+
+    # -- what does, for the first time
+
+    def _write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        name = operation.name
+        if name in BRANCHES:
             raise self._refusal(
                 name,
                 "the value of a tensor decides what the loss does, and it changes from step to step",
                 "use torch.where, or compute it from the data alone",
             )
-        if func._schema.is_mutable:
+        if operation.is_mutable:
             return self._in_place(name, args, kwargs)
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
-            name in ("_to_copy", "_conj") and _same(args, kwargs)
+            name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
-                return _share(self._traced(self.node(args[0]), args[0], args[0].device), args[0])
-            like = torch.empty(args[0].shape, device="meta")
-            return self._traced(self.node(args[0]), like, device_of(func, name, args, kwargs, True))
-        if name in ("max", "min") and func._overloadname == "dim":
+                return _share(self._traced(args[0].node, args[0].kind), args[0])
+            like = torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
+            return self._traced(self.node(args[0]), self._kind(like, device_of(operation, args, kwargs)))
+        if name in ("max", "min") and operation.overload == "dim":
             with self:
-                dims = list(in_order(func._schema, args, kwargs))
-                return extreme(*dims, name == "max")
-        if name not in self.elementwise and name not in self.others:
-            return self._take_apart(func, name, args, kwargs)
+                return extreme(*operation.in_order(args, kwargs), name == "max")
+        if not operation.is_elementwise and name not in self.others:
+            return self._take_apart(operation, args, kwargs)
         if name in BY_LIST:
             if any(self._changes(index) for index in args[1]):
                 raise self._refusal(name, "the index changes from step to step", "use torch.where")
@@ -249,74 +322,69 @@ class Tracer(TorchDispatchMode):
         if name in BY_LIST or name in BY_DIMENSION:
             refuse_out_of_range(name, args, self._changes)
         if name in ("scatter", "scatter_add"):
-            a, dim, index, values, *combines = in_order(func._schema, args, kwargs)
+            a, dim, index, values, *combines = operation.in_order(args, kwargs)
             if any(way is not None for way in combines):
                 raise self._refusal(name, "it combines what meets at one place", "use scatter_add")
             with self:
-                result = scattered(name, a, dim, index, values, not self._changes(index))
-            if result is not None:
-                return result
-        device = device_of(func, name, args, kwargs, name in self.elementwise)
-        result = result_like(func, name, args, kwargs, name in self.elementwise)
-        arguments = tuple(
-            mapped(lambda a: self.node(a) if isinstance(a, torch.Tensor) else a, argument)
-            for argument in in_order(func._schema, args, kwargs)
-        )
+                scattering = scattered(name, a, dim, index, values, not self._changes(index))
+            if scattering is not None:
+                return scattering
+        device = device_of(operation, args, kwargs)
+        result = result_like(operation, args, kwargs)
         if not isinstance(result, torch.Tensor):
             raise self._refusal(name, "it returns several tensors", "use operations that return one")
-        node = self._new_node(name, arguments, result)
-        traced = self._traced(node, result, device)
-        if any(r.alias_info is not None for r in func._schema.returns) and isinstance(args[0], Traced):
-            _share(traced, args[0])
-        return traced
-
-    def _new_node(self, name: str, arguments: tuple[Any, ...], result: torch.Tensor) -> Node:
-        """A new node, or the one that does the same: the backward pass repeats much of the forward pass."""
-
-        def described(value: Any) -> Any:
-            if isinstance(value, (list, tuple)):
-                return tuple(map(described, value))
-            return value if isinstance(value, Node) else repr(value)
-
+        arguments = tuple(
+            mapped(lambda a: self.node(a) if isinstance(a, torch.Tensor) else a, argument)
+            for argument in operation.in_order(args, kwargs)
+        )
         key = (name, described(arguments), tuple(result.shape), result.dtype)
         node = self._known.get(key)
         if node is None:
-            if len(self.nodes) == MOST_NODES:
-                raise self._refusal(
-                    name,
-                    f"the step has more than {MOST_NODES:,} operations, and would take minutes to compile",
-                    "write it with operations of whole tensors instead of their elements",
-                )
-            node = self._known[key] = Node(name, arguments, tuple(result.shape), result.dtype, self._where)
-            self.nodes.append(node)
+            node = self._known[key] = self._new_node(name, arguments, tuple(result.shape), result.dtype)
+        traced = self._traced(node, self._kind(result, device))
+        return _share(traced, args[0]) if operation.is_view and isinstance(args[0], Traced) else traced
+
+    def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
+        """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
+        if len(self.nodes) == MOST_NODES:
+            raise self._refusal(
+                op,
+                f"the step has more than {MOST_NODES:,} operations, and would take minutes to compile",
+                "write it with operations of whole tensors instead of their elements",
+            )
+        node = Node(op, args, shape, dtype, self._where)
+        self.nodes.append(node)
         return node
 
-    def _take_apart(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        name = operation.name
         elementary = name.removeprefix("prims::")
         if elementary in self.elementwise:
             with self:
                 return getattr(aten, elementary)(*args, **kwargs)
         with self, stand_ins():
             if name in OURS:
-                result = OURS[name](*in_order(func._schema, args, kwargs))
+                result = OURS[name](*operation.in_order(args, kwargs))
             else:
-                result = decomposition(func)(*args, **kwargs)
+                result = decomposition(operation.func)(*args, **kwargs)
         if result is NotImplemented:
             raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
-            return self._traced(result.node, result, result.device)  # autograd wants a tensor that is not what it gave
+            return self._traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
         return result
 
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
         target = args[0]
         plain = getattr(aten, name.rstrip("_"), None)
-        own = isinstance(target, Traced) or (_storage(target) in self._own and not target._is_view())
+        own = isinstance(target, Traced) or (self.constants.owns(target) and not is_view(target))
         if not own or plain is None or not name.endswith("_"):
             raise self._refusal(
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
             )
-        if isinstance(target, Traced) and sum(alias() is not None for alias in target.aliases) > 1:
-            raise self._refusal(name, "it writes to a tensor that shares memory with another", "compute a new one")
+        if isinstance(target, Traced):
+            target.aliases[:] = [alias for alias in target.aliases if alias() is not None]
+            if len(target.aliases) > 1:
+                raise self._refusal(name, "it writes to a tensor that shares memory with another", "compute a new one")
         with self:
             result = plain(*args, **kwargs)
         if result.shape != target.shape or result.dtype != target.dtype:
@@ -325,31 +393,26 @@ class Tracer(TorchDispatchMode):
             target.node = self.node(result)
         else:
             self._overwritten[id(target)] = self.node(result)
-            self._written.add(_storage(target))
-            self._kept.append(target)
+            self._written.add(storage(target))
+            self.constants.kept.append(target)
         return target
 
-    def _traced(self, node: Node, like: torch.Tensor, device: torch.device) -> Traced:
-        traced = Traced(node, like, device)
-        self.made.append(weakref.ref(traced))
+    def _kind(self, like: torch.Tensor, device: torch.device) -> Kind:
+        key = tuple(like.shape), like.stride(), like.dtype, device
+        return self._kinds.setdefault(key, Kind(*key))
+
+    def _traced(self, node: Node, kind: Kind) -> Traced:
+        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
+        reference = weakref.ref(traced)
+        traced.node, traced.kind, traced.aliases = node, kind, [reference]
+        self.made.append(reference)
         return traced
 
-    # -- where it happens
-
-    def _line(self) -> Where | None:
-        """The caller's line; in the backward pass the one whose gradient is being computed."""
-        backward: Any = torch._C._current_autograd_node()
-        if backward is not None:
-            forward = self._lines.get(backward._sequence_nr())
-            return forward and Where(forward.file, forward.line, gradient=True)
-        line = _caller()
-        if line is not None:
-            self._lines[torch._C._autograd._get_sequence_nr() - 1] = line
-        return line
+    # -- what cannot be traced
 
     def refused_recurrence(self, name: str) -> UnsupportedOperationError:
         """The refusal of one of torch's recurrent layers or cells."""
-        self._where, self._asked = self._line(), name
+        self._where, self._asked = self.callers.line(), name
         return self._refusal(
             name,
             "what torch makes of its recurrent layers writes to parts of tensors",
@@ -357,10 +420,9 @@ class Tracer(TorchDispatchMode):
         )
 
     def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
-        place = f" in {self._where} ({self._where.text})" if self._where else ""
         name = name if name == self._asked else f"{self._asked} ({name})"
         error = UnsupportedOperationError(
-            f"{name}{place} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
+            f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
         )
         self.refused = self.refused or error
         return error
@@ -383,15 +445,27 @@ def trace(
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    with tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
+    with without_collector(), tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
         results = function(list(traced))
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
     del traced, results
-    tracer._kept.clear()
+    tracer.constants.kept.clear()
     _refuse_leaks(tracer)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches)
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Python's collector would look through the growing graph again and again: half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refuse_leaks(tracer: Tracer) -> None:
@@ -401,69 +475,20 @@ def _refuse_leaks(tracer: Tracer) -> None:
     for made in tracer.made:
         tensor = made()
         if tensor is not None:
-            where = tensor.node.where
-            place = f" ({where}: {where.text})" if where else ""
-            raise UnsupportedOperationError(
-                f"the loss keeps a tensor{place} in a variable outside: it would be filled once and not in every step. "
-                "Way out: compute it from the result, or backend='eager'"
-            )
+            raise kept_outside(tensor.node.where)
 
 
 MOST_NODES = 80_000
 """Of a graph: its kernel has some four times fewer lines, and compiles for minutes."""
 
-BAKED = 1024
-"""Constants of the function's own up to this size are part of the program."""
-
-
-def _baked(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    values = array_of(tensor)
-    if np.iscomplexobj(values):
-        return None
-    if values.size and (values == values.flat[0]).all() and len(np.unique(np.signbit(values))) == 1:
-        return values.reshape(-1)[:1].copy()
-    return values.copy() if values.size <= BAKED else None
-
-
-COLUMNS = 16
-"""Dimensions up to this size are looked at for columns of ones: longer ones are loops, in which all are alike."""
-
-
-def _ones(tensor: torch.Tensor) -> frozenset[tuple[int, int]]:
-    """The columns of a matrix that are ones from top to bottom, as a polynomial's x**0 is: they are no factors."""
-    if tensor.dim() < 2 or not tensor.dtype.is_floating_point:
-        return frozenset()
-    places = ((d, k) for d, size in enumerate(tensor.shape) if 1 < size <= COLUMNS for k in range(size))
-    columns = ((place, tensor.select(*place)) for place in places)
-    # most columns are told by their first element
-    return frozenset(p for p, c in columns if c.numel() > COLUMNS and c[(0,) * c.dim()] == 1 and bool((c == 1).all()))
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _caller() -> Where | None:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_NOT_THE_CALLER) and not file.startswith("<frozen"):
-            return Where(file, frame.f_lineno)
-        frame = frame.f_back
-    return None
-
-
-def _same(args: Any, kwargs: Any) -> bool:
-    dtype = kwargs.get("dtype")
-    return dtype is None or dtype == args[0].dtype
-
-
-def _written(argument: Any) -> bool:
-    return argument.alias_info is not None and argument.alias_info.is_write
+BRANCHES = frozenset(
+    {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
+)
+"""What gives Python a value, or a shape that depends on one."""
 
 
 def _share(one: Traced, other: Traced) -> Traced:
     """Note that `one` shares memory with `other`."""
-    other.aliases.append(weakref.ref(one))
+    other.aliases.append(one.aliases[0])
     one.aliases = other.aliases
     return one

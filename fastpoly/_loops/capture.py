@@ -8,7 +8,6 @@ to tensors from outside.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from fastpoly_kernels.forking import new_lock
 
 from .._errors import UnsupportedOperationError
+from .._torch_private import forget_capture
 from .replayed import WARM_UPS
 
 _ONE_AT_A_TIME = new_lock()
@@ -50,7 +50,7 @@ class CudaCapture:
                 with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
                     function()
             except BaseException as error:
-                self._forget()
+                forget_capture(self.stream.device.index, self.pool)
                 if isinstance(error, torch.cuda.OutOfMemoryError) or not isinstance(error, RuntimeError):
                     raise
                 raise UnsupportedOperationError(
@@ -59,15 +59,6 @@ class CudaCapture:
             finally:
                 torch.cuda.set_stream(current)  # a capture that fails leaves its own
         return _Graph(graph, function)
-
-    def _forget(self) -> None:
-        """Tell torch's allocator that the capture is over.
-
-        Up to torch 2.12 it does not hear of one that failed, and would put into this pool whatever is allocated next.
-        """
-        with contextlib.suppress(AttributeError, RuntimeError):  # a torch that needs no telling raises, or has no such
-            torch._C._cuda_endAllocateToPool(self.stream.device.index, self.pool)
-            torch._C._cuda_releasePool(self.stream.device.index, self.pool)
 
 
 @dataclass(frozen=True)

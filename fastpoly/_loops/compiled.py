@@ -4,7 +4,7 @@ Requirements: any function that torch can differentiate, without switches of tor
 default; one compilation a loop; the same bits however a run is cut into portions; as many loops in a process as one
 likes.
 
-So the step is traced once to ATen operations (`make_fx`: autograd itself runs while it records, where dynamo takes
+So the step is traced once to ATen operations (`recorded`: autograd itself runs while it records, where dynamo takes
 torch.autograd.grad only under `config.trace_autograd_ops`), and BLOCK copies of that graph go through torch.compile as
 one function. A block returns every step's tensors, not the last ones alone: what follows a number of steps is a row of
 a block that begins at a multiple of BLOCK, wherever a portion ends or a loss stops being finite. That takes up to 10 %
@@ -33,6 +33,7 @@ import torch
 from fastpoly_kernels.aside import imported
 
 from .._errors import BackendUnavailableError, UnsupportedOperationError
+from .._torch_private import COMPILER, refuse_without_compiler, refused_by_compiler
 from .recorded import recorded
 from .replayed import ReplayedLoop
 
@@ -134,15 +135,14 @@ def begin(
     with warnings.catch_warnings():
         # torch's compiler imports torch.utils.mkldnn, which torch itself deprecates
         warnings.filterwarnings("ignore", r"`torch\.jit\.script", DeprecationWarning)
-        imported("torch._inductor.compile_fx")  # seconds, in which Ctrl-C is to be heard
-        from torch._dynamo.exc import TorchDynamoException
+        imported(COMPILER)  # seconds, in which Ctrl-C is to be heard
 
         try:
             if on_gpu:
                 return _on_gpu(function, inputs, stop_at)
             step = recorded(function, inputs)
             return CompiledLoop(_compiled(step, len(inputs), stop_at, inputs[0].device.type == "cpu"), inputs)
-        except TorchDynamoException as error:
+        except refused_by_compiler() as error:
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UnsupportedOperationError(
                 f"torch.compile does not take this step: {said.strip()}. Way out: backend='eager'"
@@ -178,9 +178,7 @@ def _no_dynamo() -> str | None:
     if sys.version_info < (3, 15) and not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
     try:
-        from torch._dynamo.eval_frame import check_if_dynamo_supported
-
-        check_if_dynamo_supported()
+        refuse_without_compiler()
     except RuntimeError as error:
         return f"{error}; use another Python, or a torch that supports this one"
     return None

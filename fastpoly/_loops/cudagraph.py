@@ -2,24 +2,22 @@
 
 Of the step, its record is captured (`recorded`) and not the function itself, though a capture takes autograd, too. A
 graph holds what the step did once, so it must do the same every time, and recording is where that is checked; what does
-not change between steps is then computed before (`hoisted`); and capturing 128 steps takes no longer than calling their
-operations.
+not change between steps is computed there, once; and capturing 128 steps takes no longer than calling their operations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .._errors import BackendUnavailableError, UnsupportedOperationError
-from .hoisted import hoisted
 from .recorded import recorded
 from .replayed import ReplayedLoop, unrolled
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import Node
 
     from . import Step
 
@@ -69,7 +67,7 @@ def capturable(function: Step, inputs: Sequence[torch.Tensor]) -> Step:
         UnsupportedOperationError: it has others, or cannot be recorded.
     """
     device = inputs[0].device
-    step = hoisted(cast("GraphModule", recorded(function, inputs)), device)
+    step = recorded(function, inputs)
     for node in step.graph.nodes:
         what = _waits(node, device)
         if what is not None:
@@ -77,7 +75,7 @@ def capturable(function: Step, inputs: Sequence[torch.Tensor]) -> Step:
                 f"{node.target} {what}, for which every step would wait. Way out: torch.where instead of a mask as "
                 "index, torch.linalg's functions that end in _ex, everything on one device, or backend='eager'"
             )
-    return cast("Step", step)
+    return step
 
 
 def _waits(node: Node, device: torch.device) -> str | None:
@@ -87,21 +85,15 @@ def _waits(node: Node, device: torch.device) -> str | None:
     if node.target is torch.ops.aten._linalg_check_errors.default:
         return "looks at whether a decomposition succeeded"
     if _indexes(node):
-        if any(index.dtype in (torch.bool, torch.uint8) for index in _indices(node)):
+        given: Any = node.args[1]
+        if any(index is not None and index.meta["dtype"] in (torch.bool, torch.uint8) for index in given):
             return "takes a mask as index"
     elif {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(getattr(node.target, "tags", ())):
         return "gives something whose size depends on values"
-    result = node.meta.get("val")
-    if isinstance(result, torch.Tensor) and result.device != device:
-        return f"gives a tensor on {result.device}"
-    return None
+    found = node.meta.get("device", device)
+    return None if found == device else f"gives a tensor on {found}"
 
 
 def _indexes(node: Node) -> bool:
     name: str = getattr(getattr(node.target, "_schema", None), "name", "")
     return name in {f"aten::{kind}" for kind in ("index", "index_put", "index_put_", "_index_put_impl_")}
-
-
-def _indices(node: Node) -> list[torch.Tensor]:
-    given: Any = node.args[1]
-    return [index.meta["val"] for index in given if index is not None]

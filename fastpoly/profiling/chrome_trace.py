@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils import _pytree as tree
 
 from .._post import DEGREE
 from .._tensors import refuse_no_function, refuse_no_params
+from .._torch_private import tree
 from .eager_step import EagerStep, as_tuple, own_step, post_samples, post_step
 
 STEPS = 10

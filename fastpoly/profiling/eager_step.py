@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as tree
 
 from .. import reference
 from .._post import samples
+from .._torch_private import tree
 
 
 @dataclass(frozen=True, eq=False)

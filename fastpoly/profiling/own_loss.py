@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils import _pytree as tree
 
 from .._descend import descend
 from .._errors import BackendUnavailableError, DivergenceWarning, UnsupportedOperationError
 from .._loops import Loop, begin
 from .._problem import integer, positive
+from .._torch_private import tree
 from .eager_step import EagerStep, as_tuple, own_step
 from .results import LossProfile
 from .rounds import MOST_ROUNDS, PARTS_ROUNDS, ROUNDS, SLICE_SECONDS, ns_of_each, seconds_of

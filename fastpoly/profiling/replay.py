@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .._torch_private import TorchDispatchMode, schema
 from .eager_step import EagerStep
 
 Operation = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -82,7 +82,7 @@ class _Calls(TorchFunctionMode):
 
 def _quickest(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Callable[..., Any]:
     """The method of Tensor or function of torch that is the operation, if one takes these arguments, else itself."""
-    name = operation._schema.name.partition("::")[2]
+    name = schema(operation).name.partition("::")[2]
     compiled = (types.BuiltinFunctionType, types.MethodDescriptorType)  # and no wrapper in Python
     for owner in (torch.Tensor, torch):
         function: Callable[..., Any] | None = getattr(owner, name, None)

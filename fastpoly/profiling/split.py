@@ -30,10 +30,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils import _pytree as tree
 
 from .._post import DEGREE
 from .._problem import integer
+from .._torch_private import tree
 from .chrome_trace import allocations_a_step
 from .eager_step import EagerStep, own_step, post_samples, post_step
 from .replay import Operation, recorded, replay

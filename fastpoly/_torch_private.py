@@ -1,0 +1,112 @@
+"""What fastpoly takes from torch that torch does not promise to keep: all of it is here, and each name has a test.
+
+Beside these there are the modules that `_fuse/stand_ins.py` stands in for. torch's own compiler is imported by those
+functions alone that need it: that takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.utils import _pytree as tree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["TorchDispatchMode", "tree"]
+
+COMPILER = "torch._inductor.compile_fx"
+"""The module that torch.compile imports when it is first called."""
+
+
+class LightDispatchMode(TorchDispatchMode):
+    """A TorchDispatchMode that does not import torch's compiler at its first operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+def without_values(
+    cls: type[Any], shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> Any:
+    """A tensor of the class `cls` without memory."""
+    return torch.Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=dtype, device=device)
+
+
+def storage(tensor: torch.Tensor) -> int:
+    """A number that tensors have in common that share their memory, as long as one of them lives."""
+    return tensor.untyped_storage()._cdata
+
+
+def is_view(tensor: torch.Tensor) -> bool:
+    """Does autograd know it as a view of another?"""
+    return tensor._is_view()
+
+
+def differentiated() -> int | None:
+    """The sequence number of the operation whose gradient autograd is computing in this thread."""
+    node: Any = torch._C._current_autograd_node()
+    return None if node is None else node._sequence_nr()
+
+
+def sequence_number() -> int:
+    """What autograd gave the last operation that it will differentiate."""
+    return torch._C._autograd._get_sequence_nr() - 1
+
+
+def schema(func: Any) -> Any:
+    """An ATen operation's name, arguments and returns."""
+    return func._schema
+
+
+def decomposition(func: Any) -> Callable[..., Any]:
+    """torch's, of an ATen operation; it may return NotImplemented.
+
+    As `torch._decomp.core_aten_decompositions` has it, without making that of all operations: what torch registers for
+    this one, but its own C++ where that takes it apart and what is registered is of `torch._refs`, made for compilers.
+    """
+    from torch._decomp import decomposition_table
+
+    registered = decomposition_table.get(func)
+    if registered is None:
+        return func.decompose
+    of_a_compiler = registered.__module__.startswith("torch._refs") and not func._schema.is_mutable
+    return func.decompose if of_a_compiler and func._can_decompose() else registered
+
+
+def with_parameters(module: torch.nn.Module, values: dict[str, torch.Tensor]) -> AbstractContextManager[Any]:
+    """While it lasts, the module has these parameters, also where it has one under another name, too."""
+    return torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True)
+
+
+def refused_by_compiler() -> type[Exception]:
+    """What torch.compile raises if it does not take a function."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return TorchDynamoException
+
+
+def refuse_without_compiler() -> None:
+    """Raise RuntimeError if torch's compiler does not know this Python."""
+    from torch._dynamo.eval_frame import check_if_dynamo_supported
+
+    check_if_dynamo_supported()
+
+
+def is_compiler_loaded() -> bool:
+    """Has torch.compile been used in this process?"""
+    return COMPILER in sys.modules
+
+
+def forget_capture(device: int, pool: Any) -> None:
+    """Tell torch's allocator that a capture is over.
+
+    Up to torch 2.12 it does not hear of one that failed, and would put into this pool whatever is allocated next.
+    """
+    with contextlib.suppress(AttributeError, RuntimeError):  # a torch that needs no telling raises, or has no such
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)

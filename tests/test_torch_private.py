@@ -1,0 +1,85 @@
+"""Every private name of torch that fastpoly uses is there and does its work: if torch drops one, this says which."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastpoly
+from fastpoly import _torch_private as private
+
+aten = torch.ops.aten
+
+
+def test_a_tensor_without_values():
+    class Traced(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, *of):
+            raise AssertionError
+
+    tensor = private.without_values(Traced, (2, 3), (3, 1), torch.float64, torch.device("cpu"))
+    assert (tensor.shape, tensor.stride(), tensor.dtype) == ((2, 3), (3, 1), torch.float64)
+
+
+def test_tensors_that_share_memory():
+    whole = torch.zeros(4)
+    assert private.storage(whole) == private.storage(whole[1:]) != private.storage(whole.clone())
+    assert private.is_view(whole[1:])
+    assert not private.is_view(whole)
+
+
+def test_a_mode_sees_operations_and_whose_gradient_they_are():
+    class Seen(private.LightDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            backward = private.differentiated()
+            found.append((private.schema(func).name, backward, private.sequence_number()))
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    x = torch.ones(2, requires_grad=True)
+    with Seen():
+        torch.autograd.grad(x.sin().sum(), x)
+    (number,) = [forward for name, backward, forward in found if name == "aten::sin"]
+    assert [name for name, backward, _ in found if backward == number] == ["aten::cos", "aten::mul"]
+
+
+def test_decompositions():
+    assert private.decomposition(aten.silu.default)(torch.zeros(1)).tolist() == [0.0]
+    assert private.decomposition(aten.linear.default)(torch.ones(1, 2), torch.ones(3, 2)).tolist() == [[2.0] * 3]
+
+
+def test_other_parameters_of_a_module():
+    module = torch.nn.Linear(1, 1, bias=False)
+    with private.with_parameters(module, {"weight": torch.full((1, 1), 3.0)}):
+        assert module(torch.ones(1, 1)).item() == 3.0
+
+
+def test_trees():
+    leaves, structure = private.tree.tree_flatten({"a": [1, 2], "b": 3})
+    assert leaves == [1, 2, 3] == private.tree.tree_leaves(private.tree.tree_unflatten(leaves, structure))
+
+
+@pytest.mark.slow
+def test_the_compiler():
+    assert issubclass(private.refused_by_compiler(), Exception)
+    private.refuse_without_compiler()
+    assert importlib.util.find_spec(private.COMPILER) is not None
+
+
+@pytest.mark.parametrize("name", ["_cuda_endAllocateToPool", "_cuda_releasePool"])
+def test_the_end_of_a_capture(name):
+    if torch.version.cuda is None:
+        pytest.skip("a torch without CUDA")
+    assert hasattr(torch._C, name)
+
+
+def test_nothing_else_uses_them():
+    """But for what stands in for torch's compiler, and what is timed because an optimizer calls it."""
+    package = Path(fastpoly.__file__).parent
+    private_name = re.compile(r"(?<!`)(torch\._[a-zA-Z]|torch\.utils\._)|\._(schema|cdata|C|overloadname)\b")
+    for file in package.rglob("*.py"):
+        if file.name not in ("_torch_private.py", "stand_ins.py", "split.py"):
+            used = [line for line in file.read_text().splitlines() if private_name.search(line)]
+            assert used == [], file.relative_to(package)
