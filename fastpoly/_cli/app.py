@@ -268,6 +268,28 @@ def profile(
             profiles.profile_loss(loss, out, rounds, learn_rate, _console())
 
 
+@app.command(
+    short_help="Show a loss on its way to machine code.", epilog="Example: fastpoly explain mymodule:loss --lines 0"
+)
+def explain(
+    loss: Annotated[
+        str,
+        typer.Argument(help="module:function, as `fastpoly profile --loss` wants it.", metavar="MODULE:LOSS"),
+    ],
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="Show this stage alone; several if given several times.")
+    ] = None,
+    lines: Annotated[int, typer.Option(parser=integer, help="The most to show of each stage; 0 for all.")] = 60,
+) -> None:
+    """Show what becomes of a loss: its trace, its loops, the kernel, LLVM's text and the machine code."""
+    with told_in_a_line():
+        from .explain import explain_loss
+
+        if lines < 0:
+            raise ValueError(f"--lines: wants an integer >= 0, got {lines}")
+        explain_loss(loss, stage or (), lines or None, _console())
+
+
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def report() -> None:
     """Say where the page of benchmark results is made now."""

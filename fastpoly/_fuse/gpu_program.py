@@ -21,6 +21,7 @@ from .layout import Layout
 from .pack import get, put
 from .recursion import room_for
 from .schedule import Schedule
+from .stages import show
 from .sums import chain
 from .traced import Written, traced
 
@@ -151,7 +152,9 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         if fitting(schedule, dtype, block_of(schedule.samples)):
             break
     chain(schedule)
-    return schedule, *write(schedule, dtype, stop_at)
+    text, layout = write(schedule, dtype, stop_at)
+    show("triton", lambda: text)
+    return schedule, text, layout
 
 
 def moves_blocks(text: str) -> bool:

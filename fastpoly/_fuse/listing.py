@@ -64,9 +64,9 @@ def _text(value: Any, names: dict[Node, str]) -> str:
     return names[value]
 
 
-def plan(schedule: Plan) -> str:
-    """The loop nests of a schedule: their axes, and what each sums up or stores."""
-    return "\n".join(_nests(schedule)) + "\n"
+def planned(schedule: Plan) -> str:
+    """The loop nests of a schedule: their axes, what each sums up or stores, and what lies in memory."""
+    return "\n".join([*_nests(schedule), "", *_memories(schedule)]) + "\n"
 
 
 def _nests(schedule: Plan) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _nests(schedule: Plan) -> Iterator[str]:
                 yield f"    {root.memory.name} is stored, {root.value.cost} operations"
 
 
-def memories(schedule: Plan) -> str:
-    """What lies in memory."""
-    found = sorted(schedule.memories, key=lambda memory: (memory.region, memory.start))
-    return "\n".join(f"{m.region}[{m.start}:{m.start + m.size}]  {m.name} {list(m.shape)}" for m in found) + "\n"
+def _memories(schedule: Plan) -> Iterator[str]:
+    for memory in sorted(schedule.memories, key=lambda memory: (memory.region, memory.start)):
+        where = f"{memory.region}[{memory.start}:{memory.start + memory.size}]"
+        yield f"{where}: {memory.name} {list(memory.shape)}"

@@ -22,6 +22,7 @@ from fastpoly_kernels.forking import compiling
 from fastpoly_kernels.log import ON, say, stage
 
 from . import ir
+from .stages import show
 from .to_llvm import to_llvm
 
 Kernel = Callable[..., int]
@@ -137,6 +138,7 @@ def optimised(text: str) -> tuple[Any, int]:
     """LLVM's module of a text, and the level that machine code is to be made of it at."""
     import llvmlite.binding as llvm
 
+    show("llvm", lambda: text)
     module = llvm.parse_assembly(text)
     names, level = (FEW_PASSES, 0) if text.count("\n") > LONG else (PASSES, 3)
     passes = llvm.create_new_module_pass_manager()
@@ -144,4 +146,6 @@ def optimised(text: str) -> tuple[Any, int]:
         getattr(passes, f"add_{name}_pass")()
     options = llvm.create_pipeline_tuning_options(max(level, 1))
     passes.run(module, llvm.create_pass_builder(machine_code.target(level), options))
+    show("optimised", lambda: str(module))
+    show("assembly", lambda: str(machine_code.target(level).emit_assembly(module)))
     return module, level

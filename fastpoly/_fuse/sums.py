@@ -25,6 +25,8 @@ def chain(schedule: Schedule) -> None:
     """Write the sums that a schedule's nests take as chains."""
     for nest in schedule.nests:
         _Chains(schedule, nest).write()
+    for recurrence in schedule.recurrences:
+        chain(recurrence.iteration)
 
 
 class _Chains:

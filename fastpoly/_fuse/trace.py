@@ -478,7 +478,7 @@ def _refuse_leaks(tracer: Tracer) -> None:
             raise kept_outside(tensor.node.where)
 
 
-MOST_NODES = 80_000
+MOST_NODES = 1_000_000
 """Of a graph: its kernel has some four times fewer lines, and compiles for minutes."""
 
 BRANCHES = frozenset(

@@ -22,11 +22,13 @@ from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
 from .layout import Layout
+from .listing import listing
 from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .reroll import rerolled
 from .recursion import room_for
-from .scan import Scan
+from .scan import Scan, every
 from .schedule import Schedule
+from .stages import show
 from .survey import constants
 from .to_python import to_python
 from .trace import trace
@@ -218,6 +220,19 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
     return written
 
 
+MOST_NODES = 80_000
+"""Of a graph: its kernel has some four times fewer lines, and compiles for minutes."""
+
+
+def _refuse_many(graph: Graph) -> None:
+    count = sum(1 for _ in every(graph.nodes))
+    if count > MOST_NODES:
+        raise UnsupportedOperationError(
+            f"the step cannot be fused: it has {count:,} operations, and would take minutes to compile. Way out: write "
+            "it with operations of whole tensors instead of their elements, or backend='eager'"
+        )
+
+
 @stage("trace")
 def _graph(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
@@ -226,7 +241,13 @@ def _graph(
 ) -> Graph:
     try:
         graph = trace(function, inputs, pointwise.TABLE, rules.TABLE, names)
-        return rerolled(graph) if inputs[0].device.type == "cpu" else graph
+        show("traced", lambda: listing(graph))
+        if inputs[0].device.type == "cpu":
+            with stage("reroll"):
+                graph = rerolled(graph)
+            show("rerolled", lambda: listing(graph))
+        _refuse_many(graph)
+        return graph
     except UnsupportedOperationError:
         raise
     except Exception as error:
