@@ -5,17 +5,24 @@
     expressions.py  numbers as expressions: constants folded, common parts shared
     pointwise.py    the table from elementwise operation to expression
     rules.py        the table for the rest: sums, products of matrices, views
+    scan.py         a loop within a step, as a node of the graph
+    runs.py         where a sequence repeats itself
+    lift.py         an operation on single values as one on rows of them
+    reroll.py       equal iterations of a Python loop are a loop again, and only what is serial stays one
     survey.py       which axis the registers run along, which are short, what must be kept
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)
     memories.py     which tensors lie in memory, and their elements' order there
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
+    recurrences.py  the plan of a scan: one iteration's schedule within that of the step
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
     names.py        names for a page, each once
     naming.py       which expressions are computed by themselves
     to_python.py    a kernel as a page of Python, to be read
+    listing.py      graphs and plans in words
+    stages.py       a program after each stage, for whoever wants to see it
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
     builder.py      statements one after the other, and the values of expressions
     turns.py        what a nest does in one turn of its loops
