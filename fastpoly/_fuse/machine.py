@@ -29,7 +29,7 @@ from fastpoly_kernels.forking import compiling, in_child
 from fastpoly_kernels.stamp import package_stamp
 
 from . import ir
-from .to_llvm import to_llvm
+from .to_llvm import Text
 
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
@@ -40,7 +40,7 @@ REMEMBERED = 256
 """Kernels kept in memory, those used last: 0.1 to 1 MB each. Beyond, a program keeps its own as long as it lives."""
 
 _ready: WeakKeyDictionary[ir.Kernel, Kernel] = WeakKeyDictionary()
-_texts: WeakKeyDictionary[ir.Kernel, tuple[str, str]] = WeakKeyDictionary()
+_texts: WeakKeyDictionary[ir.Kernel, tuple[Text, str]] = WeakKeyDictionary()
 """Of kernels that are not ready: the text for LLVM and its key."""
 
 SYMBOL = "kernel"
@@ -89,7 +89,7 @@ def _made(code: ir.Kernel, threads: int) -> Kernel:
         if kernel is None:
             text, key = _text_and_key(code)
             # kernels that do the same have one key
-            kernel = _linked_kernels.get(key) or _from_disk(key, threads) or _from_llvm(key, text, threads)
+            kernel = _linked_kernels.get(key) or _from_disk(key, threads) or _from_llvm(key, text.whole(), threads)
             _linked_kernels[key] = _ready[code] = kernel
             _linked_kernels.move_to_end(key)
             while len(_linked_kernels) > REMEMBERED:
@@ -98,19 +98,20 @@ def _made(code: ir.Kernel, threads: int) -> Kernel:
     return kernel
 
 
-def _text_and_key(code: ir.Kernel) -> tuple[str, str]:
+def _text_and_key(code: ir.Kernel) -> tuple[Text, str]:
     known = _texts.get(code)
     if known is None:
-        text = to_llvm(code, SYMBOL)
+        text = Text(code, SYMBOL)
         made_by = (package_stamp(), _own_stamp(), version("llvmlite"), _processor())
-        known = _texts[code] = text, hashlib.sha256("\0".join((text, *made_by)).encode()).hexdigest()
+        known = _texts[code] = text, hashlib.sha256("\0".join((text.own, *made_by)).encode()).hexdigest()
     return known
 
 
 @cache
 def _own_stamp() -> str:
-    """A digest of this file, which makes machine code of a text."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """A digest of the files that make machine code of a text."""
+    files = ("machine.py", "to_llvm.py")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in files)).hexdigest()
 
 
 def _processor() -> str:
