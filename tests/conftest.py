@@ -117,13 +117,13 @@ def verify_kernels(patch):
     from fastpoly._fuse import machine
     from fastpoly._fuse.verify import verify
 
-    to_llvm = machine.to_llvm
+    text = machine.Text
 
     def verified(kernel, symbol):
         verify(kernel)
-        return to_llvm(kernel, symbol)
+        return text(kernel, symbol)
 
-    patch.setattr(machine, "to_llvm", verified)
+    patch.setattr(machine, "Text", verified)
 
 
 @pytest.fixture(autouse=True)

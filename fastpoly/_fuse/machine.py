@@ -23,7 +23,7 @@ from fastpoly_kernels.log import ON, say, stage
 
 from . import ir
 from .stages import show
-from .to_llvm import to_llvm
+from .to_llvm import Text
 
 Kernel = Callable[..., int]
 """kernel(carry, data, scratch, out, steps, every, wait) -> steps taken; the first four are addresses. One that several
@@ -34,7 +34,7 @@ REMEMBERED = 256
 """Kernels kept in memory, those used last: 0.1 to 1 MB each. Beyond, a program keeps its own as long as it lives."""
 
 _ready: WeakKeyDictionary[ir.Kernel, Kernel] = WeakKeyDictionary()
-_texts: WeakKeyDictionary[ir.Kernel, tuple[str, str]] = WeakKeyDictionary()
+_texts: WeakKeyDictionary[ir.Kernel, tuple[Text, str]] = WeakKeyDictionary()
 """Of kernels that are not ready: the text for LLVM and its key."""
 
 SYMBOL = "kernel"
@@ -81,18 +81,19 @@ def _made(code: ir.Kernel, threads: int) -> Kernel:
     return kernel
 
 
-def _text_and_key(code: ir.Kernel) -> tuple[str, str]:
+def _text_and_key(code: ir.Kernel) -> tuple[Text, str]:
     known = _texts.get(code)
     if known is None:
-        text = to_llvm(code, SYMBOL)
-        known = _texts[code] = text, machine_code.key(text, _own_stamp())
+        text = Text(code, SYMBOL)
+        known = _texts[code] = text, machine_code.key(text.own, _own_stamp())
     return known
 
 
 @cache
 def _own_stamp() -> str:
-    """A digest of this file, which makes machine code of a text."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """A digest of the files that make machine code of a text."""
+    files = ("machine.py", "to_llvm.py")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in files)).hexdigest()
 
 
 def register_bits() -> int:
@@ -100,8 +101,8 @@ def register_bits() -> int:
     return aside(processor.register_bits)
 
 
-def _linked(key: str, text: str, threads: int) -> Kernel:
-    code = machine_code.linked(key, lambda symbol: optimised(text.replace(f"@{SYMBOL}(", f"@{symbol}(")))
+def _linked(key: str, text: Text, threads: int) -> Kernel:
+    code = machine_code.linked(key, lambda symbol: optimised(text.whole().replace(f"@{SYMBOL}(", f"@{symbol}(")))
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     shared = (pointer, pointer, number) if threads > 1 else ()
     function = code.function(number, *[pointer] * 4, *[number] * 3, *shared)

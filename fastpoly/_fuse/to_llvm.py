@@ -100,7 +100,38 @@ declare i32 @sched_yield()
 
 def to_llvm(kernel: Kernel, symbol: str) -> str:
     """A module that defines `symbol`: i64 of the addresses of the kernel's buffers and of its numbers."""
-    return _Printer(kernel).module(symbol)
+    return Text(kernel, symbol).whole()
+
+
+class Text:
+    """The text of such a module.
+
+    Attributes:
+        own: the kernel itself, without the elementary functions that it calls: to write these, llvmlite is imported.
+    """
+
+    def __init__(self, kernel: Kernel, symbol: str) -> None:
+        printer = _Printer(kernel)
+        function = printer.function(symbol)
+        self._formulas, self._once = printer.formulas, printer.once
+        self.own = "\n".join([function, *printer.once.values()]) + "\n"
+
+    def whole(self) -> str:
+        """All of it."""
+        text, stated = [self.own], set(self._once)
+        for name, kind, lanes in self._formulas:
+            written, once = formula_text(name, kind, lanes)
+            new = {named: line for line in once if (named := _named(line)) not in stated}
+            text += [written, *new.values()]
+            stated |= new.keys()
+        return "\n".join(text) + "\n"
+
+
+def _named(line: str) -> str:
+    """What a declaration, or a line of metadata, is of."""
+    name = re.search(r"""@"?([\w.]+)|^(!\d+)""", line)
+    assert name is not None
+    return name[0].replace('"', "")
 
 
 class _Printer:
@@ -120,9 +151,10 @@ class _Printer:
         self.once: dict[str, str] = {}
         self.formulas: dict[tuple[str, str, int], None] = {}
 
-    # -- the module
+    # -- the function
 
-    def module(self, symbol: str) -> str:
+    def function(self, symbol: str) -> str:
+        """The function, and what is in the module for it."""
         kernel = self.kernel
         noalias = {"carry", "data", "scratch", "out"}
         arguments = [
@@ -136,12 +168,7 @@ class _Printer:
         text = [f'target triple = "{processor.triple()}"', head, "entry:", *self.lines, f"  ret i64 {result}", "}"]
         if any(isinstance(s, Do) and s.name == "meet" for s in inside(kernel.body)):
             text.append(MEET)
-        for name, kind, lanes in self.formulas:
-            written, once = formula_text(name, kind, lanes)
-            text.append(written)
-            for line in once:
-                self.state_once(line)
-        return "\n".join([*text, *self.once.values()]) + "\n"
+        return "\n".join(text)
 
     # -- lines
 
@@ -183,11 +210,9 @@ class _Printer:
         self.lines.append(f"{label}:")
         self.block = label
 
-    def state_once(self, line: str) -> None:
-        """A declaration, or metadata, by what it names."""
-        name = re.search(r"""@"?([\w.]+)|^(!\d+)""", line)
-        assert name is not None
-        self.once.setdefault(name[0].replace('"', ""), line)
+    def declare(self, line: str) -> None:
+        """A declaration, once."""
+        self.once.setdefault(_named(line), line)
 
     def type(self, kind: Kind) -> str:
         one = {"float": self.element, "index": "i64", "bool": "i1"}[kind.base]
@@ -375,7 +400,7 @@ class _Printer:
 
     def call(self, name: str, kind: str, suffix: str, values: list[str]) -> str:
         function = f"@llvm.{name}.{suffix}"
-        self.state_once(f"declare {kind} {function}({', '.join([kind] * len(values))})")
+        self.declare(f"declare {kind} {function}({', '.join([kind] * len(values))})")
         return self.emit(f"call {kind} {function}({', '.join(f'{kind} {value}' for value in values)})")
 
     def formula(self, op: Op) -> str:
