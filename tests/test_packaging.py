@@ -51,6 +51,13 @@ def test_a_numpy_user_loads_numpy_and_what_links(call, tmp_path):
     assert "fastpoly_kernels.stage" not in second
 
 
+def test_a_traced_loss_needs_no_numba():
+    code = "import sys; from fastpoly import fit; fit([0, 1, 2], [0, 1, 4], 2, backend='fused-autograd'); "
+    loaded = set(python(code + "print(*sys.modules)").split())
+    assert {"torch", "llvmlite.binding"} <= loaded
+    assert "numba" not in loaded
+
+
 def test_the_closed_form_is_numpy_alone():
     code = "import sys; from fastpoly import fit; fit([0, 1, 2], [0, 1, 4], 2); print(*sys.modules)"
     assert not {"llvmlite", "torch"} & set(python(code).split())
