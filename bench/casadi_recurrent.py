@@ -77,7 +77,7 @@ def descent(name: str, iterations: int, folder: Path) -> tuple[Callable[[int], n
     )
     Path("f.c").replace(folder / "f.c")
     (folder / "loop.c").write_text(LOOP)
-    flags = "-O3 -march=native -ffast-math -fPIC -shared".split()
+    flags = ["-O3", "-march=native", "-ffast-math", "-fPIC", "-shared"]
     subprocess.run(["gcc", *flags, "f.c", "loop.c", "-o", "all.so", "-lm"], cwd=folder, check=True)
     seconds = time.perf_counter() - started
     loop = ctypes.CDLL(str(folder / "all.so")).loop

@@ -46,8 +46,7 @@ def _run(nodes: Sequence[Node], values: dict[Node, Any]) -> None:
 def _scanned(scan: Scan, starts: list[Any], rows: list[Any], same: list[Any]) -> tuple[list[Any], list[Any]]:
     """The rows of the outputs, and their last values."""
     states, rest = [], list(starts)
-    for carry in scan.carries:
-        states.append([rest.pop(0) for _ in carry.inputs])
+    states.extend([rest.pop(0) for _ in carry.inputs] for carry in scan.carries)
     kept: list[list[Any]] = [[] for _ in scan.outputs]
     begun = [list(states[i]) for i in range(len(states))]
     for k in range(scan.count):

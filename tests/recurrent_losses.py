@@ -46,7 +46,9 @@ def recurrent(seed: int, dtype: torch.dtype = torch.float64) -> Recurrent:
     steps = draw.choice([12, 17, 24, 33, 50])
     size = draw.choice([(), (), (2,), (3,), (5,), (20,), (3, 3)])
     values, lags, inner = draw.choice([1, 1, 2, 3]), draw.choice([1, 1, 2, 3]), draw.choice([0, 0, 0, 3, 12])
-    plan = [(draw.choice(BINARY), draw.choice(UNARY), draw.randrange(8)) for _ in range(draw.choice([1, 2, 3]) * values)]
+    plan = [
+        (draw.choice(BINARY), draw.choice(UNARY), draw.randrange(8)) for _ in range(draw.choice([1, 2, 3]) * values)
+    ]
     within = (draw.choice(BINARY), draw.choice(UNARY))
     ends, first = draw.choice(["sum", "last", "stack", "both"]), draw.choice([0, 0, 1, 2])
     other, backwards = draw.choice([None, None, 3, steps - 2]), draw.random() < 0.2

@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 
+from fastpoly._fuse import machine
 from fastpoly._fuse.ir import (
     BOOL,
     FLOAT,
@@ -26,9 +27,9 @@ from fastpoly._fuse.ir import (
     Var,
     operation,
 )
-from fastpoly._fuse.to_llvm import BITS, number, to_llvm
+from fastpoly._fuse.to_llvm import number, to_llvm
 from fastpoly._fuse.verify import verify
-from fastpoly_kernels import machine_code
+from fastpoly_kernels import formulas, machine_code
 
 LANES = 4
 NAMES = (f"k{i}" for i in range(10**6))
@@ -52,15 +53,13 @@ def do(name, *args):
 
 def run(body, dtype="float64", steps=0, result=STEPS, **arrays):
     """(what a kernel returns, its arrays), by LLVM."""
-    import llvmlite.binding as llvm
-
     numbers = {"steps": STEPS, "every": Var("every", INDEX), "wait": WAIT}
     kernel = Kernel(dtype, LANES, (*BUFFERS, *numbers), numbers, body, result)
     verify(kernel)
     symbol = f"of_a_test_{next(NAMES)}"
     module, level = machine.optimised(to_llvm(kernel, symbol))
     module.verify()
-    KEPT.append(machine_code.Linked(symbol, machine_code.target(3).emit_object(module)))
+    KEPT.append(machine_code.Linked(symbol, machine_code.target(level).emit_object(module)))
     function = KEPT[-1].function(ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3)
     room = {name: np.ascontiguousarray(arrays.get(name, np.zeros(64)), dtype) for name in BUFFERS}
     return function(*(array.ctypes.data for array in room.values()), steps, 1, 0), room

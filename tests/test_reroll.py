@@ -152,7 +152,7 @@ def test_a_branch_at_a_step_ends_a_loop():
         return h**2
 
     _, rolled = both_ways(loss, torch.tensor([0.3, 0.2], dtype=D), torch.randn(60, dtype=D))
-    assert sorted(scan.count for scan in scans(rolled))[-1] < 31
+    assert max(scan.count for scan in scans(rolled)) < 31
 
 
 def test_a_short_loop_stays_written_out():

@@ -20,7 +20,7 @@ from .._lazy import lazy
 
 @dataclass(frozen=True)
 class Axis:
-    """A loop variable that runs from 0 to size - 1; `is_time` if it is that of a `Scan`, around all nests of its body."""
+    """A loop variable that runs from 0 to size - 1; `is_time` if it is a `Scan`'s, around all nests of its body."""
 
     name: str
     size: int

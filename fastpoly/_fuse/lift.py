@@ -138,9 +138,7 @@ def _with_dimension(at: int, rank_of_result: bool = False) -> Rule:
 def _diagonal(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     rows, offset, *dims = args
     rank = len(rows.node.shape) - 1
-    return write.new(
-        "diagonal", (rows.node, offset, *(d % rank + 1 for d in dims)), (count, *node.shape), node
-    )
+    return write.new("diagonal", (rows.node, offset, *(d % rank + 1 for d in dims)), (count, *node.shape), node)
 
 
 def _select_backward(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
@@ -160,7 +158,7 @@ def _join(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | 
 
 
 def _reduction(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
-    source = args[0].node
+    source: Node = args[0].node
     rank = len(source.shape) - 1
     asked = args[1] if len(args) > 1 and isinstance(args[1], (int, list, tuple)) else None
     dims = [asked] if isinstance(asked, int) else asked or range(rank)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .graph import Graph, Node
+from .plan import Accumulate, Nest, Plan
 from .recurrences import Recurrence
 from .scan import Scan
-from .plan import Accumulate, Nest, Plan
 
 COMMENT_COLUMN = 64
 
@@ -70,7 +70,7 @@ def planned(schedule: Plan) -> str:
 
 
 def _nests(schedule: Plan) -> Iterator[str]:
-    yield f"samples: {schedule.samples}; axes up to {schedule.unrolled} are written out; {schedule.lanes} lanes at a time"
+    yield f"registers run along {schedule.samples} elements, {schedule.lanes} at a time"
     parts: list[Nest | Recurrence] = [*schedule.nests, *schedule.recurrences]
     for part in sorted(parts, key=lambda part: part.level):
         if isinstance(part, Recurrence):

@@ -7,6 +7,7 @@ that are cheap to compute are computed in the iteration; others are loaded, by a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
-from .ir import FLOAT, Var
+from .ir import Var
 from .memories import Memories
 from .rules import VIEWS, NeedsMemory
 from .scan import Carry
@@ -189,7 +190,7 @@ class Iteration(Schedule):
                 self._fill(carry, carry.next)
                 continue
             variables = [self.variables[one] for one in carry.inputs]
-            for one, newer in zip(variables, variables[1:], strict=False):
+            for one, newer in itertools.pairwise(variables):
                 self.following += [(var, Expr("local", newer[at])) for at, var in one.items()]
             for at, var in variables[-1].items():
                 places = tuple(Index((), n) for n in at)
@@ -221,7 +222,7 @@ class Iteration(Schedule):
                 if root.memory is not None:
                     yield root.memory
                 else:
-                    yield root.var  # type: ignore[union-attr]
+                    yield root.var
         yield from (var for own in self.variables.values() for var in own.values())
         for inner in self.recurrences:
             yield from inner.iteration.changes()

@@ -130,7 +130,7 @@ class _Loop:
     @property
     def count(self) -> int:
         """How many iterations."""
-        return self.run.count
+        return self.run.times
 
     def row(self, iteration: int) -> int:
         """Where an iteration's row lies; rows of iterations before the first one lie beyond the end."""
@@ -286,7 +286,9 @@ class _Program:
         at = {node: i for i, node in enumerate(nodes)}
         runs = [run for run in repeated(map(_token, nodes), LEAST, ALSO_WORTH) if run not in self.refused]
         loops = [loop for run in runs if (loop := _loop(nodes, at, run)) and loop.run.saved >= ALSO_WORTH]
-        loops = [loop for loop in loops if all(n.dtype.is_floating_point or n.dtype == torch.bool for n in loop.classes)]
+        loops = [
+            loop for loop in loops if all(n.dtype.is_floating_point or n.dtype == torch.bool for n in loop.classes)
+        ]
         if max((loop.run.saved for loop in loops), default=0) < self.worth:
             return None
         begins = {loop.run.start: loop for loop in loops}
@@ -363,7 +365,9 @@ class _Program:
             stacked.node = self.write.sliced(self.stack(stacked.whole), stacked.low, stacked.low + stacked.count)
         elif stacked.node is None:
             scan, of = stacked.scan, stacked.of
-            assert scan is not None and scan.scan is not None and of is not None
+            assert scan is not None
+            assert scan.scan is not None
+            assert of is not None
             shape = (stacked.count, *of.shape)
             stacked.node = self.write.new("scan_rows", (scan, scan.scan.output(of)), shape, of)
         return stacked.node
@@ -464,9 +468,7 @@ class _Rolling:
 
     def write(self) -> None:
         """All classes, each circle of them after what it needs."""
-        edges = [
-            [operand.of for operand in own if isinstance(operand, (_Own, _Before))] for own in self.loop.operands
-        ]
+        edges = [[operand.of for operand in own if isinstance(operand, (_Own, _Before))] for own in self.loop.operands]
         for members in components(edges):
             if len(members) == 1 and members[0] not in edges[members[0]] and self._lift(members[0]):
                 continue
@@ -650,9 +652,8 @@ class _Rolling:
     def _sum(self, term: Any, total: Node) -> Any:
         """The sum of an operand over all iterations."""
         count = self.loop.count
-        if isinstance(term, _Own) and self._differ_by_number(term.of):
-            if term.of not in self.stacked:
-                return self._placed(term.of)
+        if isinstance(term, _Own) and self._differ_by_number(term.of) and term.of not in self.stacked:
+            return self._placed(term.of)
         rows = self.operand(term)
         if isinstance(rows, Rows):
             row = rows.node
@@ -663,7 +664,7 @@ class _Rolling:
 
     def _placed(self, j: int) -> Node:
         """The sum of gradients of elements 0, 1, 2, ... along a dimension: each is a row of it."""
-        gradient, *sizes, dim, index = self.loop.operands[j]
+        gradient, *_, dim, index = self.loop.operands[j]
         node = self.loop.classes[j]
         if not isinstance(index, _Each) or not isinstance(dim, int):
             raise _Refused(self.loop.found)

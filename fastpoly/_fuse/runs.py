@@ -9,21 +9,21 @@ import numpy as np
 
 
 class Run(NamedTuple):
-    """`count` periods from `start` on."""
+    """`times` periods from `start` on."""
 
     start: int
     period: int
-    count: int
+    times: int
 
     @property
     def end(self) -> int:
         """The first place after it."""
-        return self.start + self.period * self.count
+        return self.start + self.period * self.times
 
     @property
     def saved(self) -> int:
         """How much less there is if all periods are written as one."""
-        return self.period * (self.count - 1)
+        return self.period * (self.times - 1)
 
 
 def repeated(sequence: Iterable[Hashable], least: int, worth: int) -> list[Run]:
@@ -81,7 +81,7 @@ def _stretches(names: np.ndarray[Any, Any], least: int) -> Iterator[Run]:
 
 
 def components(edges: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The strongly connected components of a graph, each after those that it has edges to (Tarjan, without recursion)."""
+    """The strongly connected components of a graph, each after those it has edges to (Tarjan's, without recursion)."""
     index: dict[int, int] = {}
     low: dict[int, int] = {}
     on_stack: set[int] = set()

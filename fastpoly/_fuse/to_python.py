@@ -98,11 +98,7 @@ class _Page:
     def stored(self, buffer: str, place: str, value: Expr) -> str:
         """Writing one element, or a register."""
         text, lanes = self.value(value), value.kind.lanes
-        return (
-            f"{self.use('store')}({buffer}, {place}, {text})"
-            if lanes
-            else f"{buffer}[{place}] = {text}"
-        )
+        return f"{self.use('store')}({buffer}, {place}, {text})" if lanes else f"{buffer}[{place}] = {text}"
 
     def assignment(self, var: Var, value: Expr) -> str:
         """An assignment, of an index as one of += and -= if it can be."""
@@ -137,11 +133,7 @@ class _Page:
                 return self.name(expr)
             case Load(buffer=buffer, index=index, kind=kind):
                 place = self.value(index)
-                return (
-                    f"{self.use('load')}({buffer}, {place}, {kind.lanes})"
-                    if kind.lanes
-                    else f"{buffer}[{place}]"
-                )
+                return f"{self.use('load')}({buffer}, {place}, {kind.lanes})" if kind.lanes else f"{buffer}[{place}]"
             case Op(name=name) if name in INFIX or name == "neg":
                 text, own = self.infix(expr), STRENGTH[name]
                 # to Python a sign binds more strongly than a product, to a reader it does not

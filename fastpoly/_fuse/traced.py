@@ -24,8 +24,8 @@ from .ir import Kernel
 from .layout import Layout
 from .listing import listing
 from .numbers import Place, Seen, make_arguments, places_of_numbers
-from .reroll import rerolled
 from .recursion import room_for
+from .reroll import rerolled
 from .scan import Scan, every
 from .schedule import Schedule
 from .stages import show

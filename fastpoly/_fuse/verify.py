@@ -103,7 +103,8 @@ class _Verifier:
                     assert [arg.kind for arg in args] == [FLOAT] * kind.lanes, f"{len(args)} numbers in {kind}"
                 elif name == "lane":
                     register, lane = args
-                    assert isinstance(lane, Const) and lane.value in range(register.kind.lanes), f"no lane {lane}"
+                    assert isinstance(lane, Const), f"{lane} is no number"
+                    assert lane.value in range(register.kind.lanes), f"no lane {lane}"
                 elif name in RESULT or name in FORMULAS:
                     found = self.kind(name, args)
                     assert found == kind, f"{name} of {', '.join(str(arg.kind) for arg in args)} as {kind}"
