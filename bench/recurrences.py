@@ -114,9 +114,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-casadi", action="store_true")
     asked = parser.parse_args()
-    print(
-        f"{'loss':15} {'time steps':>10} {'first call':>10} {'compile':>8} {'a step':>9}   JAX: first, step    CasADi: first, step"
-    )
+    heads = f"{'loss':15} {'time steps':>10} {'first call':>10} {'compile':>8} {'a step':>9}"
+    print(f"{heads}   JAX: first, step    CasADi: first, step")
     first, step, peer = [], [], []
     for name in asked.models:
         compiled = {}
@@ -146,9 +145,8 @@ def main() -> None:
         if len(compiled) > 1:
             low, high = min(compiled), max(compiled)
             print(f"{'':15} compiling {high:,} time steps takes {compiled[high] / compiled[low]:.2f} times {low:,}'s")
-    print(
-        f"JAX / ours, first call: {mean(first):.2f}, least {min(first):.2f}; a step: {mean(step):.1f}, least {min(step):.2f}"
-    )
+    for what, ratios in (("first call", first), ("a step", step)):
+        print(f"JAX / ours, {what}: {mean(ratios):.2f} in the geometric mean, least {min(ratios):.2f}")
     if peer:
         print(f"CasADi's C / ours, a step: {mean(peer):.2f}, least {min(peer):.2f}")
 

@@ -154,7 +154,7 @@ def _loop(nodes: Sequence[Node], at: dict[Node, int], run: Run) -> _Loop | None:
     """The longest part of a run in which all iterations read alike."""
     start, period, count = run
     end = run.end
-    reads = [[leaf for leaf in leaves(node.args)] for node in nodes[start:end]]
+    reads = [list(leaves(node.args)) for node in nodes[start:end]]
 
     def read_by(iteration: int) -> tuple[Any, ...]:
         """For each operand that is a node: how many iterations back, and the class; None for one from outside."""
