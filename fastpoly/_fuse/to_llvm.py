@@ -83,7 +83,7 @@ class Text:
     """The text of such a module.
 
     Attributes:
-        own: the kernel itself, without the elementary functions that it calls: to write these, llvmlite is imported.
+        own: the kernel itself, without the elementary functions that it calls, which take time to write.
     """
 
     def __init__(self, kernel: Kernel, symbol: str) -> None:
