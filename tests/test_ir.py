@@ -27,7 +27,8 @@ from fastpoly._fuse.ir import (
     Var,
     operation,
 )
-from fastpoly._fuse.to_llvm import number, to_llvm
+from fastpoly._fuse.llvm_pieces import number
+from fastpoly._fuse.to_llvm import to_llvm
 from fastpoly._fuse.verify import verify
 from fastpoly_kernels import formulas, machine_code
 

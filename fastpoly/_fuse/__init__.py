@@ -29,6 +29,7 @@
     nests.py        a loop nest
     blocks.py       nests that share their data, on one block of samples after the other
     write.py        the whole kernel, the loop over the steps on the outside
+    llvm_pieces.py  numbers, elementary functions and meetings of threads, as text for LLVM
     to_llvm.py      a kernel as text for LLVM
     machine.py      that as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them

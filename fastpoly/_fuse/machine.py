@@ -92,7 +92,7 @@ def _text_and_key(code: ir.Kernel) -> tuple[Text, str]:
 @cache
 def _own_stamp() -> str:
     """A digest of the files that make machine code of a text."""
-    files = ("machine.py", "to_llvm.py")
+    files = ("llvm_pieces.py", "machine.py", "to_llvm.py")
     return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in files)).hexdigest()
 
 

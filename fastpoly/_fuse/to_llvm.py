@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import operator
 import re
-import struct
-from functools import cache
 
-from fastpoly_kernels import emitter, processor
+from fastpoly_kernels import processor
 from fastpoly_kernels.formulas import FORMULAS
 
 from .ir import (
@@ -40,6 +38,7 @@ from .ir import (
     inside,
     turns,
 )
+from .llvm_pieces import MEET, formula_text, named, number
 
 ELEMENT = {"float32": "float", "float64": "double"}
 BITS = {"float32": 32, "float64": 64}
@@ -74,29 +73,6 @@ MOST_TURNS = 16
 
 REDUCED = {"product": "", "largest": "maximum", "smallest": "minimum"}
 
-MEET = """
-define internal void @meet(ptr %counter, i64 %count) {
-  %mine = atomicrmw add ptr %counter, i64 1 acq_rel
-  br label %again
-again:
-  %turns = phi i64 [ 0, %0 ], [ %turn, %patience ], [ %turn, %wait ]
-  %come = load atomic i64, ptr %counter acquire, align 8
-  %all = icmp sge i64 %come, %count
-  br i1 %all, label %met, label %patience
-patience:
-  %turn = add i64 %turns, 1
-  %soon = icmp slt i64 %turn, 4000
-  br i1 %soon, label %again, label %wait
-wait:
-  call i32 @sched_yield()
-  br label %again
-met:
-  ret void
-}
-declare i32 @sched_yield()
-"""
-"""One comes to the counter and waits for the others; after so many looks, some microseconds, it lets others run."""
-
 
 def to_llvm(kernel: Kernel, symbol: str) -> str:
     """A module that defines `symbol`: i64 of the addresses of the kernel's buffers and of its numbers."""
@@ -107,7 +83,7 @@ class Text:
     """The text of such a module.
 
     Attributes:
-        own: the kernel itself, without the elementary functions that it calls: to write these, llvmlite is imported.
+        own: the kernel itself, without the elementary functions that it calls, which take time to write.
     """
 
     def __init__(self, kernel: Kernel, symbol: str) -> None:
@@ -119,19 +95,12 @@ class Text:
     def whole(self) -> str:
         """All of it."""
         text, stated = [self.own], set(self._once)
-        for name, kind, lanes in self._formulas:
-            written, once = formula_text(name, kind, lanes)
-            new = {named: line for line in once if (named := _named(line)) not in stated}
+        for of in self._formulas:
+            written, once = formula_text(*of)
+            new = {name: line for line in once if (name := named(line)) not in stated}
             text += [written, *new.values()]
             stated |= new.keys()
         return "\n".join(text) + "\n"
-
-
-def _named(line: str) -> str:
-    """What a declaration, or a line of metadata, is of."""
-    name = re.search(r"""@"?([\w.]+)|^(!\d+)""", line)
-    assert name is not None
-    return name[0].replace('"', "")
 
 
 class _Printer:
@@ -212,7 +181,7 @@ class _Printer:
 
     def declare(self, line: str) -> None:
         """A declaration, once."""
-        self.once.setdefault(_named(line), line)
+        self.once.setdefault(named(line), line)
 
     def type(self, kind: Kind) -> str:
         one = {"float": self.element, "index": "i64", "bool": "i1"}[kind.base]
@@ -509,32 +478,3 @@ def assigned(body: list[Statement]) -> list[Var]:
     """Every variable that statements assign."""
     found = (statement.var for statement in inside(body) if isinstance(statement, Assign))
     return list(dict.fromkeys(found))
-
-
-def number(value: float, dtype: str) -> str:
-    """A float as LLVM reads it: of either width, the bits of a double."""
-    if dtype == "float32":
-        try:
-            value = struct.unpack("f", struct.pack("f", value))[0]
-        except OverflowError:
-            value = float("inf") if value > 0 else float("-inf")
-    return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
-
-
-@cache
-def formula_text(name: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...]]:
-    """The LLVM function of a formula for one kind of operand, and what it declares."""
-    from llvmlite import ir
-
-    formula = FORMULAS[name]
-    kind = emitter.SINGLE.kind if dtype == "float32" else emitter.DOUBLE.kind
-    if lanes:
-        kind = ir.VectorType(kind, lanes)
-    module = ir.Module()
-    count = formula.__code__.co_argcount
-    emitter.written(name, formula, module, [kind] * count, ("alwaysinline",))
-    text = re.sub(r" = (fadd|fsub|fmul|fdiv) ", r" = \1 contract ", str(module))
-    lines = [line for line in text.split("\n") if not line.startswith((";", "target", "source_filename"))]
-    # what formulas say of branches is all that they have of metadata, and the same in each: !0
-    once = [line for line in lines if line.startswith(("declare", "!"))]
-    return "\n".join(line for line in lines if line not in once), tuple(once)
