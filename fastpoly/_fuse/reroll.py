@@ -26,7 +26,7 @@ from .arguments import leaves, mapped
 from .graph import Graph, Node
 from .lift import Rows, Writer, lifted
 from .runs import Run, components, repeated
-from .scan import Carry, Scan
+from .scan import Carry, Scan, every
 
 LEAST = 8
 """Iterations that make a loop."""
@@ -47,22 +47,21 @@ def rerolled(graph: Graph, worth: int = WORTH) -> Graph:
     Args:
         worth: how many operations the largest loop must save.
     """
-    if len(graph.nodes) < worth:
-        return graph
     refused: set[Run] = set()
-    while True:
-        program = _Program(graph, refused, worth)
+    while len(graph.nodes) >= worth:
         try:
-            new = program.rolled()
+            new = _Program(graph, refused, worth).rolled()
         except _Refused as refusal:
             refused.add(refusal.run)
             continue
-        if new is None:
+        # what is read one by one again is no loop
+        if new is None or len(list(every(new.nodes))) + ALSO_WORTH > len(list(every(graph.nodes))):
             return graph
         for node in new.nodes:
             if node.scan is not None:
                 _reroll_body(node.scan)
-        return rerolled(new, ALSO_WORTH)
+        graph, worth, refused = new, ALSO_WORTH, set()
+    return graph
 
 
 def _reroll_body(scan: Scan) -> None:

@@ -83,7 +83,7 @@ def write_nests(
         after: called with nests that have been written and need each other's sums no longer.
     """
     outer, builder.schedule = builder.schedule, schedule
-    recurrences = schedule.recurrences
+    recurrences = list(schedule.recurrences)
     for together in groups(builder):
         while recurrences and recurrences[0].level < together[0].level:
             _write_recurrence(builder, recurrences.pop(0))
