@@ -98,7 +98,9 @@ def write_nests(
 def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
     """Write the loop of a scan. What is named within it means nothing outside."""
     iteration = recurrence.iteration
-    for expr in recurrence.fixed(builder.resolved):
+    fixed = recurrence.fixed(builder.resolved)
+    builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
+    for expr in fixed:
         if expr not in builder.names:
             builder.name(expr, before=expr.invariant)
     for var, start in recurrence.starts:
