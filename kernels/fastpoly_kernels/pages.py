@@ -7,12 +7,13 @@ rounding of a product and a sum at once. To run it, give it arrays of numpy with
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from .forking import new_lock
 
 Array = np.ndarray[Any, Any]
 
@@ -73,7 +74,7 @@ def aligned_stack() -> None:
     """Machine code keeps registers on the stack; here is none."""
 
 
-_counting = threading.Lock()
+_counting = new_lock()
 
 
 def meet(counter: Array, count: int) -> None:
@@ -109,6 +110,6 @@ maximum, minimum, inverse, float32, float64 = np.maximum, np.minimum, np.logical
 total, product, largest, smallest = np.sum, np.prod, np.max, np.min
 
 NAMES = frozenset(name for name in dir() if name.islower() and not name.startswith("_")) - {
-    *("annotations", "math", "threading", "time", "np")
+    *("annotations", "math", "time", "new_lock", "np")
 }
 """What a page may import."""
