@@ -162,6 +162,7 @@ def test_outputs_that_lie_in_memory(interpreted, size):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("plugin", ["interpreted_gpu", "interpreted_grid"])
 @pytest.mark.parametrize(
     "tests",
     [
@@ -172,9 +173,9 @@ def test_outputs_that_lie_in_memory(interpreted, size):
         "test_found_by_fuzzing.py",
     ],
 )
-def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests):
+def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests, plugin):
     folder = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "interpreted_gpu", "-m", "", "-W", "ignore::RuntimeWarning"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-m", "", "-W", "ignore::RuntimeWarning"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
     run = subprocess.run([*command, str(folder / tests)], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]

@@ -178,3 +178,25 @@ def test_programs_meet_in_the_second_cache(name, arch):
         assert used["BAR"] == 2  # all warps leave together
     assert opcodes(code.instructions)["MEMBAR"] == meetings
     assert code.stack == code.local == 0
+
+
+# -- with a GPU
+# ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("name", ["polynomial", "tanh-network", "linear-64"])
+def test_a_hundred_thousand_samples_on_the_gpu(name, dtype):
+    """As on the CPU in double, and twice the same bits."""
+    model = zoo.model(name, dtype, 100_000)
+    params, data = tree.tree_map_only(torch.Tensor, lambda tensor: tensor.cuda(), (model.params, model.data))
+    options = dict(learn_rate=model.learn_rate, steps=50, backend="triton")
+    runs = [descend(model.loss, params, data, **options) for _ in range(2)]
+    want, expected = zoo.eager(zoo.model(name, DOUBLE, 100_000), 50)
+    bound = {DOUBLE: 1e-10, torch.float32: 1e-3}[dtype]
+    assert off(tree.tree_map(lambda leaf: leaf.cpu().double(), runs[0].params), want) <= bound
+    assert runs[0].loss.cpu().tolist() == pytest.approx(expected.tolist(), rel=bound)
+    assert torch.equal(runs[0].loss, runs[1].loss)
+    if torch.cuda.get_device_properties(0).multi_processor_count > 1:
+        assert "programs of" in runs[0].source
