@@ -1,4 +1,4 @@
-"""As `interpreted_gpu`, for kernels of a grid: the samples in blocks of four, shared by up to three programs.
+"""As `interpreted_gpu`, for kernels of a grid: the samples in blocks of sixteen, shared by up to three programs.
 
 So what is tested with few samples, as almost everything is, goes through the meetings of programs, too.
 """
@@ -8,7 +8,7 @@ from interpreted_gpu import pytest_configure  # noqa: F401
 
 from fastpoly._fuse import gpu_grid, gpu_page, gpu_program
 
-gpu_page.LARGEST_BLOCK = 4
+gpu_page.LARGEST_BLOCK = 16
 gpu_grid.MEETING = 1e-15
 gpu_program.multiprocessors = lambda: 3
 
