@@ -1,6 +1,6 @@
 """As `interpreted_gpu`, for kernels of a grid: the samples in blocks of sixteen, shared by up to three programs.
 
-So what is tested with few samples, as almost everything is, goes through the meetings of programs, too.
+So what is tested with a hundred samples goes through the meetings of programs, too.
 """
 
 import interpreted_gpu

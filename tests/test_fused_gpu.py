@@ -161,14 +161,13 @@ def test_outputs_that_lie_in_memory(interpreted, size):
     assert torch.equal(last, rows[-1])
 
 
-BY_ONE = ["elementwise", "operations", "torch_losses", "random_graphs", "found_by_fuzzing"]
-BY_SEVERAL = ["torch_losses", "random_graphs", "found_by_fuzzing"]
+TESTS = ["elementwise", "operations", "torch_losses", "random_graphs", "found_by_fuzzing"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("plugin", "tests"),
-    [*(("interpreted_gpu", tests) for tests in BY_ONE), *(("interpreted_grid", tests) for tests in BY_SEVERAL)],
+    [*(("interpreted_gpu", tests) for tests in TESTS), ("interpreted_grid", "torch_losses")],
 )
 def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(plugin, tests):
     folder = Path(__file__).parent

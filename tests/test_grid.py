@@ -21,13 +21,14 @@ DOUBLE = torch.float64
 
 
 @contextmanager
-def card(multiprocessors, meeting=1e-12):
+def card(multiprocessors, meeting=1e-12, block=1024):
     """While it lasts, kernels are written for a GPU of so many multiprocessors, on which a meeting takes so long."""
-    from fastpoly._fuse import gpu_grid, gpu_program, traced
+    from fastpoly._fuse import gpu_grid, gpu_page, gpu_program, traced
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_program, "multiprocessors", lambda: multiprocessors)
         patch.setattr(gpu_grid, "MEETING", meeting)
+        patch.setattr(gpu_page, "LARGEST_BLOCK", block)
         patch.setattr(traced, "_known", OrderedDict())
         yield
 
@@ -36,13 +37,13 @@ def card(multiprocessors, meeting=1e-12):
 # ----------------------------------------------------------------------------------------
 
 
-def descended(name, dtype, n, programs, steps=3, **options):
+def descended(name, dtype, n, programs, steps=3, block=1024, **options):
     """In the process of the fixture `interpreted`: (params, losses, diverged_at, the page)."""
     import interpreted_gpu  # noqa: F401
 
     model = zoo.model(name, dtype, n) if name in zoo.NAMES else by_largest(dtype, n)
     options = {"learn_rate": model.learn_rate, **options}
-    with warnings.catch_warnings(), card(programs):
+    with warnings.catch_warnings(), card(programs, block=block):
         warnings.simplefilter("ignore")  # numpy's, of elements that are masked
         run = descend(model.loss, model.params, model.data, steps=steps, backend="triton", **options)
     return run.params, run.loss, run.diverged_at, run.source
@@ -68,8 +69,6 @@ def largest(w, x, y):
         ("softmax", "float64", 4096, 4),  # no block is masked
         ("largest", "float64", 3000, 3),
         ("linear-64", "float64", 2000, 2),  # sums in memory
-        pytest.param("tanh-network", "float64", 3000, 3, marks=pytest.mark.slow),
-        pytest.param("layer-norm", "float32", 3000, 3, marks=pytest.mark.slow),
     ],
 )
 def test_several_programs_take_torchs_steps(interpreted, name, dtype, n, programs):
@@ -82,6 +81,19 @@ def test_several_programs_take_torchs_steps(interpreted, name, dtype, n, program
     assert off(params, want) <= bound
     assert losses.tolist() == pytest.approx(expected.tolist(), rel=bound)
     assert diverged_at is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("name", zoo.NAMES)
+def test_the_zoo_in_small_blocks(interpreted, name, dtype):
+    """A hundred samples in four blocks, for three programs."""
+    params, losses, _, page = interpreted(partial(descended, block=32), name, dtype, 100, 3)
+    want, expected = zoo.eager(zoo.model(name, dtype), 3)
+    bound = FEW[str(dtype).removeprefix("torch.")]
+    assert "in 3 programs" in page
+    assert off(params, want) <= bound
+    assert losses.tolist() == pytest.approx(expected.tolist(), rel=bound)
 
 
 def test_bits_repeat(interpreted):
