@@ -218,6 +218,9 @@ def typed(func, tensor, dtype=None, **kwargs):
     return func(tensor, *([] if dtype is None else [dtype]), **kwargs)
 
 
+PROPERTIES = SimpleNamespace(name="Emulated GPU", multi_processor_count=1)
+
+
 # -- what stands in for the driver
 # ----------------------------------------------------------------------------------------
 
@@ -264,7 +267,7 @@ def stand_in(patch):
 
     constants = dict(is_available=True, is_initialized=True, device_count=1, current_device=0, _lazy_init=None)
     constants |= dict(synchronize=None, manual_seed_all=None, get_device_name="Emulated GPU")
-    constants |= dict(get_device_capability=(9, 0), get_device_properties=SimpleNamespace(name="Emulated GPU"))
+    constants |= dict(get_device_capability=(9, 0), get_device_properties=PROPERTIES)
     for name, value in constants.items():
         patch.setattr(torch.cuda, name, lambda *of, value=value: value)
     patch.setattr(torch.cuda, "device", Nothing)

@@ -75,9 +75,10 @@ def machine_code(kernel, signature, constants=None, *, arch=90, warps=1, attribu
 
 
 @contextmanager
-def compiled_launches(arch):
+def compiled_launches(arch, launched=None):
     """While it lasts, kernel[grid](...) compiles the kernel for `arch` and runs nothing, though all else of a launch is
-    done: arguments are bound and their types found. Yields the list to which each launch adds its MachineCode."""
+    done: arguments are bound and their types found. Yields the list to which each launch adds its MachineCode.
+    To the list `launched` it adds its options, and its grid as "grid"."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import JITFunction, driver
 
@@ -85,6 +86,8 @@ def compiled_launches(arch):
     run = JITFunction.run
 
     def compile_only(self, *args, grid, warmup, **options):
+        if launched is not None:
+            launched.append({"grid": grid, **options})
         codes.append(_taken_apart(run(self, *args, grid=grid, warmup=True, **options).asm["cubin"]))
 
     # Triton keeps kernels by device, so that each architecture is a device of its own

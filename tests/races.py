@@ -7,6 +7,9 @@ next barrier. Two that have an element in common, one of them a store, are a rac
 over all warps are barriers there, a kernel may have one warp, and a thread sees what it stored itself; nothing shall
 rest on it.
 
+A program of a grid has `carry` and `own` for itself, and its own samples in `scratch`; so what holds for the warps of
+one holds for all of them. `meet` is a barrier, too.
+
 What is loaded before the loop and stored after it is not looked at: a kernel of several warps sums over them between.
 """
 
@@ -17,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SHARED = ("carry", "scratch")
+SHARED = ("carry", "scratch", "own")
 """The arrays that are both read and written."""
 
 ANY = -1
@@ -62,6 +65,7 @@ class _Reader:
     Attributes:
         numbers: the values that a name for whole numbers takes: of a loop, or of the elements of a block.
         masks: what a name for a mask says: the name that is masked, and the number that it stays below.
+        ends: where the samples end, by the name for where a program's part of them does.
         since: the accesses since the last barrier.
         found: the races, as keys.
     """
@@ -70,6 +74,7 @@ class _Reader:
         self.lines, self.memories = lines, memories
         self.numbers = {}
         self.masks = {}
+        self.ends = {}
         self.since = {}
         self.found = {}
 
@@ -83,7 +88,7 @@ class _Reader:
                 before = dict(self.since)
                 self.statements(statement.body)
                 self.since = before | self.since  # whoever does not come here meets no barrier
-            elif ast.unparse(statement) == "tl.debug_barrier()":
+            elif ast.unparse(statement) in ("tl.debug_barrier()", "meet(counter, met)"):
                 self.since.clear()
             else:
                 for access in self._accesses(statement):
@@ -95,6 +100,8 @@ class _Reader:
         name, bounds = loop.target.id, loop.iter.args
         if all(isinstance(bound, ast.Constant) for bound in bounds):
             self.numbers[name] = np.arange(*(bound.value for bound in bounds))
+        elif ast.unparse(bounds[-2:][0]) in self.ends:  # a program's part, and others' with it
+            self.numbers[name] = np.arange(0, self.ends[bounds[1].id], bounds[2].value)
         for _ in range(2):
             self.statements(loop.body)
         self.numbers.pop(name, None)
@@ -106,6 +113,8 @@ class _Reader:
         name = statement.targets[0].id
         self.numbers.pop(name, None)
         self.masks.pop(name, None)
+        if name == "end":
+            self.ends[name] = statement.value.args[1].value
         if isinstance(statement.value, ast.Compare):
             self.masks[name] = statement.value
         elif (values := _values(statement.value, self.numbers)) is not None and values.size > 1:

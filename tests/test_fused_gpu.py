@@ -161,22 +161,21 @@ def test_outputs_that_lie_in_memory(interpreted, size):
     assert torch.equal(last, rows[-1])
 
 
+TESTS = ["elementwise", "operations", "torch_losses", "random_graphs", "found_by_fuzzing"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "tests",
-    [
-        "test_elementwise.py",
-        "test_operations.py",
-        "test_torch_losses.py",
-        "test_random_graphs.py",
-        "test_found_by_fuzzing.py",
-    ],
+    ("plugin", "tests"),
+    [*(("interpreted_gpu", tests) for tests in TESTS), ("interpreted_grid", "torch_losses")],
 )
-def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(tests):
+def test_whatever_the_fused_loop_of_the_cpu_is_tested_for(plugin, tests):
     folder = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "interpreted_gpu", "-m", "", "-W", "ignore::RuntimeWarning"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-m", "", "-W", "ignore::RuntimeWarning"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    run = subprocess.run([*command, str(folder / tests)], env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [*command, str(folder / f"test_{tests}.py")], env=environment, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stdout[-3000:]
 
 

@@ -39,7 +39,8 @@ and for a GPU, from naming.py on:
 
     gpu_page.py     a page of Triton: an axis is a block of elements, spread over threads
     gpu_nests.py    a loop nest on such a page, with sums that go through the tree of threads together
-    gpu_write.py    the whole kernel: one program takes all steps
+    gpu_grid.py     a step shared by programs, which meet for their sums
+    gpu_write.py    the whole kernel: one program takes all steps, or each of several
     gpu_program.py  all of it together, for tensors on a GPU
 
 Each imports only what stands above it.

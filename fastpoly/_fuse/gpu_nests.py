@@ -12,7 +12,6 @@ import math
 from .expressions import CHEAP, Axis, Expr, Index, Memory
 from .gpu_page import TOGETHER, GpuPage, block_of
 from .graph import Node
-from .naming import WIDE
 from .plan import Accumulate, Loops, Nest, Root, Store
 from .to_python import STRENGTH
 from .turns import jammed
@@ -111,7 +110,7 @@ class _Body:
         """The lanes axis block by block."""
         page, axis = self.page, self.order[depth]
         block = block_of(axis.size)
-        with page.block(f"for block in range(0, {axis.size}, {block}):"):
+        with page.block(f"for block in range({page.bounds_of(axis)}, {block}):"):
             name, mask = page.names_of(axis)
             page.line(f"{name} = block + tl.arange(0, {block})")
             if axis.size % block:
@@ -196,22 +195,7 @@ class _Body:
         together = -(-len(sums) // -(-len(sums) // TOGETHER)) if sums else 1  # as many each time
         for first in range(0, len(sums), together):
             some = sums[first : first + together]
-            names = ", ".join(page.called(root.var) for root, _ in some)
-            combine = page.combine(tuple(root.kind for root, _ in some))
-            texts = [text for _, text in some]
-            if len(some) == 1:
-                page.line(f"{names} = tl.reduce({texts[0]}, 0, {combine})", some[0][0].node)
-            elif len(names) + sum(map(len, texts)) < WIDE - 20:
-                page.line(f"{names} = tl.reduce(({', '.join(texts)}), 0, {combine})")
-            else:
-                page.line(f"{names} = tl.reduce(")
-                page.line("    (")
-                for root, text in some:
-                    page.line(f"        {text},", root.node)
-                page.line("    ),")
-                page.line("    0,")
-                page.line(f"    {combine},")
-                page.line(")")
+            page.reduce(some)
             for root, _ in some:
                 if root.memory is not None and root.offset is not None:
                     self._write(root.memory, root.offset, page.called(root.var), root.node)

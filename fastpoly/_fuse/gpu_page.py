@@ -20,7 +20,7 @@ from .graph import Node
 from .ir import Var
 from .names import Names
 from .naming import INFIX as BETWEEN
-from .naming import Naming
+from .naming import WIDE, Naming
 from .plan import Accumulate
 from .schedule import Schedule
 from .survey import COMPARISONS
@@ -45,6 +45,7 @@ shares with others is written again."""
 
 RESERVED = frozenset(
     {"carry", "data", "scratch", "out", "stopped", "steps", "every", "wait", "row", "step", "first", "block", "at", "i"}
+    | {"room", "counter", "program", "programs", "own", "begin", "end", "met", "meet", "side", "at_programs"}
     | {"there", "value", "kernel", "float", "range", "libdevice", "tl", "triton", *NAMES}
     | {f"{letter}{number}" for letter in "jk" for number in range(16)}
 )
@@ -74,10 +75,12 @@ class GpuPage(Naming[str]):
         held: how many registers of each thread hold data through all steps.
         pending: the sums in variables that the step has yet to take.
         early: variables whose successors have names, before the end of the step.
+        partial: the sums in variables of which a program of a grid has yet only its part.
     """
 
-    def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
+    def __init__(self, schedule: Schedule, dtype: str, scratch: int, programs: int = 1) -> None:
         super().__init__(schedule, dtype, scratch)
+        self.programs = programs
         self.type = f"tl.{dtype}"
         self.lines: list[str] = []
         self.before: list[str] = []
@@ -89,6 +92,7 @@ class GpuPage(Naming[str]):
         roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
         self.pending = {root.var for root in roots if root.memory is None}
         self.early: dict[Var, str] = {}
+        self.partial: set[Var] = set()
         self.new_name = Names(RESERVED).new
         self._called: dict[Var, str] = {}
         self._used: set[str] = set()
@@ -110,6 +114,14 @@ class GpuPage(Naming[str]):
         self.indent += 1
         yield
         self.indent -= 1
+
+    @contextmanager
+    def elements(self, memory: Memory, most: int = LARGEST_BLOCK) -> Iterator[str]:
+        """Write a loop over the elements `at` of a memory, at most so many at a time; yields the mask of those."""
+        block = min(block_of(memory.size), most)
+        with self.block(f"for block in range(0, {memory.size}, {block}):"):
+            self.line(f"at = block + tl.arange(0, {block})")
+            yield f"at < {memory.size}"
 
     def use(self, name: str) -> str:
         """A name that must be imported."""
@@ -142,7 +154,7 @@ class GpuPage(Naming[str]):
         Triton sums in pieces of code between which nothing is moved. A successor takes its variable's register; at the
         end of the step it would need one beside that of its sum.
         """
-        self.pending.difference_update(sums)
+        self.pending.difference_update(set(sums) - self.partial)
         if self.indent > 2:  # in a loop, which others come after
             return
         for node, value in zip(self.schedule.graph.inputs, self.schedule.successors, strict=False):
@@ -166,20 +178,46 @@ class GpuPage(Naming[str]):
             self.combines[kinds] = self.new_name("combine")
         return self.combines[kinds]
 
+    def reduce(self, sums: list[tuple[Accumulate, str]]) -> None:
+        """Add up what these texts have over their elements, all in one go."""
+        names = ", ".join(self.called(root.var) for root, _ in sums)
+        combine = self.combine(tuple(root.kind for root, _ in sums))
+        texts = [text for _, text in sums]
+        if len(sums) == 1:
+            self.line(f"{names} = tl.reduce({texts[0]}, 0, {combine})", sums[0][0].node)
+        elif len(names) + sum(map(len, texts)) < WIDE - 20:
+            self.line(f"{names} = tl.reduce(({', '.join(texts)}), 0, {combine})")
+        else:
+            self.line(f"{names} = tl.reduce(")
+            self.line("    (")
+            for root, text in sums:
+                self.line(f"        {text},", root.node)
+            self.line("    ),")
+            self.line("    0,")
+            self.line(f"    {combine},")
+            self.line(")")
+
     def imports(self) -> list[str]:
         """The lines that import what was used."""
         lines = ["import triton", "import triton.language as tl"]
         if "libdevice" in self._used:
             lines.append("from triton.language.extra import libdevice")
-        if self._used & OWN:
-            lines += ["", *imported("fastpoly_kernels.triton_math", sorted(self._used & OWN))]
-        return lines
+        own = {"triton_grid": self._used & {"meet"}, "triton_math": self._used & OWN}
+        found: list[str] = []
+        for module, names in own.items():
+            if names:
+                found += imported(f"fastpoly_kernels.{module}", sorted(names))
+        return [*lines, "", *found] if found else lines
 
     def names_of(self, axis: Axis) -> tuple[str, str]:
         """What to call the elements' numbers of an axis, and the mask of those that are there."""
         if axis.size == self.schedule.samples:
             return "i", "there"
         return self.new_name(f"i_{axis.size}"), self.new_name(f"there_{axis.size}")
+
+    def bounds_of(self, axis: Axis) -> str:
+        """Where the elements of an axis begin and end: a program of a grid has its part of the samples."""
+        return "begin, end" if self.programs > 1 and axis.size == self.schedule.samples else f"0, {axis.size}"
 
     def one_block(self, axis: Axis) -> None:
         """Name the elements of an axis that a block covers, for all steps."""

@@ -1,4 +1,4 @@
-"""A traced step as a program of a GPU: the constants packed on the device, and one launch for many steps."""
+"""A traced step as a kernel of a GPU: the constants packed on the device, and one launch for many steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from fastpoly_kernels.forking import new_lock
 from fastpoly_kernels.log import stage
 
+from .gpu_grid import CLOCK, LANES, MEETING, programs_for
 from .gpu_page import block_of
 from .gpu_warps import fitting
 from .gpu_write import write
@@ -33,9 +34,6 @@ OPTIONS = {"maxnreg": 255, "num_stages": 1}
 """Of Triton's compiler. A thread may have all registers that there are: left to itself ptxas gives each of 8 warps'
 threads 128, and spills. No loop has copies to memory to be done ahead of their use, in stages."""
 
-CLOCK = 1.98e9
-"""Cycles a second of an H100 or H200."""
-
 _kernels: dict[str, Any] = {}
 _launched: set[tuple[int, torch.device]] = set()
 """Kernels that are there: their ids, as `_kernels` keeps them for ever, and the devices."""
@@ -53,17 +51,23 @@ class GpuProgram:
 
     def start(self, inputs: Sequence[torch.Tensor]) -> GpuRun:
         """A run from these inputs."""
-        layout = self.written.layout
-        carry, scratch = self.data.new_zeros(layout.carry), self.data.new_empty(layout.scratch)
+        layout, data = self.written.layout, self.data
+        carry = data.new_zeros(layout.carry)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach())
-        return GpuRun(self, carry, torch.empty_like(carry), scratch, self.data.new_zeros(1, dtype=torch.int32))
+        carry = carry.repeat(layout.programs)  # each has all of it, and all the same
+        scratch = data.new_empty(layout.scratch + (layout.own * layout.programs if layout.programs > 1 else 0))
+        shared = []
+        if layout.programs > 1:
+            shared = [data.new_empty(2 * layout.programs * layout.room), data.new_zeros(1, dtype=torch.int64)]
+        return GpuRun(self, carry, torch.empty_like(carry), scratch, data.new_zeros(1, dtype=torch.int32), shared)
 
     @property
     def step_seconds(self) -> float:
         """About how long a step takes: the work of its threads on up to four schedulers, and 150 cycles for sums."""
-        words = 2 if self.written.dtype == "float64" else 1
-        return (150 + self.written.cycles * words / min(self.written.layout.threads, 128)) / CLOCK
+        layout, words = self.written.layout, 2 if self.written.dtype == "float64" else 1
+        work = self.written.cycles * words / min(layout.threads, LANES) / layout.programs
+        return (150 + work) / CLOCK + MEETING * (layout.programs > 1)
 
     @property
     def stops(self) -> bool:
@@ -73,13 +77,17 @@ class GpuProgram:
 
 @dataclass(eq=False)
 class GpuRun:
-    """A program on its way: what it carries from step to step, and what it carried before the steps at hand."""
+    """A program on its way: what it carries from step to step, and what it carried before the steps at hand.
+
+    What several programs of a grid share beside is `shared`: their room, and the counter of their meetings.
+    """
 
     program: GpuProgram
     carry: torch.Tensor
     before: torch.Tensor
     scratch: torch.Tensor
     stopped: torch.Tensor
+    shared: list[torch.Tensor]
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
         """Take `steps` steps, of which those count that come before a result that is not finite.
@@ -109,9 +117,13 @@ class GpuRun:
         every = min(every, max(steps, 1))  # beyond the last step, one is as good as another
         rows = -(-(steps - wait) // every)
         out = data.new_empty((rows, layout.row))
-        arguments = (self.carry, data, self.scratch, out, self.stopped, steps, every, wait)
+        arguments = (self.carry, data, self.scratch, out, self.stopped, *self.shared, steps, every, wait)
+        options = OPTIONS
+        if self.shared:
+            self.shared[-1].zero_()
+            options = {**OPTIONS, "launch_cooperative_grid": True}  # all programs at a time, or an error
         with torch.cuda.device_of(self.carry):  # Triton launches on the device that is current
-            self.program.kernel[(1,)](*arguments, num_warps=layout.threads // 32, **OPTIONS)
+            self.program.kernel[(layout.programs,)](*arguments, num_warps=layout.threads // 32, **options)
         return out
 
     def carried(self) -> list[torch.Tensor]:
@@ -152,9 +164,15 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         if fitting(schedule, dtype, block_of(schedule.samples)):
             break
     chain(schedule)
-    text, layout = write(schedule, dtype, stop_at)
+    text, layout = write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
     show("triton", lambda: text)
     return schedule, text, layout
+
+
+def multiprocessors() -> int:
+    """How many each GPU has, at least; 1 where there is none."""
+    cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return min((card.multi_processor_count for card in cards), default=1)
 
 
 def moves_blocks(text: str) -> bool:

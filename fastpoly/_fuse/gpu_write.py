@@ -1,4 +1,4 @@
-"""From a schedule to the text of a Triton kernel: one program, on one multiprocessor, takes all the steps."""
+"""From a schedule to the text of a Triton kernel: one program takes all the steps, or several share the samples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import replace
 from fastpoly_kernels.log import stage
 
 from .expressions import Memory
+from .gpu_grid import Exchange, give_each_its_own
 from .gpu_nests import write_nest
-from .gpu_page import LARGEST_BLOCK, GpuPage, block_of
+from .gpu_page import LARGEST_BLOCK, GpuPage
 from .ir import Var
 from .layout import Layout, lay_out
 from .naming import WIDE
@@ -18,25 +19,32 @@ from .nests import MOST_VARIABLES
 from .schedule import Schedule
 from .write import changing
 
-DOC = '''    """Take `steps` steps in {dtype}, in one program of {warps} warp{plural}.
+DOC = '''    """Take `steps` steps in {dtype}, in {programs} of {warps} warp{plural}.
 
     carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
     out: a row of results after `wait` steps and then after every `every` steps.
-    stopped: the first step with a result that is not finite, or `steps`; what comes after it means nothing.
+    stopped: the first step with a result that is not finite, or `steps`; what comes after it means nothing.{shared}
     """'''
+
+SHARED = """
+    room: where programs tell each other their sums; counter: how many have come to a meeting."""
 
 
 @stage("write")
-def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[str, Layout]:
+def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: int = 1) -> tuple[str, Layout]:
     """The kernel of a schedule as text, and where its arguments' elements lie.
 
     Args:
         schedule: with one lane: nothing needs to be padded to whole registers.
         dtype: "float32" or "float64": of everything.
         stop_at: the result whose first value that is not finite is looked for.
+        programs: how many share the samples.
     """
-    layout = lay_out(schedule, 1)
-    page = GpuPage(schedule, dtype, layout.scratch)
+    if programs > 1:
+        give_each_its_own(schedule)
+    layout = replace(lay_out(schedule, programs), programs=programs)
+    page = GpuPage(schedule, dtype, layout.scratch, programs)
+    exchange = Exchange(page, layout) if programs > 1 else None
     page.indent = 2
     variables = {
         var: f"carry + {start + at}"
@@ -47,13 +55,18 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
     for var in variables:  # they have their own names before anything else has them
         page.called(var)
     in_memory = len(variables) > MOST_VARIABLES
+    if exchange:
+        exchange.begin_step()
     if in_memory:
         for var, place in variables.items():
             page.line(f"{page.called(var)} = tl.load({place})")
     waits = in_memory
-    for _, nests in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
+    for _, level in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
+        nests = list(level)
         written = [write_nest(page, nest) for nest in nests]
-        if any(written):
+        if exchange and exchange(nests):
+            waits = True
+        elif any(written):
             page.line("tl.debug_barrier()  # until every thread sees what was written")
             waits = True
     _write_end(page, layout, stop_at, variables, in_memory)
@@ -61,6 +74,8 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
         page.line("tl.debug_barrier()  # before the next step overwrites it")
     step, page.lines, page.indent = page.lines, [], 1
 
+    if exchange:
+        exchange.begin()
     if not in_memory:
         for var, place in variables.items():
             page.line(f"{page.called(var)} = tl.load({place})")
@@ -75,9 +90,9 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
         for var, place in variables.items():
             page.line(f"tl.store({place}, {page.called(var)})")
     if stop_at is not None:
-        page.line("tl.store(stopped, first)")
+        page.line(f"tl.store(stopped, first{', mask=program == 0' if exchange else ''})")
 
-    warps = page.warps
+    warps, shared = page.warps, "room, counter, " if exchange else ""
     layout = replace(layout, lanes=LARGEST_BLOCK, threads=32 * warps)
     combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
     lines = [
@@ -86,8 +101,14 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None) -> tuple[s
         "",
         *combining,
         '@triton.jit(do_not_specialize=["steps", "every", "wait"])',
-        "def kernel(carry, data, scratch, out, stopped, steps, every, wait):",
-        DOC.format(dtype=dtype, warps=warps, plural="s" if warps > 1 else ""),
+        f"def kernel(carry, data, scratch, out, stopped, {shared}steps, every, wait):",
+        DOC.format(
+            dtype=dtype,
+            programs=f"{programs} programs" if exchange else "one program",
+            warps=warps,
+            plural="s" if warps > 1 else "",
+            shared=SHARED if exchange else "",
+        ),
         *page.lines,
     ]
     return "\n".join(lines) + "\n", layout
@@ -144,15 +165,16 @@ def _write_results(page: GpuPage, layout: Layout) -> None:
         if not isinstance(value, Memory)
         for at, expr in enumerate(value.values(), start)
     ]
+    due = "(wait == 0) & (program == 0)" if layout.programs > 1 else "wait == 0"
     for at, expr in scalars:
-        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.value(expr)}, mask=wait == 0)")
+        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.value(expr)}, mask={due})")
     blocks = [
         (value, start)
         for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
         if isinstance(value, Memory)
     ]
     if blocks:
-        with page.block("if wait == 0:"):
+        with page.block(f"if {due}:"):
             for value, start in blocks:
                 _copy(page, "out", f"row + {start}", value)
     page.line(f"row = tl.where(wait == 0, row + {layout.row}, row)")
@@ -160,10 +182,7 @@ def _write_results(page: GpuPage, layout: Layout) -> None:
 
 
 def _copy(page: GpuPage, to: str, start: str, memory: Memory) -> None:
-    """Copy what lies in scratch."""
-    block = block_of(memory.size)
-    with page.block(f"for block in range(0, {memory.size}, {block}):"):
-        page.line(f"at = block + tl.arange(0, {block})")
-        mask = f"at < {memory.size}"
-        page.line(f"value = tl.load(scratch + {memory.start} + at, mask={mask}, other=0.0)")
+    """Copy what a step keeps."""
+    with page.elements(memory) as mask:
+        page.line(f"value = tl.load({memory.region} + {memory.start} + at, mask={mask}, other=0.0)")
         page.line(f"tl.store({to} + {start} + at, value, mask={mask})")

@@ -18,6 +18,8 @@ class Layout:
         threads: how many share the samples.
         carry, data, scratch, room: how many elements these arrays have; `room` for each thread and each second step.
         row: how many elements of `out` one step's results take.
+        programs: how many of a GPU's share the samples.
+        own: how many elements each of them has behind scratch, for itself.
         carried: for each input, where it lies in `carry`: in a Memory, or its elements one after the other.
         results: the same for each result in a row of `out`.
     """
@@ -31,11 +33,13 @@ class Layout:
     row: int
     carried: tuple[tuple[Memory | None, int], ...]
     results: tuple[tuple[Memory | None, int], ...]
+    programs: int = 1
+    own: int = 0
 
 
 def lay_out(schedule: Schedule, threads: int) -> Layout:
     """Give every Memory of a schedule its place."""
-    ends = {"carry": 0, "data": 0, "scratch": 0}
+    ends = {"carry": 0, "data": 0, "scratch": 0, "own": 0}
     # what registers read comes first, so that it begins where a register does
     for memory in sorted(schedule.memories, key=lambda memory: memory.padded % schedule.lanes > 0):
         memory.start = ends[memory.region]
