@@ -8,7 +8,9 @@
     scan.py         a loop within a step, as a node of the graph
     runs.py         where a sequence repeats itself
     lift.py         an operation on single values as one on rows of them
-    reroll.py       equal iterations of a Python loop are a loop again, and only what is serial stays one
+    iterations.py   what the iterations of a run read, and whether they read alike
+    rolling.py      such iterations as operations on rows, sums over rows, and scans
+    reroll.py       a graph with its equal iterations as loops, of which only what is serial stays one
     survey.py       which axis the registers run along, which are short, what must be kept
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)
