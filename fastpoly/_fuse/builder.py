@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import is_called
 
 from . import ir
 from .expressions import Division, Expr, Index, Memory
@@ -106,7 +106,7 @@ class Builder(Naming[Var]):
         calls: dict[tuple[int, str], list[Expr]] = {}
         for part in self.unnamed(roots):
             own = max((depth.get(self.resolved(operand), 0) for operand in part.operands), default=0)
-            if part.op in FORMULAS and len(part.operands) == 1 and not part.axes and not part.invariant:
+            if is_called(part.op) and len(part.operands) == 1 and not part.axes and not part.invariant:
                 own += 1
                 calls.setdefault((own, part.op), []).append(part)
             depth[part] = own

@@ -12,6 +12,8 @@ import weakref
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from fastpoly_kernels.functions import FUNCTIONS
+
 from .._lazy import lazy
 
 # -- indices
@@ -182,8 +184,8 @@ class Memory:
 
 _KNOWN: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
 
-CHEAP = frozenset({"add", "sub", "mul", "div", "where", "maximum", "minimum", "absolute", "lt", "le", "gt", "ge", "eq"})
-CHEAP |= {"ne", "and", "or", "xor", "not", "number", "load", "local", "kept", "position", "sqrt"}
+CHEAP = frozenset({"add", "sub", "mul", "div", "where", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not"})
+CHEAP |= {"number", "load", "local", "kept", "position", *(name for name, of in FUNCTIONS.items() if of.cost == 1)}
 
 
 class Expr:
@@ -206,7 +208,7 @@ class Expr:
     axes: frozenset[Axis]
     times: frozenset[Axis]
     is_bool: bool
-    cost: int
+    cost: int  # how many elementary operations it takes, about
     invariant: bool  # the same in every step?
 
     def __new__(cls, op: str, *args: Any, is_bool: bool = False) -> Expr:
@@ -229,9 +231,9 @@ class Expr:
         is_data = op == "load" and args[0].region == "data"
         self.invariant = op == "number" or (is_data and not self.axes and not self.times)
         self.invariant |= bool(operands) and op != "lookup" and all(a.invariant for a in operands)
-        # how many elementary operations it takes, an elementary function counted as 20
         free = op in ("number", "local", "load", "kept")
-        self.cost = 0 if free else min(10**6, sum([a.cost for a in operands]) + (1 if op in CHEAP else 20))
+        own = 1 if op in CHEAP else FUNCTIONS[op].cost if op in FUNCTIONS else 20
+        self.cost = 0 if free else min(10**6, own + sum([a.cost for a in operands]))
         _KNOWN[key] = self
         return self
 
@@ -411,5 +413,5 @@ def where(condition: Any, a: Any, b: Any) -> Expr:
 
 
 def call(function: str, *operands: Any) -> Expr:
-    """An elementary function, by name; see `fastpoly_kernels.formulas`."""
+    """An elementary function, by name; see `fastpoly_kernels.functions`."""
     return Expr(function, *(Expr.of(operand).as_float() for operand in operands))

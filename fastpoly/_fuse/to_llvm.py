@@ -16,7 +16,7 @@ import operator
 import re
 
 from fastpoly_kernels import processor
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import FUNCTIONS, is_called
 
 from .ir import (
     BOOL,
@@ -56,8 +56,6 @@ FOLDED |= {"mod": operator.mod}
 LOGIC = {"and": "and", "or": "or", "xor": "xor"}
 COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
 COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
-INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}
-INTRINSIC |= {"trunc": "trunc", "nearest": "roundeven"}
 VALUE = re.compile(r"%v\d+")
 """What an instruction gives."""
 
@@ -275,7 +273,7 @@ class _Printer:
         registers = -(-value.kind.lanes * self.bits // processor.register_bits()) or 1
         if isinstance(value, Load):
             return registers
-        return (5 if value.name in FORMULAS else 1) * registers + sum(map(self.instructions, value.args))
+        return (5 if is_called(value.name) else 1) * registers + sum(map(self.instructions, value.args))
 
     def condition(self, test: Expr, body: list[Statement]) -> None:
         self.count += 1
@@ -323,7 +321,7 @@ class _Printer:
             case Load(buffer=buffer, index=index, kind=kind):
                 text = f"load {self.type(kind)}, ptr {self.address(buffer, index)}, align {self.bits // 8}"
                 return self.emit(text) if buffer == "data" else self.emit_here(text)  # others may be stored to
-            case Op(name=name) if name in FORMULAS:
+            case Op(name=name) if is_called(name):
                 return self.formula(expr)
             case Op(name=name):
                 special = getattr(self, f"do_{name}", None)
@@ -359,8 +357,8 @@ class _Printer:
         if kind == INDEX and all(value.lstrip("-").isdigit() for value in values) and op.name in FOLDED:
             return str(FOLDED[op.name](*map(int, values)))
         wide = self.type(kind)
-        if op.name in INTRINSIC:
-            return self.call(INTRINSIC[op.name], wide, self.suffix(kind), values)
+        if op.name in FUNCTIONS:
+            return self.call(FUNCTIONS[op.name].llvm, wide, self.suffix(kind), values)
         if op.name in COMPARED:
             how = f"fcmp {COMPARED[op.name]}" if kind.base == "float" else f"icmp {COUNTED[op.name]}"
         else:

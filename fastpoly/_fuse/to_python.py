@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 
+from fastpoly_kernels.functions import is_called
 from fastpoly_kernels.pages import NAMES
 
 from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
@@ -157,7 +158,7 @@ class _Page:
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
         texts = [self.value(arg, beside=name == "splat") for arg in args]
-        if name in ("pow", "fmod") and lanes:  # functions of two that want both in registers
+        if is_called(name) and len(args) > 1 and lanes:  # functions of two that want both in registers
             texts = [
                 text if arg.kind.lanes else f"{self.use('splat')}({text}, {lanes})"
                 for text, arg in zip(texts, args, strict=True)

@@ -8,7 +8,7 @@ here:
 - no operation depends on the value of a lane, except through `where`;
 - `fma` rounds once where the CPU can, and LLVM's `contract` flag, which may stand on every other operation, cannot
   tell: no formula may become wrong when LLVM fuses its `a * b + c`, or when it does not;
-- `function` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
+- `called` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
 """
 
 import math
@@ -395,14 +395,12 @@ def horner(x: Number, coefficients: Sequence[float]) -> Number:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def function(formula: Callable[..., Number], builder: ir.IRBuilder, arguments: Sequence[ir.Value]) -> ir.Value:
-    """Call the LLVM function of `formula` for the type of `arguments`, written at its first use in the module.
-
-    It goes by the formula's name: no two formulas may share one.
-    """
-    kinds = [argument.type for argument in arguments]
-    target = written(formula.__name__, formula, builder.module, kinds, ("alwaysinline",))
-    return builder.call(target, arguments)
+def called(name: str, formula: Callable[..., Number], *arguments: Number, inlined: bool = True) -> Number:
+    """Call the LLVM function of a formula, `fastpoly.name`, written at its first use in the module."""
+    builder, values = arguments[0].builder, [argument.value for argument in arguments]
+    attribute = "alwaysinline" if inlined else "noinline"
+    target = written(name, formula, builder.module, [value.type for value in values], attribute)
+    return Number(builder, builder.call(target, values))
 
 
 def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
@@ -420,10 +418,7 @@ def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
 
 def by_lane(name: str, *arguments: Number) -> Number:
     """The C library's function `name` (`namef` for float32), called for each lane."""
-    builder, values = arguments[0].builder, [argument.value for argument in arguments]
-    kinds = [value.type for value in values]
-    target = written(f"{name}.by_lane", partial(_by_lane, name), builder.module, kinds, ("noinline",))
-    return Number(builder, builder.call(target, values))
+    return called(f"{name}.by_lane", partial(_by_lane, name), *arguments, inlined=False)
 
 
 def _by_lane(name: str, *arguments: Number) -> Number:
@@ -442,11 +437,7 @@ def _by_lane(name: str, *arguments: Number) -> Number:
 
 
 def written(
-    name: str,
-    formula: Callable[..., Number],
-    module: ir.Module,
-    kinds: Sequence[ir.Type],
-    attributes: Sequence[str],
+    name: str, formula: Callable[..., Number], module: ir.Module, kinds: Sequence[ir.Type], attribute: str
 ) -> ir.Function:
     """The function of a formula for operands of these LLVM types, which are one; written if it is not yet there."""
     kind = kinds[0]
@@ -455,8 +446,7 @@ def written(
         return module.globals[full_name]
     function = ir.Function(module, ir.FunctionType(kind, kinds), full_name)
     function.linkage = "internal"
-    for attribute in attributes:
-        function.attributes.add(attribute)
+    function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(formula(*(Number(builder, argument) for argument in function.args)).value)
     return function

@@ -7,10 +7,9 @@ gives the same bits. What they meet:
 - at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
   and float64, for every float, with and without LLVM's `contract` flag;
 - the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
-- few instructions: no tables, no gathers, and at most one division.
+- few instructions: no tables, no gathers, and at most one division (`erfcx`: two).
 
-`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right,
-but slow.
+`sqrt` is the CPU's. The table `FUNCTIONS` says which functions have no formula: they call the C library for each lane.
 
 Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
 multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative
@@ -20,9 +19,11 @@ rounded, stands beside it relative to the result (1 ulp is at least 2**-53 of it
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 from fastpoly_kernels import emitter, processor
 from fastpoly_kernels.emitter import Bits, Number, Truth, fma, polynomial, unless
+from fastpoly_kernels.functions import FORMULA, FUNCTIONS
 
 LN2 = Fraction(0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B, 2**256)
 PI = Fraction(0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C8, 2**252)
@@ -76,6 +77,21 @@ ERF = {
     32: (0.12837917, -0.37612626, 0.11283579, -0.02685335, 0.0051871794, -0.0007998104, 7.808077e-05),
 }  # fmt: skip
 
+# x = K (1 + q) / (1 - q): (x + 1/2) erfcx(x) as a polynomial in q for |q| <= 1, whose constant has a second part. It is
+# its expansion in Chebyshev polynomials, cut off: 2**-57.2 and 2**-27.5 of erfcx(x)
+ERFCX = {
+    64: (-0.06981055842028125, 0.007689826051309802, 0.0340485271273452, -0.05051953301815028, 0.04686641749921913,
+         -0.033165182906093486, 0.018583757767964556, -0.008098867029899632, 0.0025159849963349665,
+         -0.0003788866306865478, -9.96283878816824e-05, 7.531074500620235e-05, -1.2199472272640416e-05,
+         -5.610643506176743e-06, 2.8546030265360913e-06, 1.459866688981506e-07, -4.124599213754177e-07,
+         3.873496363508971e-08, 5.5048686476374444e-08, -1.02803246378496e-08, -7.354775434334639e-09,
+         1.5847940957824086e-09, 8.951663079744924e-10, -1.3297998451213446e-10, -6.87326494500582e-11),
+    32: (-0.067810535, -0.023781147, 0.064822055, -0.059636846, 0.034158286, -0.011885167, 0.0012495584,
+         0.00094405643, -0.00036322683, -5.2065356e-05, 3.8655122e-05, 1.9309246e-06),
+}  # fmt: skip
+ERFCX_START = {64: (4.0, 0.6164975593127763, -2.247972756269453e-17), 32: (3.0, 0.626504, 2.5125095e-08)}
+"""K, and the polynomial's constant in two parts."""
+
 # ln(1 - erf(x)) for 1 <= x <= 6 (float32: 4): 2**-55.9 and 2**-29.8 of erf(x)
 LOG_ERFC = {
     64: (-5.028129781409327e-07, -1.1283740898437467, -0.6366436263864759, -0.10270344436266331, 0.018990188345214522,
@@ -90,16 +106,6 @@ LOG_ERFC = {
 def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
     """The polynomial in x whose coefficients stand in a table above."""
     return polynomial(x, coefficients[x.format.bits])
-
-
-FORMULAS: dict[str, Callable[..., Number]] = {}
-"""By name."""
-
-
-def elementary(formula: Callable[..., Number]) -> Callable[..., Number]:
-    """Enter a formula into the table."""
-    FORMULAS[formula.__name__] = formula
-    return formula
 
 
 # -- exponentials
@@ -157,7 +163,6 @@ def expm1_of_rest_in_parts(x: Number) -> tuple[Number, Number, Bits]:
     return exact, fma(r * r, fitted(r, EXP), rest), integer
 
 
-@elementary
 def exp(x: Number) -> Number:
     """e**x; 0 and infinity where that is out of range."""
     low, high = {32: (-104.5, 89.0), 64: (-746.0, 710.0)}[x.format.bits]  # the results are 0 and infinity
@@ -171,7 +176,6 @@ def exp(x: Number) -> Number:
     return fma(scale, y, scale) * two_to(n - half)
 
 
-@elementary
 def expm1(x: Number) -> Number:
     """e**x - 1, with all its digits near 0."""
     low, high = {32: (-20.0, 89.0), 64: (-40.0, 710.0)}[x.format.bits]  # the results are -1 and infinity
@@ -182,7 +186,6 @@ def expm1(x: Number) -> Number:
     return (abs(x) < x.format.smallest_normal).where(x, y + y)
 
 
-@elementary
 def tanh(x: Number) -> Number:
     """The hyperbolic tangent."""
     limit = {32: 20.0, 64: 40.0}[x.format.bits]  # the result is 1
@@ -204,7 +207,6 @@ def tanh(x: Number) -> Number:
     return fma(u, fma(b, q, r) / fma(b, q, d), 1.0 - u).or_sign_of(x)
 
 
-@elementary
 def sigmoid(x: Number) -> Number:
     """1 / (1 + e**-x), with all its digits where it is near 0."""
     low, high, unit = {32: (-104.5, 20.0, -32), 64: (-746.0, 40.0, -64)}[x.format.bits]  # the results are 0 and 1
@@ -249,7 +251,6 @@ def unless_singular(y: Number, x: Number, pole: float) -> Number:
     return (x < infinity).where((x > pole).where(y, (x == pole).where(x.constant(-infinity), float("nan"))), x)
 
 
-@elementary
 def log(x: Number) -> Number:
     """The natural logarithm: -infinity of 0, NaN of what is negative."""
     form = x.format
@@ -258,7 +259,6 @@ def log(x: Number) -> Number:
     return unless_singular(log_of(m - 1, n - denormal.where(x.constant(form.precision), 0.0)), x, 0.0)
 
 
-@elementary
 def log1p(x: Number) -> Number:
     """The natural logarithm of 1 + x, with all its digits near 0: -infinity of -1, NaN below."""
     form = x.format
@@ -293,21 +293,18 @@ def sin_of_reduced(x: Number, n: Number, integer: Bits) -> Number:
     return y.with_sign_of((r.bits ^ (integer << (x.format.bits - 1))).number)
 
 
-@elementary
 def sin(x: Number) -> Number:
     """The sine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 1 / PI)
     return unless(far(x), sin_of_reduced(x, n, integer), x, "sin")
 
 
-@elementary
 def cos(x: Number) -> Number:
     """The cosine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 1 / PI, 0.5)  # cos(x) = sin(x + pi / 2)
     return unless(far(x), sin_of_reduced(x, n - 0.5, integer), x, "cos")
 
 
-@elementary
 def tan(x: Number) -> Number:
     """The tangent. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 2 / PI)
@@ -328,7 +325,6 @@ def tan(x: Number) -> Number:
 # ------------------------------------------------------------------------------------------------------------
 
 
-@elementary
 def erf(x: Number) -> Number:
     """The error function."""
     size = abs(x)
@@ -339,44 +335,52 @@ def erf(x: Number) -> Number:
     return (size < 1).where(near, 1 - (1 + y) * two_to(n)).with_sign_of(x)
 
 
-@elementary
+def erfcx(x: Number) -> Number:
+    """e**(x**2) * erfc(x): a polynomial in (x - K) / (x + K), as Shepherd and Laframboise (1981) have it, over x + 1/2.
+
+    Below 0 it is 2 e**(x**2) - erfcx(-x).
+    """
+    form = x.format
+    scale, start, rest = ERFCX_START[form.bits]
+    size = abs(x)
+    near = size.at_most(2.0**form.precision * 16)  # beyond, q is 1
+    inverse = 1.0 / (near + scale)
+    q = (near - scale) * inverse
+    change = fma(q, fitted(q, ERFCX), rest)
+    dividend, divisor = start + change, size + 0.5
+    y = dividend / divisor
+    # What both were rounded by, to a tenth, and what the dividend lacks as q was rounded, which counts near x = 0: the
+    # polynomial's slope there is about q**4 * scale / 5, the dividend 0.56.
+    fourth = (q * q) * (q * q)
+    slope = (q < 0).where(fourth * (scale * 0.2), 0.0)
+    missing = fma(slope * inverse, fma(-q, near, fma(q + 1, -scale, near)), change - (dividend - start))
+    below = (size < 1).where(size - (divisor - 0.5), 0.0)
+    right = fma(fma(-y, below, missing), y * (1 / 0.56), y)
+    # Below 0: the square as a sum of two, of which the first one is exact.
+    low = {32: -9.5, 64: -27.0}[form.bits]  # the result is infinite
+    left = x.at_least(low)
+    high = (left.bits & -(1 << (form.precision // 2 + 1))).number
+    square, small = high * high, (left - high) * (left + high)
+    n, integer = nearest(square + small, 1 / LN2)
+    first, second = ln2(x)
+    exact = fma(-n, first, square)
+    part = fma(-n, second, small)
+    r = exact + part
+    y = exact + fma(r * r, fitted(r, EXP), part)
+    # (1 + y) * 2**(n + 1) - right, in which 2**(n + 1) need not be a normal number
+    half = (integer + 1) >> 1
+    by = two_to(integer + 1 - half)
+    unit = two_to(half)
+    return (x < 0).where(by * fma(unit, y, unit - right / by), right)
+
+
 def sqrt(x: Number) -> Number:
     """The square root."""
     return emitter.intrinsic("sqrt", x)
 
 
-@elementary
-def pow(x: Number, y: Number) -> Number:  # noqa: A001 (the C library's name)
-    """x**y, by the C library: slow."""
-    return emitter.by_lane("pow", x, y)
-
-
-@elementary
-def fmod(x: Number, y: Number) -> Number:
-    """What is left of x when y has been taken as often as it goes, exactly, by the C library: slow."""
-    return emitter.by_lane("fmod", x, y)
-
-
-def from_c(name: str) -> Callable[..., Number]:
-    """The C library's function of one argument, called for each lane: slow."""
-
-    def formula(x: Number) -> Number:
-        return emitter.by_lane(name, x)
-
-    formula.__name__, formula.__doc__ = name, f"The C library's `{name}`, called for each lane: slow."
-    return elementary(formula)
-
-
-asin = from_c("asin")
-acos = from_c("acos")
-atan = from_c("atan")
-sinh = from_c("sinh")
-cosh = from_c("cosh")
-asinh = from_c("asinh")
-acosh = from_c("acosh")
-atanh = from_c("atanh")
-log2 = from_c("log2")
-log10 = from_c("log10")
-exp2 = from_c("exp2")
-erfc = from_c("erfc")
-lgamma = from_c("lgamma")
+def formula(name: str) -> Callable[..., Number]:
+    """How a function of the table `FUNCTIONS` that machine code calls is written."""
+    if FUNCTIONS[name].llvm == FORMULA:
+        return globals()[name]
+    return partial(emitter.by_lane, name)
