@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import pointwise
 from .arguments import leaves, mapped
 from .graph import Node
 from .iterations import Before, Each, Loop, Own, Refused
-from .lift import Rows, lifted
+from .lift import Rows
+from .operations import record
 from .runs import components
 from .scan import Carry, Scan
 
@@ -143,7 +143,8 @@ class Rolling:
         if not any(isinstance(leaf, Rows) for leaf in leaves(args)):  # numbers alone, or nothing
             self.stacked[j] = Stacked(self.loop.count, self.write_down.expanded(self._once(j, args), self.loop.count))
         else:
-            new = lifted(self.write_down, node, args, self.loop.count)
+            self.write_down.where, lift = node.where, record(node).lift
+            new = lift(self.write_down, node, args, self.loop.count) if lift else None
             if new is None:
                 return False
             self.stacked[j] = Stacked(self.loop.count, new)
@@ -354,4 +355,4 @@ class Rolling:
 
 def _takes_numbers_of_rows(node: Node) -> bool:
     """May its numbers be tensors?"""
-    return node.op in pointwise.TABLE
+    return record(node).is_elementwise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import rules
 from .arguments import leaves
 from .graph import Graph, Node
+from .operations import record
 from .scan import every
 
 UNROLLED = (16, 8, 4, 3, 2, 1)
@@ -71,14 +71,14 @@ def compared_with_extremes(graph: Graph) -> list[Node]:
         if node.op in COMPARISONS:
             one, other = (_unmoved(argument) for argument in node.args)
             for extreme, whole in ((one, other), (other, one)):
-                if isinstance(extreme, Node) and extreme.op in rules.EXTREMES and _unmoved(extreme.args[0]) is whole:
+                if record(extreme).is_extreme and _unmoved(extreme.args[0]) is whole:
                     found[whole] = None
     return [node for node in found if node.op not in ("input", "constant")]
 
 
 def _unmoved(value: Any) -> Any:
     """The node whose elements a view has."""
-    while isinstance(value, Node) and value.op in rules.VIEWS:
+    while record(value).is_view:
         value = value.args[0]
     return value
 
