@@ -140,6 +140,7 @@ ELEMENTWISE = {
         "dropout in evaluation": lambda a: F.dropout(a, 0.5, training=False),
         "erf": torch.erf,
         "erfc": torch.erfc,
+        "erfcx": torch.special.erfcx,
         "ndtr": torch.special.ndtr,
     },
     "pieces": {
