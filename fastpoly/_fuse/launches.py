@@ -38,7 +38,7 @@ Launches = Counter[Launch]
 
 COMPOSITE = {
     **dict.fromkeys(("addmm", "baddbmm", "addmv", "vdot", "matmul", "linear"), "product"),
-    **dict.fromkeys(("atan2", "softplus", "softplus_backward", "gelu", "gelu_backward", "silu", "mish"), "function"),
+    **dict.fromkeys(("softplus", "softplus_backward", "gelu", "gelu_backward", "silu", "mish"), "function"),
     **dict.fromkeys(("silu_backward", "log_sigmoid_forward", "logsumexp", "xlogy", "_softmax"), "function"),
     **dict.fromkeys(("_log_softmax", "_log_softmax_backward_data"), "function"),
     "binary_cross_entropy_with_logits": "function",

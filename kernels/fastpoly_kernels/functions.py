@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, Function] = {
     "nearest": Function("roundeven", np.rint, "libdevice.rint"),
     "maximum": Function("maximum", np.maximum, OWN, 1, 2),
     "minimum": Function("minimum", np.minimum, OWN, 1, 2),
+    "copysign": Function("copysign", np.copysign, "libdevice.copysign", 1, 2),
     "sqrt": Function(FORMULA, np.sqrt, "libdevice.sqrt", 1),
     # formulas
     "exp": Function(FORMULA, np.exp, OWN),
@@ -110,6 +111,7 @@ FUNCTIONS: dict[str, Function] = {
     "erfc": Function(LIBRARY, one_by_one(math.erfc), "libdevice.erfc"),
     "lgamma": Function(LIBRARY, one_by_one(math.lgamma), "libdevice.lgamma"),
     "pow": Function(LIBRARY, np.power, "libdevice.pow", operands=2),
+    "atan2": Function(LIBRARY, np.arctan2, "libdevice.atan2", operands=2),
     "fmod": Function(LIBRARY, np.fmod, "libdevice.fmod", operands=2),
 }
 """By the name that kernels have for it."""
