@@ -2,6 +2,7 @@
 
     stand_ins.py    torch's decompositions without what they import for nothing
     graph.py        what a trace is written down as
+    instructions.py the instructions of two operands, in Python and LLVM
     expressions.py  numbers as expressions: constants folded, common parts shared
     pointwise.py    elementwise operations that take more than a line
     rules.py        the others: sums, products of matrices, views, picks

@@ -14,10 +14,10 @@ from fastpoly_kernels.functions import is_called
 from . import ir
 from .expressions import Division, Expr, Index, Memory
 from .graph import Node
+from .instructions import COMPARISONS
 from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
 from .naming import Naming
 from .schedule import Schedule
-from .survey import COMPARISONS
 
 TOGETHER = 3
 """Calls of one elementary function on so many plain numbers are one on a register."""

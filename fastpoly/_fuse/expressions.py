@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from fastpoly_kernels.functions import FUNCTIONS
 
 from .._lazy import lazy
+from .instructions import INSTRUCTIONS
 
 # -- indices
 # ------------------------------------------------------------------------------------------------------------
@@ -184,8 +185,8 @@ class Memory:
 
 _KNOWN: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
 
-CHEAP = frozenset({"add", "sub", "mul", "div", "where", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not"})
-CHEAP |= {"number", "load", "local", "kept", "position", *(name for name, of in FUNCTIONS.items() if of.cost == 1)}
+CHEAP = frozenset({*INSTRUCTIONS, "not", "where", "number", "load", "local", "kept", "position"})
+CHEAP |= {name for name, of in FUNCTIONS.items() if of.cost == 1}
 
 
 class Expr:
@@ -368,21 +369,11 @@ def _symmetric(op: str, left: Expr, right: Expr, is_bool: bool = False) -> Expr:
     return known if known is not None else Expr(op, left, right, is_bool=is_bool)
 
 
-_HOLDS = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-}
-
-
 def compare(op: str, a: Any, b: Any) -> Expr:
     """The bool a < b ("lt"), and so on."""
     a, b = Expr.of(a).as_float(), Expr.of(b).as_float()
     if a.number is not None and b.number is not None:
-        return Expr.of(bool(_HOLDS[op](a.number, b.number)))
+        return Expr.of(bool(INSTRUCTIONS[op].known(a.number, b.number)))
     return Expr(op, a, b, is_bool=True)
 
 

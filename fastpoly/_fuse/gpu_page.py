@@ -18,13 +18,13 @@ from fastpoly_kernels.pages import NAMES
 from .expressions import Axis, Division, Expr, Index, Memory
 from .gpu_warps import warps_for
 from .graph import Node
+from .instructions import COMPARISONS
 from .ir import Var
 from .names import Names
 from .naming import INFIX as BETWEEN
 from .naming import Naming
 from .plan import Accumulate
 from .schedule import Schedule
-from .survey import COMPARISONS
 from .to_python import COMMENT_COLUMN, INFIX, STRENGTH, imported
 
 OWN = frozenset(name for name, function in FUNCTIONS.items() if function.triton == "own")

@@ -7,6 +7,7 @@ from typing import Any
 
 from .arguments import leaves
 from .graph import Graph, Node
+from .instructions import COMPARISONS
 from .operations import record
 from .scan import every
 
@@ -20,9 +21,6 @@ MOST_OPERATIONS = 1200
 MOST_SUMS = 40
 """Of unrolled axes, in a CPU's variables: twice as many as registers, and every turn of the loop moves most of them to
 memory and back. The network 1-16-1, which would have 50, is a tenth faster with a loop over the 16."""
-
-COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-
 
 WIDE = 8
 """Axes within an iteration of a loop from which registers run along them, and not along the iterations' rows."""
@@ -99,14 +97,14 @@ def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:
 def _operations(node: Node, limit: int) -> int:
     """How many statements a node becomes when axes up to `limit` are unrolled."""
     count = math.prod(size for size in node.shape if size <= limit)
-    if node.op in ("mm", "mv", "dot", "bmm") and node.args[0].shape[-1] <= limit:
+    if record(node).launch == "product" and node.args[0].shape[-1] <= limit:
         count *= node.args[0].shape[-1]
     return count
 
 
 def _sums(node: Node, limit: int, samples: int) -> int:
     """How many sums over the samples a node becomes when axes up to `limit` are unrolled."""
-    if node.op in ("mm", "mv", "dot", "bmm"):
+    if record(node).launch == "product":
         is_one = node.args[0].shape[-1] == samples
     else:
         is_one = node.op in ("sum", "mean") and samples in node.args[0].shape and samples not in node.shape

@@ -12,12 +12,12 @@ else is allowed; sums are reordered by the program itself, and NaN means what it
 
 from __future__ import annotations
 
-import operator
 import re
 
 from fastpoly_kernels import processor
 from fastpoly_kernels.functions import FUNCTIONS, is_called
 
+from .instructions import COMPARISONS, INSTRUCTIONS
 from .ir import (
     BOOL,
     INDEX,
@@ -43,19 +43,6 @@ from .llvm_pieces import MEET, formula_text, named, number
 ELEMENT = {"float32": "float", "float64": "double"}
 BITS = {"float32": 32, "float64": 64}
 
-FLOATS = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract", "div": "fdiv contract"}
-INDICES = {
-    "add": "add nsw",
-    "sub": "sub nsw",
-    "mul": "mul nsw",
-    "floordiv": "sdiv",
-    "mod": "srem",
-}  # of nothing below 0
-FOLDED = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv}
-FOLDED |= {"mod": operator.mod}
-LOGIC = {"and": "and", "or": "or", "xor": "xor"}
-COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
-COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 VALUE = re.compile(r"%v\d+")
 """What an instruction gives."""
 
@@ -354,16 +341,13 @@ class _Printer:
         lanes = max(arg.kind.lanes for arg in op.args)
         values = [self.widened(arg, lanes) for arg in op.args]
         kind = op.args[0].kind.of(lanes)
-        if kind == INDEX and all(value.lstrip("-").isdigit() for value in values) and op.name in FOLDED:
-            return str(FOLDED[op.name](*map(int, values)))
-        wide = self.type(kind)
         if op.name in FUNCTIONS:
-            return self.call(FUNCTIONS[op.name].llvm, wide, self.suffix(kind), values)
-        if op.name in COMPARED:
-            how = f"fcmp {COMPARED[op.name]}" if kind.base == "float" else f"icmp {COUNTED[op.name]}"
-        else:
-            how = (FLOATS if kind.base == "float" else INDICES | LOGIC)[op.name]
-        return self.emit(f"{how} {wide} {', '.join(values)}")
+            return self.call(FUNCTIONS[op.name].llvm, self.type(kind), self.suffix(kind), values)
+        instruction = INSTRUCTIONS[op.name]
+        if kind == INDEX and op.name not in COMPARISONS and all(value.lstrip("-").isdigit() for value in values):
+            return str(instruction.known(*map(int, values)))
+        how = instruction.floats if kind.base == "float" else instruction.others
+        return self.emit(f"{how} {self.type(kind)} {', '.join(values)}")
 
     def call(self, name: str, kind: str, suffix: str, values: list[str]) -> str:
         function = f"@llvm.{name}.{suffix}"

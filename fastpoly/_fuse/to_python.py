@@ -12,17 +12,15 @@ import textwrap
 from fastpoly_kernels.functions import is_called
 from fastpoly_kernels.pages import NAMES
 
+from .instructions import INSTRUCTIONS
 from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
 from .names import PYTHON, Names
 from .naming import WIDE
 
 COMMENT_COLUMN = 60
 
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
-INFIX |= {"ne": "!=", "and": "&", "or": "|", "xor": "^", "floordiv": "//", "mod": "%"}
-
-STRENGTH = {"lt": 1, "le": 1, "gt": 1, "ge": 1, "eq": 1, "ne": 1, "or": 2, "xor": 3, "and": 4, "add": 5, "sub": 5}
-STRENGTH |= {"mul": 6, "div": 6, "floordiv": 6, "mod": 6, "neg": 7}
+INFIX = {name: of.sign for name, of in INSTRUCTIONS.items()}
+STRENGTH = {**{name: of.strength for name, of in INSTRUCTIONS.items()}, "neg": 7}
 """How strongly Python's operators bind."""
 
 CALLED = {"not": "inverse", "integer": "int"}

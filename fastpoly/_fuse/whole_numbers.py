@@ -15,8 +15,8 @@ import torch
 from .arguments import leaves
 from .bounds import Bounds, refusal
 from .graph import Graph, Node
+from .instructions import COMPARISONS
 from .operations import record
-from .survey import COMPARISONS
 
 EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
