@@ -115,12 +115,11 @@ def permute(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     return write.permuted(args[0].node, [0, *(d + 1 for d in order)])
 
 
-def with_dimension(at: int, rank_of_result: bool = False) -> Lift:
-    """For an operation whose argument `at` is a dimension (or several) of its first argument, or of its result."""
+def with_dimension(at: int) -> Lift:
+    """For an operation whose argument `at` is a dimension (or several) of its first argument."""
 
     def rule(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
-        rank = len(node.shape) if rank_of_result else len(args[0].node.shape) - 1
-        dims = args[at]
+        rank, dims = len(args[0].node.shape) - 1, args[at]
         moved = [d % max(rank, 1) + 1 for d in dims] if isinstance(dims, (list, tuple)) else dims % max(rank, 1) + 1
         return write.new(node.op, (args[0].node, *args[1:at], moved, *args[at + 1 :]), (count, *node.shape), node)
 

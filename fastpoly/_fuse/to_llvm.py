@@ -56,7 +56,7 @@ MOST_HOISTED = 1000
 MOST_TURNS = 16
 """And so many turns."""
 
-REDUCED = {"product": "", "largest": "maximum", "smallest": "minimum"}
+REDUCED = {"total": "add", "product": "mul", "largest": "maximum", "smallest": "minimum"}
 
 
 def to_llvm(kernel: Kernel, symbol: str) -> str:
@@ -341,11 +341,15 @@ class _Printer:
         lanes = max(arg.kind.lanes for arg in op.args)
         values = [self.widened(arg, lanes) for arg in op.args]
         kind = op.args[0].kind.of(lanes)
-        if op.name in FUNCTIONS:
-            return self.call(FUNCTIONS[op.name].llvm, self.type(kind), self.suffix(kind), values)
-        instruction = INSTRUCTIONS[op.name]
         if kind == INDEX and op.name not in COMPARISONS and all(value.lstrip("-").isdigit() for value in values):
-            return str(instruction.known(*map(int, values)))
+            return str(INSTRUCTIONS[op.name].known(*map(int, values)))
+        return self.combined(op.name, kind, values)
+
+    def combined(self, name: str, kind: Kind, values: list[str]) -> str:
+        """An instruction of operands of that kind."""
+        if name in FUNCTIONS:
+            return self.call(FUNCTIONS[name].llvm, self.type(kind), self.suffix(kind), values)
+        instruction = INSTRUCTIONS[name]
         how = instruction.floats if kind.base == "float" else instruction.others
         return self.emit(f"{how} {self.type(kind)} {', '.join(values)}")
 
@@ -427,33 +431,18 @@ class _Printer:
         register, lane = op.args
         return self.emit(f"extractelement {self.type(register.kind)} {self.value(register)}, i64 {self.value(lane)}")
 
-    def do_total(self, op: Op) -> str:
-        """One half of the lanes added to the other, until one is left: narrower additions are faster."""
+    def reduced(self, op: Op) -> str:
+        """One half of the lanes with the other, until one is left: what is narrower is faster."""
         value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
         while lanes > 1:
-            kind = f"<{lanes} x {self.element}>"
-            lanes //= 2
-            halves = []
-            for start in (0, lanes):
-                order = ", ".join(f"i32 {start + lane}" for lane in range(lanes))
-                halves.append(self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>"))
-            value = self.emit(f"fadd contract <{lanes} x {self.element}> {halves[0]}, {halves[1]}")
+            kind, lanes = f"<{lanes} x {self.element}>", lanes // 2
+            orders = [", ".join(f"i32 {start + lane}" for lane in range(lanes)) for start in (0, lanes)]
+            shuffle = f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32>"
+            halves = [self.emit(f"{shuffle} <{order}>") for order in orders]
+            value = self.combined(REDUCED[op.name], Kind("float", lanes), halves)
         return self.emit(f"extractelement <1 x {self.element}> {value}, i64 0")
 
-    def reduced(self, op: Op) -> str:
-        value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
-        kind, half = f"<{lanes} x {self.element}>", lanes // 2
-        while half:
-            order = ", ".join(f"i32 {half + lane if lane < half else 0}" for lane in range(lanes))
-            moved = self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>")
-            if op.name == "product":
-                value = self.emit(f"fmul contract {kind} {value}, {moved}")
-            else:
-                value = self.call(REDUCED[op.name], kind, f"v{lanes}f{self.bits}", [value, moved])
-            half //= 2
-        return self.emit(f"extractelement {kind} {value}, i64 0")
-
-    do_product = do_largest = do_smallest = reduced
+    do_total = do_product = do_largest = do_smallest = reduced
 
 
 def assigned(body: list[Statement]) -> list[Var]:
