@@ -10,11 +10,6 @@ gives the same bits. What they meet:
 - few instructions: no tables, no gathers, and at most one division (`erfcx`: two).
 
 `sqrt` is the CPU's. The table `FUNCTIONS` says which functions have no formula: they call the C library for each lane.
-
-Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
-multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative
-error; where rounding a coefficient counts, the ones after it were fitted again. The largest error of each fit, as
-rounded, stands beside it relative to the result (1 ulp is at least 2**-53 of it, in float32 2**-24).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,89 +17,16 @@ from fractions import Fraction
 from functools import partial
 
 from fastpoly_kernels import emitter, processor
+from fastpoly_kernels.coefficients import ERF, ERFCX, ERFCX_START, EXP, LOG, LOG_ERFC, R_COTH, SIN, TAN
 from fastpoly_kernels.emitter import Bits, Number, Truth, fma, polynomial, unless
 from fastpoly_kernels.functions import FORMULA, FUNCTIONS
 
 LN2 = Fraction(0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B, 2**256)
 PI = Fraction(0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C8, 2**252)
 
-# (e**r - 1 - r) / r**2 for |r| <= ln(2) / 2: 2**-55.4 and 2**-26.0 of expm1(r)
-EXP = {
-    64: (0.5000000000000004, 0.16666666666666685, 0.041666666666583044, 0.008333333333314983, 0.0013888888929956076,
-         0.00019841269902433215, 2.480150687291413e-05, 2.7557228299759398e-06, 2.7625494036403795e-07,
-         2.5114413511288676e-08),
-    32: (0.5, 0.16666546, 0.04166642, 0.00836626, 0.0013939304),
-}  # fmt: skip
-
-# (2 artanh(s) - 2 s) / s**3 as a polynomial in s**2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1): 2**-58.4 and 2**-29.2 of
-# ln((1 + s) / (1 - s))
-LOG = {
-    64: (0.6666666666666731, 0.399999999994343, 0.2857142873859706, 0.2222219892602263, 0.1818354728672369,
-         0.15314461683223682, 0.14792031951092052),
-    32: (0.66666776, 0.39977583, 0.29870775),
-}  # fmt: skip
-
-# (sin(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 2: 2**-60.9 and 2**-27.3 of sin(r)
-SIN = {
-    64: (-0.16666666666666666, 0.008333333333333208, -0.00019841269841213354, 2.755731921174011e-06,
-         -2.505210692106262e-08, 1.6058941869050452e-10, -7.643042427729298e-13, 2.7216658293280833e-15),
-    32: (-0.1666666, 0.008333069, -0.00019809778, 2.606103e-06),
-}  # fmt: skip
-
-# (tan(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 4: 2**-55.9 and 2**-29.2 of tan(r)
-TAN = {
-    64: (0.3333333333333319, 0.13333333333369635, 0.0539682539444812, 0.021869489243956628, 0.00886322365909616,
-         0.0035922530399311657, 0.001454955086063122, 0.0005943100368433901, 0.0002244231813995888,
-         0.00013263053596962449, -2.1272940476647707e-05, 8.50518688888553e-05, -4.26417582504978e-05,
-         2.0355602755362984e-05),
-    32: (0.33333346, 0.13332742, 0.054053426, 0.02130793, 0.010782485, 0.00014513654, 0.0043532215),
-}  # fmt: skip
-
-# (r coth(r) - 1) / r**2 as a polynomial in r**2 for |r| <= 0.37 ln(2): 2**-62.5 and 2**-25.1 of tanh(r). In float32 a
-# search around the fit (2 gaps of the first coefficient by 1e-6 of the second) took the pair with the least error of
-# r / (r coth(r)) in gaps of the result, all roundings included, over 400,000 floats from 2**-6 up.
-R_COTH = {
-    64: (0.3333333333333332, -0.022222222222182175, 0.002116402112365507, -0.00021164002614475582,
-         2.137350510985305e-05, -2.1155209957812997e-06),
-    32: (0.33332977, -0.022034999),
-}  # fmt: skip
-
-# erf(x) / x - 1 as a polynomial in x**2 for |x| <= 1: 2**-56.0 and 2**-29.4 of erf(x)
-ERF = {
-    64: (0.12837916709551256, -0.3761263890318337, 0.11283791670939074, -0.02686617064240233, 0.005223977600945902,
-         -0.0008548325705347057, 0.00012055287454067609, -1.4924603771356185e-05, 1.6445886562062638e-06,
-         -1.619739298509525e-07, 1.3674685911377688e-08, -7.715451774395061e-10),
-    32: (0.12837917, -0.37612626, 0.11283579, -0.02685335, 0.0051871794, -0.0007998104, 7.808077e-05),
-}  # fmt: skip
-
-# x = K (1 + q) / (1 - q): (x + 1/2) erfcx(x) as a polynomial in q for |q| <= 1, whose constant has a second part. It is
-# its expansion in Chebyshev polynomials, cut off: 2**-57.2 and 2**-27.5 of erfcx(x)
-ERFCX = {
-    64: (-0.06981055842028125, 0.007689826051309802, 0.0340485271273452, -0.05051953301815028, 0.04686641749921913,
-         -0.033165182906093486, 0.018583757767964556, -0.008098867029899632, 0.0025159849963349665,
-         -0.0003788866306865478, -9.96283878816824e-05, 7.531074500620235e-05, -1.2199472272640416e-05,
-         -5.610643506176743e-06, 2.8546030265360913e-06, 1.459866688981506e-07, -4.124599213754177e-07,
-         3.873496363508971e-08, 5.5048686476374444e-08, -1.02803246378496e-08, -7.354775434334639e-09,
-         1.5847940957824086e-09, 8.951663079744924e-10, -1.3297998451213446e-10, -6.87326494500582e-11),
-    32: (-0.067810535, -0.023781147, 0.064822055, -0.059636846, 0.034158286, -0.011885167, 0.0012495584,
-         0.00094405643, -0.00036322683, -5.2065356e-05, 3.8655122e-05, 1.9309246e-06),
-}  # fmt: skip
-ERFCX_START = {64: (4.0, 0.6164975593127763, -2.247972756269453e-17), 32: (3.0, 0.626504, 2.5125095e-08)}
-"""K, and the polynomial's constant in two parts."""
-
-# ln(1 - erf(x)) for 1 <= x <= 6 (float32: 4): 2**-55.9 and 2**-29.8 of erf(x)
-LOG_ERFC = {
-    64: (-5.028129781409327e-07, -1.1283740898437467, -0.6366436263864759, -0.10270344436266331, 0.018990188345214522,
-         0.00041061435183080706, -0.0019159287698802382, 0.0007706311691755898, -0.0001350426142896163,
-         -2.0270586345560027e-05, 2.282406869310728e-05, -8.667653992035674e-06, 2.135795896532002e-06,
-         -3.7332451470170716e-07, 4.6425769766282706e-08, -3.934524857169696e-09, 2.0451134560813403e-10,
-         -4.9290217072841946e-12),
-    32: (-0.00034153252, -1.1270891, -0.6381449, -0.10310671, 0.021838063, -0.0029476676, 0.0001863816),
-}  # fmt: skip
-
 
 def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
-    """The polynomial in x whose coefficients stand in a table above."""
+    """The polynomial in x whose coefficients stand in one of the tables of `coefficients`."""
     return polynomial(x, coefficients[x.format.bits])
 
 
