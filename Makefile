@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -61,6 +61,10 @@ bench-against: $(VENV)/.bench
 # the first descent of every model of the zoo in a fresh process, beside JAX's; some minutes
 bench-first-calls: $(VENV)/.bench
 	$(BIN)/python bench/first_calls.py
+
+# losses with a loop over time, beside JAX's scan and CasADi's C; some minutes, and a gcc
+bench-recurrences: $(VENV)/.bench
+	$(BIN)/python bench/recurrences.py
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench

@@ -1,4 +1,4 @@
-"""`make bench-recurrences`: losses with a loop over time, ours, JAX's lax.scan and CasADi's C; first calls and steps.
+"""`make bench-recurrences`: losses with a loop over time, ours, JAX's lax.scan, CasADi's C; first calls and steps.
 
 Each is a process of its own, with torch and fastpoly (JAX, CasADi) imported and the caches empty. The clock of a first
 call stands around tracing, compiling and 100 steps; a step is the best of some rounds after it. The answers are held
@@ -83,6 +83,18 @@ for _ in range({rounds}):
 print(json.dumps(dict(first=first, step=min(took) / {more}, loss=float(losses[-1]))))
 """
 
+PYTENSORS = """
+import json, time
+import pytensor_recurrent
+started = time.perf_counter()
+run = pytensor_recurrent.descent({iterations})
+first = time.perf_counter() - started
+losses = run({steps})
+started = time.perf_counter()
+run(1000)
+print(json.dumps(dict(first=first, step=(time.perf_counter() - started) / 1000, loss=float(losses[-1]))))
+"""
+
 MODELS = ("garch", "kalman", "hmm", "rnn", "lotka_volterra", "residual_mlp")
 IN_CASADI = ("garch", "kalman", "lotka_volterra")
 AGREEMENT = 1e-9
@@ -113,6 +125,7 @@ def main() -> None:
     parser.add_argument("--iterations", nargs="*", type=int, default=[10, 100, 1000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-casadi", action="store_true")
+    parser.add_argument("--pytensor", action="store_true", help="PyTensor's scan, too, of garch")
     asked = parser.parse_args()
     heads = f"{'loss':15} {'time steps':>10} {'first call':>10} {'compile':>8} {'a step':>9}"
     print(f"{heads}   JAX: first, step    CasADi: first, step")
@@ -129,6 +142,10 @@ def main() -> None:
             sides = [ours, jaxs]
             if name in IN_CASADI and not asked.no_casadi:
                 sides.append(measured(CASADIS.format(**fields)))
+            if name == "garch" and asked.pytensor:
+                sides.append(measured(PYTENSORS.format(**fields)))
+                times = sides[-1]["step"] / ours["step"]
+                print(f"{'':15} PyTensor: first {sides[-1]['first']:.1f} s, a step {times:.0f} x")
             for side in sides[1:]:
                 off = abs(side["loss"] - ours["loss"]) / abs(ours["loss"])
                 assert off <= AGREEMENT, f"{name}, {iterations}: {side['loss']} for {ours['loss']}"
@@ -136,7 +153,7 @@ def main() -> None:
             first.append(jaxs["first"] / ours["first"])
             step.append(jaxs["step"] / ours["step"])
             theirs = ""
-            if len(sides) > 2:
+            if name in IN_CASADI and not asked.no_casadi:
                 peer.append(sides[2]["step"] / ours["step"])
                 theirs = f"{sides[2]['first']:6.2f} s {sides[2]['step'] * 1e6:8.2f} us {peer[-1]:5.2f} x"
             own = f"{ours['first']:8.2f} s {ours['compile']:6.2f} s {ours['step'] * 1e6:6.2f} us"

@@ -47,7 +47,7 @@ class _TooLarge(Exception):
 
 def _refuse_unordered(schedule, written, variables, times):
     """What a schedule does, with the time axes of the loops around it at these turns."""
-    recurrences = schedule.recurrences
+    recurrences = list(schedule.recurrences)
     for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
         while recurrences and recurrences[0].level < level:
             _refuse_unordered_loop(recurrences.pop(0), written, variables, times)

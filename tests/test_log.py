@@ -26,10 +26,10 @@ def told(code, cache, log="1"):
 def test_a_kernel_is_compiled_then_found_in_memory_and_on_the_disk(tmp_path):
     lines = told(FUSED.format(2), tmp_path)
     made = ["LLVM: passes: N s", "LLVM: machine code: N s", "link: N s"]
-    expected = ["trace: N s", "schedule: N s", "write: N s", "kernel from LLVM", *made]
-    expected += ["backend fused: it was asked for", "trace: N s", "kernel from memory"]
+    expected = ["reroll: N s", "trace: N s", "schedule: N s", "write: N s", "kernel from LLVM", *made]
+    expected += ["backend fused: it was asked for", "reroll: N s", "trace: N s", "kernel from memory"]
     expected += ["backend fused: it was asked for"]
-    assert list(dict.fromkeys(lines[:6])) + lines[6:] == [f"fastpoly: {line}" for line in expected]
+    assert list(dict.fromkeys(lines[:7])) + lines[7:] == [f"fastpoly: {line}" for line in expected]
     again = told(FUSED.format(1), tmp_path)
     assert again[-3:] == [f"fastpoly: {line}" for line in ("kernel from disk", "link: N s", expected[-1])]
 

@@ -1,6 +1,7 @@
 """What cannot be fused is refused in words: the operation, the caller's line, a way out."""
 
 import itertools
+import random
 import re
 
 import numpy as np
@@ -263,7 +264,10 @@ def test_auto_falls_back_with_one_warning(loss):
 
 
 def element_by_element(w, x):
-    return sum(part.sin() for part in (w[:, None] * x).reshape(-1).unbind())
+    """Without a pattern, which would make it a loop."""
+    draw = random.Random(0)
+    parts = (w[:, None] * x).reshape(-1).unbind()
+    return sum(draw.choice((torch.sin, torch.cos, torch.tanh))(part) * draw.random() for part in parts)
 
 
 @pytest.mark.filterwarnings("ignore:running with backend='eager', many times slower. unbind:RuntimeWarning")

@@ -102,8 +102,8 @@ def page(*body, dtype="float64"):
         (n(-0.5), "-0.5"),
         (n(float("-inf")), "-math.inf"),
         (Load("data", op("add", I, n(8), kind=INDEX), FLOAT), "data[i + 8]"),
-        (op("total", Load("data", I, FLOAT.of(4))), "total(load(data, i))"),
-        (op("total", Load("data", I, FLOAT.of(2))), "total(load(narrow(data), i))"),
+        (op("total", Load("data", I, FLOAT.of(4))), "total(load(data, i, 4))"),
+        (op("total", Load("data", I, FLOAT.of(2))), "total(load(data, i, 2))"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -114,7 +114,7 @@ def test_an_expression(value, text):
 def test_numbers_that_stand_alone_are_of_the_dtype():
     in_register = op("mul", n(2.0), Load("data", I, FLOAT.of(4)), kind=FLOAT.of(4))
     lines = page(Assign(A, op("mul", n(2.0), A)), Store("out", I, in_register), dtype="float32")
-    assert lines == ["a = float32(2.0) * a", "store(out, i, 2.0 * load(data, i))"]
+    assert lines == ["a = float32(2.0) * a", "store(out, i, 2.0 * load(data, i, 4))"]
 
 
 def test_two_variables_are_never_called_the_same():
@@ -126,7 +126,7 @@ def test_two_variables_are_never_called_the_same():
     body = [Assign(register, op("splat", n(0.0), kind=FLOAT.of(4))), Assign(total, op("total", register))]
     body += [Assign(var, n(1.0)) for var in variables[1:]]
     lines = page(*body, Loop(I, n(0), n(3), 1, [Store("out", I, var) for var in variables]))
-    assert lines[:2] == ["a = splat(0.0, data)", "a = total(a)"]
+    assert lines[:2] == ["a = splat(0.0, 4)", "a = total(a)"]
     called = [line.split(" = ")[0] for line in lines[1 : len(names) + 1]]
     assert called == ["a", "a_1", "a_1_1", "i_1", "data_1", "exp_1", "lambda_1", "value_0_weight", "μ", "μ_1"]
     assert lines[len(names) + 1] == "for i in range(3):"

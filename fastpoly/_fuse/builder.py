@@ -6,7 +6,7 @@ been given a name is that variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastpoly_kernels.functions import is_called
@@ -42,6 +42,7 @@ class Builder(Naming[Var]):
         self.body: list[Statement] = []
         self.before: list[Statement] = []
         self.lanes = 0
+        self._together: dict[Expr, list[Expr]] = {}  # calls of one function on plain numbers
         self._own: dict[str, Var] = {}
 
     # -- statements
@@ -89,44 +90,44 @@ class Builder(Naming[Var]):
 
     def name(self, expr: Expr, before: bool = False) -> None:
         """See `Naming.name`."""
+        if expr in self._together and not before:
+            self._call_on_all(expr.op, self._together[expr])
+            return
         value = self.value(expr)
         var = self.names[expr] = Var(self.hint(expr), value.kind)
         (self.before if before else self.body).append(Assign(var, value, self._note(expr)))
 
-    def hoist(self, roots: Iterable[Expr]) -> None:
-        """See `Naming.hoist`; elementary functions of several plain numbers are taken together first."""
-        roots = list(roots)
-        lanes, self.lanes = self.lanes, 0
-        self._take_together(roots)
-        self.lanes = lanes
-        super().hoist(roots)
-
-    def _take_together(self, roots: Iterable[Expr]) -> None:
+    def arranged(self, parts: list[Expr]) -> tuple[list[Expr], set[Expr]]:
+        """See `Naming.arranged`: so that elementary functions of several plain numbers can be taken together."""
         depth: dict[Expr, int] = {}  # how many functions are in each other
         calls: dict[tuple[int, str], list[Expr]] = {}
-        for part in self.unnamed(roots):
+        for part in parts:
             own = max((depth.get(self.resolved(operand), 0) for operand in part.operands), default=0)
             if is_called(part.op) and len(part.operands) == 1 and not part.axes and not part.invariant:
                 own += 1
                 calls.setdefault((own, part.op), []).append(part)
             depth[part] = own
         widest = self.schedule.lanes // self.schedule.registers
-        for (_, op), parts in sorted(calls.items(), key=lambda item: item[0]):
-            for start in range(0, len(parts), max(widest, 1)):
-                some = parts[start : start + widest]
-                if len(some) >= TOGETHER:
-                    self._call_on_all(op, some)
+        for some in calls.values():
+            for start in range(0, len(some), widest):
+                together = some[start : start + widest]
+                if len(together) >= TOGETHER:
+                    self._together.update(dict.fromkeys(together, together))
+        wanted = {part for part in parts if part in self._together}
+        return (sorted(parts, key=depth.__getitem__) if wanted else parts), wanted
 
     def _call_on_all(self, op: str, parts: list[Expr]) -> None:
         """Name the calls of a function, computed in one register."""
+        lanes, self.lanes = self.lanes, 0
         values = [self.value(part.args[0]) for part in parts]
         kind = FLOAT.of(1 << (len(parts) - 1).bit_length())
         values += values[:1] * (kind.lanes - len(values))
         together = Var(f"{op}s", kind)
         self.assign(together, Op(op, (Op("packed", tuple(values), kind),), kind), parts[0])
-        for lane, part in enumerate(parts):
+        for at, part in enumerate(parts):
             var = self.names[part] = Var(self.hint(part), FLOAT)
-            self.assign(var, Op("lane", (together, number(lane)), FLOAT), part)
+            self.assign(var, Op("lane", (together, number(at)), FLOAT), part)
+        self.lanes = lanes
 
     # -- places
 

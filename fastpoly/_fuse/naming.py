@@ -80,9 +80,8 @@ class Naming(ABC, Generic[Name]):
     def hoist(self, roots: Iterable[Expr]) -> None:
         """Name what these expressions need from outside of all loops: what they share, or what changes in no step."""
         roots = [self.resolved(root) for root in roots]
-        parts = self.unnamed(roots)
+        parts, needed = self.arranged(self.unnamed(roots))
         users: dict[Expr, int] = dict.fromkeys(roots, 0)
-        needed = set()
         for part in parts:
             for operand in map(self.resolved, part.operands):
                 users[operand] = users.get(operand, 0) + 1
@@ -92,7 +91,7 @@ class Naming(ABC, Generic[Name]):
             users[root] += 1
         width: dict[Expr, int] = {}
         for part in parts:
-            if part.axes or part.op in ("number", "local"):
+            if part.axes or part.op in ("number", "local") or part in self.names:
                 continue
             operands = map(self.resolved, part.operands)
             width[part] = _own_width(part) + sum(width.get(o) or self._width(o) for o in operands)
@@ -100,6 +99,10 @@ class Naming(ABC, Generic[Name]):
             if part in needed or loaded or users[part] > 1 or width[part] > WIDE // 2:
                 self.name(part, before=part.invariant)
                 width[part] = self._width(part)
+
+    def arranged(self, parts: list[Expr]) -> tuple[list[Expr], set[Expr]]:
+        """What is to be computed, in an order with operands first, and what of it is to have a name in any case."""
+        return parts, set()
 
     def _width(self, expr: Expr) -> int:
         """About how many columns a number or a name takes. Names differ; but what is computed must not depend on them,

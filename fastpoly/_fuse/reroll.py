@@ -26,7 +26,7 @@ from .iterations import LEAST, Loop, Refused, loop_of, token
 from .lift import Writer
 from .rolling import Rolling, Stacked
 from .runs import Run, repeated
-from .scan import Scan
+from .scan import Scan, every
 
 WORTH = 64
 """Operations that the largest loop must save: written out, short ones are fused with what stands around them."""
@@ -44,22 +44,21 @@ def rerolled(graph: Graph, worth: int = WORTH) -> Graph:
     Args:
         worth: how many operations the largest loop must save.
     """
-    if len(graph.nodes) < worth:
-        return graph
     refused: set[Run] = set()
-    while True:
-        program = Program(graph, refused, worth)
+    while len(graph.nodes) >= worth:
         try:
-            new = program.rolled()
+            new = Program(graph, refused, worth).rolled()
         except Refused as refusal:
             refused.add(refusal.run)
             continue
-        if new is None:
+        # what is read one by one again is no loop
+        if new is None or len(list(every(new.nodes))) + ALSO_WORTH > len(list(every(graph.nodes))):
             return graph
         for node in new.nodes:
             if node.scan is not None:
                 _reroll_body(node.scan)
-        return rerolled(new, ALSO_WORTH)
+        graph, worth, refused = new, ALSO_WORTH, set()
+    return graph
 
 
 def _reroll_body(scan: Scan) -> None:

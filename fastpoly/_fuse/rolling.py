@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .arguments import leaves, mapped
+from .constants import BAKED
 from .graph import Node
 from .iterations import Before, Each, Loop, Own, Refused
 from .lift import Rows
@@ -19,6 +21,9 @@ from .scan import Carry, Scan
 
 if TYPE_CHECKING:
     from .reroll import Program
+
+MOST_SEARCHED = 100_000
+"""Numbers that are looked at to find those that belong to a place: more are written out."""
 
 
 @dataclass(eq=False)
@@ -165,29 +170,27 @@ class Rolling:
         dim %= len(of.shape)
         size, shape = of.shape[dim], self.loop.classes[j].shape
         length = shape[dim] if self.loop.classes[j].op == "slice" else 1
-        low, step = self._evenly([i % size if i < 0 else i for i in self._in_rows(index.values)])
+        at = [i % size if i < 0 else i for i in self._in_rows(index.values)]
+        low, step = _evenly(at)
         if length > 1 and (abs(step) != length or self.loop.operands[j][4:] != [1]):
             raise Refused(self.loop.found)
         order = [dim, *(d for d in range(len(of.shape)) if d != dim)]
         rows = self.write_down.permuted(of, order)
         count = self.loop.count
-        if length > 1:
+        if step == 0:
+            places = self._constant(torch.tensor(at), "places")
+            rows = self.write_down.new("index", (rows, [places]), (count, *rows.shape[1:]), rows)
+            rows = self.write_down.reshaped(rows, (count, *shape))
+        elif length > 1:
             rows = self.write_down.sliced(rows, low, low + count * length)
             rows = self.write_down.reshaped(rows, (count, length, *rows.shape[1:]))
             rows = self.write_down.permuted(rows, [0, *range(2, dim + 2), 1, *range(dim + 2, len(rows.shape))])
         else:
             rows = self.write_down.sliced(rows, low, low + abs(step) * (count - 1) + 1, abs(step))
             rows = self.write_down.reshaped(rows, (count, *shape))
-        self.stacked[j] = Stacked(count, rows if step > 0 else self.write_down.flipped(rows))
+        self.stacked[j] = Stacked(count, rows if step >= 0 else self.write_down.flipped(rows))
         self._register(j)
         return True
-
-    def _evenly(self, at: Sequence[int]) -> tuple[int, int]:
-        """The lowest of these places, and the step from one to the next; they must be as far apart."""
-        step = at[1] - at[0]
-        if step == 0 or any(i != at[0] + k * step for k, i in enumerate(at)):
-            raise Refused(self.loop.found)
-        return min(at[0], at[-1]), step
 
     def _register(self, j: int) -> None:
         """Let others find what class j was among its rows."""
@@ -256,19 +259,34 @@ class Rolling:
         if not isinstance(index, Each) or not isinstance(dim, int):
             raise Refused(self.loop.found)
         dim %= len(node.shape)
-        low, step = self._evenly([i % node.shape[dim] for i in self._in_rows(index.values)])
-        if abs(step) != 1:
-            raise Refused(self.loop.found)
+        size, count = node.shape[dim], self.loop.count
+        at = [i % size for i in self._in_rows(index.values)]
+        low, step = _evenly(at)
         operand = self.operand(gradient)
-        rows = operand.node if isinstance(operand, Rows) else self.write_down.expanded(operand, self.loop.count)
+        rows = operand.node if isinstance(operand, Rows) else self.write_down.expanded(operand, count)
+        order = [*range(1, dim + 1), 0, *range(dim + 1, len(node.shape))]
+        if abs(step) != 1:  # any places: each row of the result is the sum of those that belong there
+            if count * math.prod(node.shape) > MOST_SEARCHED:
+                raise Refused(self.loop.found)
+            one = [1] * (len(rows.shape) - 1)
+            belongs = torch.nn.functional.one_hot(torch.tensor(at), size).bool().reshape(count, size, *one)
+            each = self.write_down.reshaped(rows, (count, 1, *rows.shape[1:]))
+            chosen = (self._constant(belongs, "belongs"), each, 0.0)
+            placed = self.write_down.new("where", chosen, (count, size, *rows.shape[1:]), rows)
+            total = self.write_down.new("sum", (placed, [0], False), (size, *rows.shape[1:]), rows)
+            return self.write_down.permuted(total, order)
         rows = rows if step > 0 else self.write_down.flipped(rows)
-        rest = node.shape[dim] - low - self.loop.count
+        rest = size - low - count
         zeros = [self._zeros((n, *rows.shape[1:]), rows) if n else None for n in (low, rest)]
         parts = [part for part in (zeros[0], rows, zeros[1]) if part is not None]
         if len(parts) > 1:
-            rows = self.write_down.new("cat", (parts, 0), (node.shape[dim], *rows.shape[1:]), rows)
-        order = [*range(1, dim + 1), 0, *range(dim + 1, len(node.shape))]
+            rows = self.write_down.new("cat", (parts, 0), (size, *rows.shape[1:]), rows)
         return self.write_down.permuted(rows, order)
+
+    def _constant(self, tensor: torch.Tensor, label: str) -> Node:
+        baked = tensor.numpy() if tensor.numel() <= BAKED else None
+        shape, dtype = tuple(tensor.shape), tensor.dtype
+        return Node("constant", (), shape, dtype, tensor=tensor, baked=baked, label=label, is_own=True)
 
     def _zeros(self, shape: Sequence[int], like: Node) -> Node:
         tensor = torch.zeros((), dtype=like.dtype).expand(tuple(shape))
@@ -351,6 +369,14 @@ class Rolling:
             self.stacked[j] = Stacked(count, whole=whole, low=0 if self.loop.backwards else len(starts))
             carry = next(i for i, carry in enumerate(scan_node.scan.carries) if carry.next is of)
             self.program.last[self.instance(j, count - 1)] = (scan_node, carry)
+
+
+def _evenly(at: Sequence[int]) -> tuple[int, int]:
+    """The lowest of these places, and the step from one to the next; 0 if they are not as far apart."""
+    step = at[1] - at[0]
+    if any(i != at[0] + k * step for k, i in enumerate(at)):
+        step = 0
+    return min(at), step
 
 
 def _takes_numbers_of_rows(node: Node) -> bool:

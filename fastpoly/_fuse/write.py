@@ -83,7 +83,7 @@ def write_nests(
         after: called with nests that have been written and need each other's sums no longer.
     """
     outer, builder.schedule = builder.schedule, schedule
-    recurrences = schedule.recurrences
+    recurrences = list(schedule.recurrences)
     for together in groups(builder):
         while recurrences and recurrences[0].level < together[0].level:
             _write_recurrence(builder, recurrences.pop(0))
@@ -98,7 +98,9 @@ def write_nests(
 def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
     """Write the loop of a scan. What is named within it means nothing outside."""
     iteration = recurrence.iteration
-    for expr in recurrence.fixed(builder.resolved):
+    fixed = recurrence.fixed(builder.resolved)
+    builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
+    for expr in fixed:
         if expr not in builder.names:
             builder.name(expr, before=expr.invariant)
     for var, start in recurrence.starts:

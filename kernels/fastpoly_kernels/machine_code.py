@@ -75,7 +75,7 @@ class Linked:
         llvm.initialize_native_asmprinter()
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
         # a name is taken for good, even by a link that failed
-        self._library = builder.link(_linker(), f"{symbol}-{next(_names)}")
+        self._library = stage("link")(builder.link)(_linker(), f"{symbol}-{next(_names)}")
         self._address = self._library[symbol]
 
     def function(self, result: Any, *arguments: Any) -> Callable[..., Any]:

@@ -6,12 +6,12 @@ rounding of a product and a sum at once. To run it, give it arrays of numpy with
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
 import numpy as np
 
+from .forking import new_lock
 from .functions import FUNCTIONS
 
 Array = np.ndarray[Any, Any]
@@ -68,7 +68,7 @@ def aligned_stack() -> None:
     """Machine code keeps registers on the stack; here is none."""
 
 
-_counting = threading.Lock()
+_counting = new_lock()
 
 
 def meet(counter: Array, count: int) -> None:
@@ -84,6 +84,6 @@ total, product, largest, smallest = np.sum, np.prod, np.max, np.min
 globals().update({name: function.numpy for name, function in FUNCTIONS.items()})
 
 NAMES = frozenset(name for name in dir() if name.islower() and not name.startswith("_")) - {
-    *("annotations", "threading", "time", "np")
+    *("annotations", "time", "new_lock", "np")
 }
 """What a page may import."""
