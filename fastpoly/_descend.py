@@ -103,9 +103,9 @@ def descend(
         data: what else the loss takes: a tensor or a tuple.
         learn_rate: > 0.
         steps: how many to take, >= 0.
-        optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", all with torch.optim's defaults; or an
-            object of `fastpoly.optimizers`; or a function (params, grads, state) -> (params, state) of these as they
-            are given here. Its state is None on the first call; learn_rate is ignored.
+        optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", all with torch.optim's defaults; "lion";
+            or an object of `fastpoly.optimizers`; or a function (params, grads, state) -> (params, state) of these as
+            they are given here. Its state is None on the first call; learn_rate is ignored.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch's
             autograd step by step), or "auto": the one that is done the soonest with so many steps, compiling included,

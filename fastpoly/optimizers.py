@@ -1,4 +1,4 @@
-"""Update rules: what a step does with the gradients. Each is torch.optim's of the same name and the same defaults.
+"""Update rules: what a step does with the gradients. Each but Lion is torch.optim's of that name, with its defaults.
 
 A rule is functional, so that it can be traced: state in, state out. `start` gives the state before the first step, a
 list of tensors; `update` takes lists of parameters and gradients and returns the next parameters and the next state.
@@ -55,6 +55,15 @@ def _refuse_unless(rule: Any, name: str, least: float = -math.inf) -> None:
         raise TypeError(f"{name}: wants {wants}, got {shown(value)} ({type(value).__name__}); {_default(rule, name)}")
     if not (_is_finite(value) and value >= least):
         raise ValueError(f"{name}: wants {wants}, got {shown(value)}; {_default(rule, name)}")
+
+
+def _refuse_unless_betas(rule: Any) -> None:
+    """Raise unless `betas` are two numbers from 0 up to 1."""
+    given: Any = rule.betas
+    is_pair = isinstance(given, Sequence) and len(given) == 2
+    if not is_pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in given):
+        got = f"got {shown(given)}; {_default(rule, 'betas')}"
+        raise ValueError(f"betas: want two numbers from 0 up to 1, {got}")
 
 
 def _default(rule: Any, name: str) -> str:
@@ -131,11 +140,7 @@ class Adam:
     decoupled = False
 
     def __post_init__(self) -> None:
-        given: Any = self.betas
-        is_pair = isinstance(given, Sequence) and len(given) == 2
-        if not is_pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in given):
-            got = f"got {shown(given)}; {_default(self, 'betas')}"
-            raise ValueError(f"betas: want two numbers from 0 up to 1, {got}")
+        _refuse_unless_betas(self)
         _refuse_unless(self, "eps", 0)
         _refuse_unless(self, "weight_decay", 0)
 
@@ -175,12 +180,45 @@ class AdamW(Adam):
     decoupled = True
 
 
+@dataclass(frozen=True)
+class Lion:
+    """The sign of a mix of momentum and gradient (Chen et al. 2023, algorithm 2); torch.optim has none.
+
+    Attributes:
+        betas: how much of the momentum goes into a step, and how much of it is kept.
+        weight_decay: rate times this times the parameters is taken off them.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _refuse_unless_betas(self)
+        _refuse_unless(self, "weight_decay", 0)
+
+    def start(self, params: Tensors) -> list[torch.Tensor]:
+        """Zero momentum."""
+        return [param.new_zeros(param.shape) for param in params]
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """w -= rate * (sign(first m + (1 - first) g) + weight_decay w); m = second m + (1 - second) g."""
+        first, second = self.betas
+        steps = [(first * m + (1 - first) * g).sign() for m, g in zip(state, grads, strict=True)]
+        if self.weight_decay:
+            steps = [step + self.weight_decay * p for step, p in zip(steps, params, strict=True)]
+        after = [p - rate * step for p, step in zip(params, steps, strict=True)]
+        return after, [second * m + (1 - second) * g for m, g in zip(state, grads, strict=True)]
+
+
 NAMES: dict[str, Optimizer] = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.9),
     "nesterov": SGD(momentum=0.9, nesterov=True),
     "adam": Adam(),
     "adamw": AdamW(),
+    "lion": Lion(),
 }
 
 

@@ -207,6 +207,7 @@ CALLS = {
     "SGD": (optimizers.SGD, dict(momentum=0.5, dampening=0.0, nesterov=False, weight_decay=0.0)),
     "Adam": (optimizers.Adam, dict(betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)),
     "AdamW": (optimizers.AdamW, dict(betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)),
+    "Lion": (optimizers.Lion, dict(betas=(0.9, 0.99), weight_decay=0.0)),
 }
 PROFILE_CALLS = {
     "autograd_ladder": (

@@ -39,6 +39,21 @@ def test_an_optimizer_is_torchs(name):
     assert run.params.tolist() == pytest.approx(weights.tolist(), abs=1e-12, rel=0)  # a thousand roundings
 
 
+@pytest.mark.parametrize("rule", ["lion", optimizers.Lion((0.8, 0.9), weight_decay=0.1)], ids=["lion", "decay"])
+def test_lion_is_a_loop_by_hand(rule):
+    first, second, decay = (0.9, 0.99, 0.0) if rule == "lion" else (0.8, 0.9, 0.1)
+    model = zoo.model("exponential-decay", torch.float64)
+    weights, momentum = model.params.clone(), torch.zeros_like(model.params)
+    for _ in range(300):
+        weights = weights.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model.loss(weights, *model.data), weights)
+        step = torch.sign(first * momentum + (1 - first) * slope) + decay * weights
+        weights, momentum = weights - 0.003 * step, second * momentum + (1 - second) * slope
+    run = descend(model.loss, model.params, model.data, learn_rate=0.003, steps=300, optimizer=rule, backend="fused")
+    assert run.params.tolist() == pytest.approx(weights.tolist(), abs=1e-12, rel=0)
+    assert run.state[0].tolist() == pytest.approx(momentum.tolist(), abs=1e-12, rel=0)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_goes_on_bit_for_bit(optimizer):
     model = zoo.model("exponential-decay", torch.float64)

@@ -30,7 +30,7 @@ from fastpoly._fuse.ir import (
 from fastpoly._fuse.llvm_pieces import number
 from fastpoly._fuse.to_llvm import to_llvm
 from fastpoly._fuse.verify import verify
-from fastpoly_kernels import formulas, machine_code
+from fastpoly_kernels import machine_code
 
 LANES = 4
 NAMES = (f"k{i}" for i in range(10**6))
@@ -49,7 +49,7 @@ def at(buffer, place, lanes=0):
 
 
 def do(name, *args):
-    return operation(name, *args, formula=name in formulas.FORMULAS)
+    return operation(name, *args)
 
 
 def run(body, dtype="float64", steps=0, result=STEPS, **arrays):

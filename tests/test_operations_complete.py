@@ -16,7 +16,7 @@ from test_operations import (
 from test_torch_losses import CONSTANTS, DERIVATIVES, LOSSES
 from torch.utils import _pytree as tree
 
-from fastpoly._fuse import pointwise, rules
+from fastpoly._fuse.operations import OPERATIONS
 from fastpoly._fuse.trace import trace
 
 pytestmark = pytest.mark.slow  # some two hundred kernels to compile: make test-all
@@ -45,9 +45,9 @@ def operations(step, carry):
     def flat(own):
         return tree.tree_leaves(step(tree.tree_unflatten(own, structure))[1])
 
-    return {node.op for node in trace(flat, leaves, pointwise.TABLE, rules.TABLE, {}).nodes}
+    return {node.op for node in trace(flat, leaves, {}).nodes}
 
 
 def test_no_operation_of_the_tables_is_forgotten():
     traced = set().union(*(operations(step, carry) for step, carry in every_step()))
-    assert (set(pointwise.TABLE) | set(rules.TABLE)) - traced == UNDER_ANOTHER_NAME
+    assert set(OPERATIONS) - traced == UNDER_ANOTHER_NAME

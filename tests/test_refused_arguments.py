@@ -145,9 +145,9 @@ BAD = {
         "progress: wants True, False or a function (done, of), go",
     ),
     "optimizer unknown": (
-        of_descend(optimizer="lion"),
+        of_descend(optimizer="rprop"),
         ValueError,
-        "optimizer: wants one of sgd, momentum, nesterov, adam, adamw, got 'lion'",
+        "optimizer: wants one of sgd, momentum, nesterov, adam, adamw, lion, got 'rprop'",
     ),
     "optimizer none": (
         of_descend(optimizer=None),

@@ -10,7 +10,6 @@ from graph_interpreter import interpreted
 from recurrent_losses import Recurrent, recurrent
 
 import fastpoly
-from fastpoly._fuse import pointwise, rules
 from fastpoly._fuse.graph import Graph
 from fastpoly._fuse.reroll import rerolled
 from fastpoly._fuse.runs import Run, components, repeated
@@ -30,7 +29,7 @@ def traced(loss, params, *data) -> Graph:
             (grad,) = torch.autograd.grad(value, [own], materialize_grads=True)
         return [grad, value.detach()]
 
-    return trace(step, [params], pointwise.TABLE, rules.TABLE, {})
+    return trace(step, [params], {})
 
 
 def both_ways(loss, params, *data) -> tuple[Graph, Graph]:

@@ -28,11 +28,7 @@ from triton.language.extra import libdevice
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
-BY_MATH = {name: np.vectorize(getattr(math, name), otypes=[float]) for name in ("erf", "erfc", "lgamma")}
-RENAMED = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan"}
-RENAMED |= {"atanh": "arctanh", "pow": "power", "fast_dividef": "divide"}
-SAME_NAME = ["ceil", "cos", "cosh", "exp", "exp2", "expm1", "floor", "fmod", "log", "log10", "log1p", "log2"]
-SAME_NAME += ["rint", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]
+from fastpoly_kernels.functions import FUNCTIONS
 
 
 def stand_in(function):
@@ -46,10 +42,11 @@ def stand_in(function):
     return applied
 
 
-for name in (*SAME_NAME, *RENAMED):
-    setattr(libdevice, name, stand_in(getattr(np, RENAMED.get(name, name))))
-for name, function in BY_MATH.items():
-    setattr(libdevice, name, stand_in(function))
+for of in FUNCTIONS.values():
+    module, _, name = of.triton.rpartition(".")
+    if module == "libdevice":
+        setattr(libdevice, name, stand_in(of.numpy))
+libdevice.exp, libdevice.fast_dividef = stand_in(np.exp), stand_in(np.divide)  # which triton_math calls
 
 
 def create_splat(self, shape, of):

@@ -1,14 +1,20 @@
 """The fuser: a function of torch tensors, traced once, becomes one loop of machine code.
 
     stand_ins.py    torch's decompositions without what they import for nothing
-    trace.py        run the function once and write down every ATen operation on what changes from step to step
+    graph.py        what a trace is written down as
+    instructions.py the instructions of two operands, in Python and LLVM
     expressions.py  numbers as expressions: constants folded, common parts shared
-    pointwise.py    the table from elementwise operation to expression
-    rules.py        the table for the rest: sums, products of matrices, views
+    pointwise.py    elementwise operations that take more than a line
+    rules.py        the others: sums, products of matrices, views, picks
+    lift.py         an operation on single values as one on rows of them
+    bounds.py       what whole numbers may become
+    operations.py   the table of operations: a record each, with all that is asked of it
+    trace.py        run the function once and write down every ATen operation on what changes from step to step
     scan.py         a loop within a step, as a node of the graph
     runs.py         where a sequence repeats itself
-    lift.py         an operation on single values as one on rows of them
-    reroll.py       equal iterations of a Python loop are a loop again, and only what is serial stays one
+    iterations.py   what the iterations of a run read, and whether they read alike
+    rolling.py      such iterations as operations on rows, sums over rows, and scans
+    reroll.py       a graph with its equal iterations as loops, of which only what is serial stays one
     survey.py       which axis the registers run along, which are short, what must be kept
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)

@@ -6,7 +6,7 @@ the commonest are computed here; a mistake in them is told as torch tells it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,12 @@ class Operation:
     Attributes:
         names, defaults: of its arguments, as its schema lists them.
         written: whether it writes to them.
+        launch: what torch's launch of it is, as its record says; None if it has none.
         loose: "signs" if of the numbers that it is called with the result's shape and dtype depend on the signs alone;
             "index" if the last argument is a place along a dimension, which must exist; "" otherwise.
     """
 
-    def __init__(self, func: Any, elementwise: Container[str]) -> None:
+    def __init__(self, func: Any, operations: Mapping[str, Any]) -> None:
         schema = schema_of(func)
         self.func, self.name = func, schema.name.removeprefix("aten::")
         self.overload = schema.overload_name
@@ -56,7 +57,9 @@ class Operation:
         self.is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
         self.is_mutable = schema.is_mutable
         self.is_random = torch.Tag.nondeterministic_seeded in func.tags
-        self.is_elementwise = self.name in elementwise
+        record: Any = operations.get(self.name.rstrip("_"))
+        self.launch: str | None = record and record.launch
+        self.is_elementwise = self.name in operations and record.is_elementwise
         self.loose = "index" if self.name in _BY_INDEX else ""
         if self.is_elementwise and self.name != "pow":  # what torch launches for a power depends on its exponent
             self.loose = "signs"

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import is_called
 
 from . import ir
 from .expressions import Division, Expr, Index, Memory
 from .graph import Node
+from .instructions import COMPARISONS
 from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
 from .naming import Naming
 from .schedule import Schedule
-from .survey import COMPARISONS
 
 TOGETHER = 3
 """Calls of one elementary function on so many plain numbers are one on a register."""
@@ -103,7 +103,7 @@ class Builder(Naming[Var]):
         calls: dict[tuple[int, str], list[Expr]] = {}
         for part in parts:
             own = max((depth.get(self.resolved(operand), 0) for operand in part.operands), default=0)
-            if part.op in FORMULAS and len(part.operands) == 1 and not part.axes and not part.invariant:
+            if is_called(part.op) and len(part.operands) == 1 and not part.axes and not part.invariant:
                 own += 1
                 calls.setdefault((own, part.op), []).append(part)
             depth[part] = own

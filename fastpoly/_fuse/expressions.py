@@ -12,7 +12,10 @@ import weakref
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from fastpoly_kernels.functions import FUNCTIONS
+
 from .._lazy import lazy
+from .instructions import INSTRUCTIONS
 
 # -- indices
 # ------------------------------------------------------------------------------------------------------------
@@ -182,8 +185,8 @@ class Memory:
 
 _KNOWN: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
 
-CHEAP = frozenset({"add", "sub", "mul", "div", "where", "maximum", "minimum", "absolute", "lt", "le", "gt", "ge", "eq"})
-CHEAP |= {"ne", "and", "or", "xor", "not", "number", "load", "local", "kept", "position", "sqrt"}
+CHEAP = frozenset({*INSTRUCTIONS, "not", "where", "number", "load", "local", "kept", "position"})
+CHEAP |= {name for name, of in FUNCTIONS.items() if of.cost == 1}
 
 
 class Expr:
@@ -206,7 +209,7 @@ class Expr:
     axes: frozenset[Axis]
     times: frozenset[Axis]
     is_bool: bool
-    cost: int
+    cost: int  # how many elementary operations it takes, about
     invariant: bool  # the same in every step?
 
     def __new__(cls, op: str, *args: Any, is_bool: bool = False) -> Expr:
@@ -229,9 +232,9 @@ class Expr:
         is_data = op == "load" and args[0].region == "data"
         self.invariant = op == "number" or (is_data and not self.axes and not self.times)
         self.invariant |= bool(operands) and op != "lookup" and all(a.invariant for a in operands)
-        # how many elementary operations it takes, an elementary function counted as 20
         free = op in ("number", "local", "load", "kept")
-        self.cost = 0 if free else min(10**6, sum([a.cost for a in operands]) + (1 if op in CHEAP else 20))
+        own = 1 if op in CHEAP else FUNCTIONS[op].cost if op in FUNCTIONS else 20
+        self.cost = 0 if free else min(10**6, own + sum([a.cost for a in operands]))
         _KNOWN[key] = self
         return self
 
@@ -366,21 +369,11 @@ def _symmetric(op: str, left: Expr, right: Expr, is_bool: bool = False) -> Expr:
     return known if known is not None else Expr(op, left, right, is_bool=is_bool)
 
 
-_HOLDS = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-}
-
-
 def compare(op: str, a: Any, b: Any) -> Expr:
     """The bool a < b ("lt"), and so on."""
     a, b = Expr.of(a).as_float(), Expr.of(b).as_float()
     if a.number is not None and b.number is not None:
-        return Expr.of(bool(_HOLDS[op](a.number, b.number)))
+        return Expr.of(bool(INSTRUCTIONS[op].known(a.number, b.number)))
     return Expr(op, a, b, is_bool=True)
 
 
@@ -411,5 +404,5 @@ def where(condition: Any, a: Any, b: Any) -> Expr:
 
 
 def call(function: str, *operands: Any) -> Expr:
-    """An elementary function, by name; see `fastpoly_kernels.formulas`."""
+    """An elementary function, by name; see `fastpoly_kernels.functions`."""
     return Expr(function, *(Expr.of(operand).as_float() for operand in operands))

@@ -12,25 +12,23 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fastpoly_kernels.functions import FUNCTIONS
 from fastpoly_kernels.pages import NAMES
 
 from .expressions import Axis, Division, Expr, Index, Memory
 from .gpu_warps import warps_for
 from .graph import Node
+from .instructions import COMPARISONS
 from .ir import Var
 from .names import Names
 from .naming import INFIX as BETWEEN
 from .naming import WIDE, Naming
 from .plan import Accumulate
 from .schedule import Schedule
-from .survey import COMPARISONS
 from .to_python import COMMENT_COLUMN, INFIX, STRENGTH, imported
 
-OWN = frozenset({"exp", "maximum", "minimum", "sigmoid", "tanh"})
+OWN = frozenset(name for name, function in FUNCTIONS.items() if function.triton == "own")
 """Functions of `fastpoly_kernels.triton_math`."""
-
-OTHERWISE = {"absolute": "tl.abs", "where": "tl.where", "nearest": "libdevice.rint"}
-"""What Triton calls functions of its own or by another name. All others are libdevice's, by their names."""
 
 LARGEST_BLOCK = 1024
 """Elements of an axis that are one value; a longer axis has a loop. With four to a thread, eight warps."""
@@ -329,7 +327,7 @@ class GpuPage(Naming[str]):
     def _call(self, expr: Expr) -> str:
         if expr.op == "not":
             return f"({self.text(expr.args[0], STRENGTH['neg'])} == 0)"
-        name = OTHERWISE.get(expr.op, expr.op if expr.op in OWN else f"libdevice.{expr.op}")
+        name = expr.op if expr.op in OWN else "tl.where" if expr.op == "where" else FUNCTIONS[expr.op].triton
         if expr.op in OWN or name.startswith("libdevice"):
             self.use(expr.op if expr.op in OWN else "libdevice")
             return f"{name}({', '.join(map(self.value, expr.args))})"  # it takes no plain numbers

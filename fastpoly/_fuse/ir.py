@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeAlias
 
+from fastpoly_kernels.functions import FUNCTIONS
+
 from .._lazy import lazy
 
 # -- what values are
@@ -330,8 +332,7 @@ def _conversion(of: Kind, to: Kind) -> Callable[[tuple[Expr, ...]], Kind]:
 RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     **dict.fromkeys(("add", "sub", "mul"), _arithmetic),
     **dict.fromkeys(("floordiv", "mod", "min"), _of_indices),
-    **dict.fromkeys(("div", "neg", "maximum", "minimum"), _of_floats),
-    **dict.fromkeys(("absolute", "floor", "ceil", "trunc", "nearest"), _of_floats),
+    **dict.fromkeys(("div", "neg"), _of_floats),
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),
     **dict.fromkeys(("total", "product", "largest", "smallest"), _one("float")),
@@ -340,7 +341,7 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     "position": _conversion(INDEX, FLOAT),
     "integer": _conversion(FLOAT, INDEX),
 }
-"""From an operation and its operands to the kind of its value. Elementary functions (`FORMULAS`) are of floats.
+"""From an operation and its operands to the kind of its value. Those in `FUNCTIONS` are of floats.
 
 Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
 (the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest),
@@ -348,14 +349,14 @@ Those that choose how many lanes they have are made by themselves: `splat` (one 
 """
 
 
-def operation(name: str, *args: Expr, formula: bool = False) -> Op:
+def operation(name: str, *args: Expr) -> Op:
     """An operation, with the kind that its operands give it.
 
     Raises:
         KindError: they do not go together.
     """
     try:
-        return Op(name, args, _of_floats(args) if formula else RESULT[name](args))
+        return Op(name, args, _of_floats(args) if name in FUNCTIONS else RESULT[name](args))
     except KindError as error:
         kinds = ", ".join(str(arg.kind) for arg in args)
         raise KindError(f"{name} of {kinds}: {error}") from None

@@ -36,15 +36,14 @@ class Launch(NamedTuple):
 
 Launches = Counter[Launch]
 
-PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "matmul", "linear"}
-
-FUNCTIONS = frozenset(
-    {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin"}
-    | {"acos", "atan", "atan2", "erf", "erfc", "sigmoid", "softplus", "softplus_backward", "gelu", "lgamma"}
-    | {"gelu_backward", "silu", "silu_backward", "mish", "_softmax", "_log_softmax", "log_sigmoid_forward", "logsumexp"}
-    | {"binary_cross_entropy_with_logits", "xlogy", "_log_softmax_backward_data"}
-)
-"""What takes some ten times as long as a sum, for each element."""
+COMPOSITE = {
+    **dict.fromkeys(("addmm", "baddbmm", "addmv", "vdot", "matmul", "linear"), "product"),
+    **dict.fromkeys(("softplus", "softplus_backward", "gelu", "gelu_backward", "silu", "mish"), "function"),
+    **dict.fromkeys(("silu_backward", "log_sigmoid_forward", "logsumexp", "xlogy", "_softmax"), "function"),
+    **dict.fromkeys(("_log_softmax", "_log_softmax_backward_data"), "function"),
+    "binary_cross_entropy_with_logits": "function",
+}
+"""What torch launches as one, and has no record here."""
 
 CHEAP_POWERS = (0.5, 1, 2, 3)
 """Of these torch makes a product or a square root."""
@@ -59,22 +58,16 @@ def launch(operation: Operation, args: Any, kwargs: Any, result: Any) -> Launch:
     every = [*tensors, *results]
     sizes = [tensor.numel() for tensor in every]
     size = sum(numel * tensor.element_size() for numel, tensor in zip(sizes, every, strict=True))
-    name = operation.name
-    return Launch(
-        _kind(name, args, tensors, results), max(sizes, default=0), size, _flops(tensors) if name in PRODUCTS else 0
-    )
+    kind = _kind(operation, args, tensors, results)
+    return Launch(kind, max(sizes, default=0), size, _flops(tensors) if kind == "product" else 0)
 
 
-def _kind(name: str, args: Any, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> str:
-    if name in PRODUCTS:
-        return "product"
-    plain = name.rstrip("_")
-    if plain == "pow":
-        return "other" if isinstance(args[1], (int, float)) and args[1] in CHEAP_POWERS else "power"
-    if plain in FUNCTIONS:
-        return "function"
+def _kind(operation: Operation, args: Any, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> str:
+    kind = operation.launch if operation.launch is not None else COMPOSITE.get(operation.name.rstrip("_"), "")
+    if kind == "power" and isinstance(args[1], (int, float)) and args[1] in CHEAP_POWERS:
+        return "other"
     largest = max((tensor.numel() for tensor in tensors), default=0)
-    return "sum" if results and max(result.numel() for result in results) < largest else "other"
+    return kind or ("sum" if results and max(result.numel() for result in results) < largest else "other")
 
 
 def _flops(tensors: Sequence[torch.Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""An operation on single values as one on rows of them: what `torch.vmap` has its batching rules for. One line each.
+"""An operation on single values as one on rows of them: what `torch.vmap` has its batching rules for.
 
 Of the arguments some have a row for each iteration of a loop (`Rows`, along a new first dimension), the others are the
 same in all. The result has a row for each.
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import pointwise
 from .graph import Node, Where
 
 
@@ -75,22 +74,7 @@ def _key(value: Any) -> Any:
     return value if isinstance(value, Node) else repr(value)
 
 
-def can_be_lifted(node: Node) -> bool:
-    """Is there a rule for it?"""
-    return node.op in pointwise.TABLE or node.op in RULES
-
-
-def lifted(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | None:
-    """`node`'s operation on `args`, of which some are Rows; None if there is no rule for it."""
-    write.where = node.where
-    if node.op in pointwise.TABLE:
-        aligned = [_aligned(write, a.node, len(node.shape)) if isinstance(a, Rows) else a for a in args]
-        return write.new(node.op, aligned, (count, *node.shape), node)
-    rule = RULES.get(node.op)
-    return rule(write, node, args, count) if rule else None
-
-
-def _aligned(write: Writer, rows: Node, rank: int) -> Node:
+def aligned(write: Writer, rows: Node, rank: int) -> Node:
     """Rows whose dimensions meet those of a result of so many."""
     missing = rank + 1 - len(rows.shape)
     return write.reshaped(rows, (rows.shape[0], *[1] * missing, *rows.shape[1:])) if missing > 0 else rows
@@ -100,19 +84,27 @@ def _all_rows(write: Writer, value: Any, count: int) -> Node:
     return value.node if isinstance(value, Rows) else write.expanded(value, count)
 
 
-Rule = Callable[[Writer, Node, Sequence[Any], int], "Node | None"]
+Lift = Callable[[Writer, Node, Sequence[Any], int], "Node | None"]
+"""From the node of an operation, its arguments, of which some are Rows, and how many rows these have: the operation on
+rows, or None if there is none."""
 
 
-def _view(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def elementwise(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+    """Rows meet as their elements do."""
+    rows = [aligned(write, a.node, len(node.shape)) if isinstance(a, Rows) else a for a in args]
+    return write.new(node.op, rows, (count, *node.shape), node)
+
+
+def view(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     return write.reshaped(args[0].node, (count, *node.shape))
 
 
-def _expand(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
-    source = _aligned(write, args[0].node, len(node.shape))
+def expand(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+    source = aligned(write, args[0].node, len(node.shape))
     return write.new("expand", (source, [count, *node.shape], False), (count, *node.shape), node)
 
 
-def _permute(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:  # noqa: ARG001
+def permute(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:  # noqa: ARG001
     rank = len(node.shape)
     order = list(range(rank))
     if node.op == "permute":
@@ -123,31 +115,30 @@ def _permute(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node
     return write.permuted(args[0].node, [0, *(d + 1 for d in order)])
 
 
-def _with_dimension(at: int, rank_of_result: bool = False) -> Rule:
-    """For an operation whose argument `at` is a dimension (or several) of its first argument, or of its result."""
+def with_dimension(at: int) -> Lift:
+    """For an operation whose argument `at` is a dimension (or several) of its first argument."""
 
     def rule(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
-        rank = len(node.shape) if rank_of_result else len(args[0].node.shape) - 1
-        dims = args[at]
+        rank, dims = len(args[0].node.shape) - 1, args[at]
         moved = [d % max(rank, 1) + 1 for d in dims] if isinstance(dims, (list, tuple)) else dims % max(rank, 1) + 1
         return write.new(node.op, (args[0].node, *args[1:at], moved, *args[at + 1 :]), (count, *node.shape), node)
 
     return rule
 
 
-def _diagonal(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def diagonal(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     rows, offset, *dims = args
     rank = len(rows.node.shape) - 1
     return write.new("diagonal", (rows.node, offset, *(d % rank + 1 for d in dims)), (count, *node.shape), node)
 
 
-def _select_backward(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def select_backward(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     gradient, sizes, dim, index = args
     shape = (count, *sizes)
     return write.new("select_backward", (gradient.node, list(shape), dim % len(sizes) + 1, index), shape, node)
 
 
-def _join(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | None:
+def join(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | None:
     """cat and stack."""
     if any(not isinstance(part, (Rows, Node)) for part in args[0]):
         return None
@@ -157,7 +148,7 @@ def _join(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | 
     return write.new(node.op, (parts, (args[1] or 0) % len(node.shape) + 1), (count, *node.shape), node)
 
 
-def _reduction(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def reduction(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     source: Node = args[0].node
     rank = len(source.shape) - 1
     asked = args[1] if len(args) > 1 and isinstance(args[1], (int, list, tuple)) else None
@@ -169,7 +160,7 @@ def _reduction(write: Writer, node: Node, args: Sequence[Any], count: int) -> No
     return write.new(name, (source, [d % rank + 1 for d in dims], kept), (count, *node.shape), node)
 
 
-def _mm(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def mm(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     one, other = args
     if isinstance(one, Rows) and isinstance(other, Node):
         m, k = one.node.shape[1:]
@@ -180,7 +171,7 @@ def _mm(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     return write.new("bmm", both, (count, *node.shape), node)
 
 
-def _mv(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def mv(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     matrix, vector = args
     if isinstance(matrix, Node):
         turned = write.permuted(matrix, (1, 0))
@@ -193,7 +184,7 @@ def _mv(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     return write.reshaped(write.new("bmm", (matrix.node, column), (count, *node.shape, 1), node), (count, *node.shape))
 
 
-def _dot(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def dot(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     one, other = args
     if not (isinstance(one, Rows) and isinstance(other, Rows)):
         rows, same = (one.node, other) if isinstance(one, Rows) else (other.node, one)
@@ -202,27 +193,10 @@ def _dot(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     return write.new("sum", (product, [1], False), (count,), node)
 
 
-def _bmm(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+def bmm(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     flat = [
         write.reshaped(part, (part.shape[0] * part.shape[1], *part.shape[2:]))
         for part in (_all_rows(write, arg, count) for arg in args)
     ]
     product = write.new("bmm", flat, (count * node.shape[0], *node.shape[1:]), node)
     return write.reshaped(product, (count, *node.shape))
-
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze"), _view),
-    **dict.fromkeys(("permute", "transpose", "t"), _permute),
-    **dict.fromkeys(("sum", "mean", "amax", "amin", "max", "min", "prod"), _reduction),
-    **dict.fromkeys(("select", "slice", "cumsum", "cumprod", "flip"), _with_dimension(1)),
-    "expand": _expand,
-    "diagonal": _diagonal,
-    "select_backward": _select_backward,
-    "cat": _join,
-    "stack": _join,
-    "mm": _mm,
-    "mv": _mv,
-    "dot": _dot,
-    "bmm": _bmm,
-}

@@ -6,8 +6,7 @@ import re
 import struct
 from functools import cache
 
-from fastpoly_kernels import emitter
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import FUNCTIONS
 
 MEET = """
 define internal void @meet(ptr %counter, i64 %count) {
@@ -55,13 +54,13 @@ def formula_text(name: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...
     """The LLVM function of a formula for one kind of operand, and what it declares."""
     from llvmlite import ir
 
-    formula = FORMULAS[name]
+    from fastpoly_kernels import emitter, formulas
+
     kind = emitter.SINGLE.kind if dtype == "float32" else emitter.DOUBLE.kind
     if lanes:
         kind = ir.VectorType(kind, lanes)
     module = ir.Module()
-    count = formula.__code__.co_argcount
-    emitter.written(name, formula, module, [kind] * count, ("alwaysinline",))
+    emitter.written(name, formulas.formula(name), module, [kind] * FUNCTIONS[name].operands, "alwaysinline")
     text = re.sub(r" = (fadd|fsub|fmul|fdiv) ", r" = \1 contract ", str(module))
     lines = [line for line in text.split("\n") if not line.startswith((";", "target", "source_filename"))]
     # what formulas say of branches is all that they have of metadata, and the same in each: !0

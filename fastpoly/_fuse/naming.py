@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from .expressions import Expr
+from .instructions import INSTRUCTIONS
 from .plan import Root
 from .schedule import Schedule
 
@@ -16,7 +17,7 @@ WIDE = 100
 NAME = 6
 """Columns of a name, about."""
 
-INFIX = frozenset({"add", "sub", "mul", "div", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"})
+INFIX = frozenset(INSTRUCTIONS)
 """What is written between its operands."""
 
 Name = TypeVar("Name")

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from . import pointwise
 from .graph import Graph, Node
+from .operations import record
 from .scan import every
 
 Place = tuple[Node, int]
@@ -44,7 +44,7 @@ def places_of_numbers(graph: Graph, known: Iterable[Node]) -> dict[Place, str]:
             if _is_loose(value):
                 found[node, -1] = repr(value)
     for node in every(graph.nodes):
-        if node.op in pointwise.TABLE and _computes_in_floats(node):
+        if record(node).is_elementwise and _computes_in_floats(node):
             for i, value in enumerate(node.args):
                 if isinstance(value, float) and _is_loose(value) and not (node.op == "pow" and _is_exponent(value, i)):
                     found[node, i] = repr(value)

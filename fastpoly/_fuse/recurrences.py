@@ -17,7 +17,8 @@ from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .ir import Var
 from .memories import Memories
-from .rules import VIEWS, NeedsMemory
+from .operations import record
+from .rules import NeedsMemory
 from .scan import Carry
 from .schedule import Schedule
 from .survey import compared_with_extremes, samples_of
@@ -280,7 +281,7 @@ class Iteration(Schedule):
 
 def _lies_somewhere(node: Node) -> bool:
     """Is it, or what it is a view of, in memory or in variables anyway?"""
-    while node.op in VIEWS:
+    while record(node).is_view:
         node = node.args[0]
     return node.op in ("input", "constant", "scan_rows", "scan_last")
 

@@ -1,4 +1,4 @@
-"""The table from every other ATen operation to its elements: sums, products of matrices, views. One line each.
+"""From ATen operations that are not elementwise to their elements: sums, products of matrices, views, picks.
 
 A rule gives the element at some place of a node's result, in terms of elements of its arguments. It asks a Reader for
 those; what must be summed over comes back as a Sum, which the Reader turns into loops.
@@ -83,7 +83,7 @@ def _dimensions(dims: Any, of: int) -> tuple[int, ...]:
     return tuple(sorted(d % max(of, 1) for d in ([dims] if isinstance(dims, int) else dims)))
 
 
-def _reduction(kind: str, is_mean: bool = False) -> Rule:
+def reduction(kind: str, is_mean: bool = False) -> Rule:
     def rule(reader: Reader, node: Node, places: Places) -> Expr:
         source, *rest = node.args
         asked = rest[0] if rest and isinstance(rest[0], (int, Sequence)) else None  # sum(a, dtype) has no dims
@@ -106,7 +106,7 @@ def _reduction(kind: str, is_mean: bool = False) -> Rule:
     return rule
 
 
-def _cumulative(kind: str, neutral: float) -> Rule:
+def cumulative(kind: str, neutral: float) -> Rule:
     def rule(reader: Reader, node: Node, places: Places) -> Expr:
         source, dim = node.args[:2]
         if not source.shape:
@@ -122,7 +122,7 @@ def _cumulative(kind: str, neutral: float) -> Rule:
     return rule
 
 
-def _product(reader: Reader, node: Node, places: Places) -> Expr:
+def product(reader: Reader, node: Node, places: Places) -> Expr:
     """mm, mv, dot and bmm: the last dimension of one with the last but one (or only one) of the other."""
     one, other = node.args
     batch = len(one.shape) - 2 if len(one.shape) == len(other.shape) > 2 else 0
@@ -139,7 +139,7 @@ def _product(reader: Reader, node: Node, places: Places) -> Expr:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _reshape(reader: Reader, node: Node, places: Places) -> Expr:
+def reshape(reader: Reader, node: Node, places: Places) -> Expr:
     source = node.args[0]
     return reader.element(source, reshaped(node.shape, places, source.shape))
 
@@ -171,13 +171,13 @@ def reshaped(shape: Sequence[int], places: Places, into: Sequence[int]) -> Place
     return tuple(Index() if n == 1 else next(rest) for n in into)
 
 
-def _permute(reader: Reader, node: Node, places: Places) -> Expr:
+def permute(reader: Reader, node: Node, places: Places) -> Expr:
     source, order = node.args
     at = {d % len(source.shape): place for d, place in zip(order, places, strict=True)}
     return reader.element(source, tuple(at[d] for d in range(len(source.shape))))
 
 
-def _transpose(reader: Reader, node: Node, places: Places) -> Expr:
+def transpose(reader: Reader, node: Node, places: Places) -> Expr:
     source, *dims = node.args
     if len(places) < 2:
         return reader.element(source, places)
@@ -187,7 +187,7 @@ def _transpose(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(source, tuple(swapped))
 
 
-def _diagonal(reader: Reader, node: Node, places: Places) -> Expr:
+def diagonal(reader: Reader, node: Node, places: Places) -> Expr:
     source, offset, *dims = node.args
     one, other = (d % len(source.shape) for d in dims)
     rest = iter(places[:-1])
@@ -195,13 +195,13 @@ def _diagonal(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(source, tuple(at[d] if d in at else next(rest) for d in range(len(source.shape))))
 
 
-def _select(reader: Reader, node: Node, places: Places) -> Expr:
+def select(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, index = node.args
     dim %= len(source.shape)
     return reader.element(source, (*places[:dim], Index((), index % source.shape[dim]), *places[dim:]))
 
 
-def _select_backward(reader: Reader, node: Node, places: Places) -> Expr:
+def select_backward(reader: Reader, node: Node, places: Places) -> Expr:
     """The gradient of select: zero but at the index."""
     gradient, _, dim, index = node.args
     dim %= len(node.shape)
@@ -212,7 +212,7 @@ def _select_backward(reader: Reader, node: Node, places: Places) -> Expr:
     return where(compare("eq", _number(at), index), value, 0.0)
 
 
-def _slice(reader: Reader, node: Node, places: Places) -> Expr:
+def slice_of(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, start, _, step = node.args
     dim %= len(source.shape)
     start = max(start + source.shape[dim], 0) if (start or 0) < 0 else min(start or 0, source.shape[dim])
@@ -220,14 +220,14 @@ def _slice(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(source, (*places[:dim], moved, *places[dim + 1 :]))
 
 
-def _flip(reader: Reader, node: Node, places: Places) -> Expr:
+def flip(reader: Reader, node: Node, places: Places) -> Expr:
     source, dims = node.args
     flipped = _dimensions(dims, len(places)) if dims else ()
     moved = (p * -1 + (node.shape[d] - 1) if d in flipped else p for d, p in enumerate(places))
     return reader.element(source, tuple(moved))
 
 
-def _stack(reader: Reader, node: Node, places: Places) -> Expr:
+def stack(reader: Reader, node: Node, places: Places) -> Expr:
     parts, dim = node.args[0], (node.args[1] or 0) % len(node.shape)
     which = places[dim].number
     if which is None:
@@ -235,7 +235,7 @@ def _stack(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(parts[which], (*places[:dim], *places[dim + 1 :]))
 
 
-def _cat(reader: Reader, node: Node, places: Places) -> Expr:
+def cat(reader: Reader, node: Node, places: Places) -> Expr:
     where_to = places[dim := (node.args[1] or 0) % len(node.shape)].number
     if where_to is None:
         raise NeedsMemory(node)
@@ -255,13 +255,17 @@ def parts_of(node: Node) -> list[tuple[Node, int]]:
     return list(zip(parts, starts, strict=False))
 
 
-def _unsqueeze(reader: Reader, node: Node, places: Places) -> Expr:
+def unsqueeze(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim = node.args
     dim %= len(node.shape)
     return reader.element(source, (*places[:dim], *places[dim + 1 :]))
 
 
-def _squeeze(reader: Reader, node: Node, places: Places) -> Expr:
+def expand(reader: Reader, node: Node, places: Places) -> Expr:
+    return broadcast(reader, node.args[0], places)
+
+
+def squeeze(reader: Reader, node: Node, places: Places) -> Expr:
     source = node.args[0]
     return reader.element(source, reshaped(node.shape, places, source.shape))
 
@@ -289,7 +293,7 @@ def _pick(reader: Reader, source: Node, places: Places, dim: int, which: Expr) -
     return result
 
 
-def _gather(reader: Reader, node: Node, places: Places) -> Expr:
+def gather(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, index = node.args[:3]
     if not source.shape:  # its only element
         return reader.element(source, ())
@@ -297,7 +301,7 @@ def _gather(reader: Reader, node: Node, places: Places) -> Expr:
     return _pick(reader, source, places or (Index(),), dim % len(source.shape), which)  # an index may be a number
 
 
-def _scatter(reader: Reader, node: Node, places: Places) -> Expr:
+def scatter(reader: Reader, node: Node, places: Places) -> Expr:
     """scatter: `value` (or its element) where the index names this place, else what was there.
 
     See `apart.scattered` for the index.
@@ -312,7 +316,7 @@ def _scatter(reader: Reader, node: Node, places: Places) -> Expr:
     return result
 
 
-def _scatter_add(reader: Reader, node: Node, places: Places) -> Expr:
+def scatter_add(reader: Reader, node: Node, places: Places) -> Expr:
     """scatter_add: what was there, and the sum of all values whose index names this place."""
     source, dim, index, values = node.args
     dim %= max(len(node.shape), 1)
@@ -344,7 +348,7 @@ def _counts(index: Node, shape: tuple[int, ...]) -> bool:
     return baked is not None and index.shape == shape and len(shape) == 1 and list(baked) == list(range(shape[0]))
 
 
-def _index(reader: Reader, node: Node, places: Places) -> Expr:
+def index(reader: Reader, node: Node, places: Places) -> Expr:
     source = node.args[0]
     given, shape, start = _indexed(node)
     own = places[start : start + len(shape)]
@@ -375,7 +379,7 @@ def _pick_all(reader: Reader, source: Node, places: Places, which: list[tuple[in
     return result
 
 
-def _index_put(reader: Reader, node: Node, places: Places) -> Expr:
+def index_put(reader: Reader, node: Node, places: Places) -> Expr:
     """index_put with accumulate: what was there, and the sum of all values whose indices name this place."""
     source, _, values, _ = node.args
     given, shape, start = _indexed(node)
@@ -405,53 +409,3 @@ def _index_put(reader: Reader, node: Node, places: Places) -> Expr:
 def _wrapped(index: Expr, size: int) -> Expr:
     """An index that counts from the end where it is negative."""
     return where(compare("lt", index, 0), index + size, index)
-
-
-TABLE: dict[str, Rule] = {
-    # reductions
-    "sum": _reduction("add"),
-    "mean": _reduction("add", is_mean=True),
-    "amax": _reduction("maximum"),
-    "amin": _reduction("minimum"),
-    "max": _reduction("maximum"),
-    "min": _reduction("minimum"),
-    "prod": _reduction("mul"),
-    "cumsum": _cumulative("add", 0.0),
-    "cumprod": _cumulative("mul", 1.0),
-    # products
-    "mm": _product,
-    "mv": _product,
-    "dot": _product,
-    "bmm": _product,
-    # views
-    "view": _reshape,
-    "_unsafe_view": _reshape,
-    "reshape": _reshape,
-    "squeeze": _squeeze,
-    "unsqueeze": _unsqueeze,
-    "expand": lambda reader, node, places: broadcast(reader, node.args[0], places),
-    "permute": _permute,
-    "t": _transpose,
-    "transpose": _transpose,
-    "diagonal": _diagonal,
-    "select": _select,
-    "select_backward": _select_backward,
-    "slice": _slice,
-    "flip": _flip,
-    "cat": _cat,
-    "stack": _stack,
-    # picking by constants
-    "gather": _gather,
-    "scatter": _scatter,
-    "scatter_add": _scatter_add,
-    "index": _index,
-    "index_put": _index_put,
-    "_unsafe_index": _index,
-    "_unsafe_index_put": _index_put,
-}
-
-EXTREMES = frozenset({"amax", "amin", "max", "min"})
-
-VIEWS = frozenset({"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "expand", "permute", "t", "transpose"})
-VIEWS |= {"diagonal", "select", "slice", "flip"}
-"""What moves elements and changes none."""

@@ -25,14 +25,14 @@ import torch
 
 from fastpoly_kernels.log import stage
 
-from . import pointwise, rules
 from .arguments import leaves as flattened
 from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Graph, Node
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
+from .operations import OPERATIONS
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
-from .rules import COMBINE, NeedsMemory, Sum, broadcast
+from .rules import COMBINE, NeedsMemory, Sum, broadcast, parts_of
 from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
 
 if TYPE_CHECKING:
@@ -166,14 +166,15 @@ class Schedule(Plan):
         return value.as_bool() if node.dtype == torch.bool else value  # true and true are 1, not 2
 
     def _computed(self, node: Node, places: Places) -> Expr:
-        if node.op in pointwise.TABLE:
-            return pointwise.TABLE[node.op](
+        if node.op in ("scan_rows", "scan_last"):
+            return self._scanned(node, places)
+        operation = OPERATIONS[node.op]
+        if operation.is_elementwise:
+            return operation.rule(
                 # a list: to run a generator takes a frame on the stack, of which there is less than on the heap
                 *[broadcast(self, a, places) if isinstance(a, Node) else a for a in node.args]
             )
-        if node.op in ("scan_rows", "scan_last"):
-            return self._scanned(node, places)
-        return rules.TABLE[node.op](self, node, places)
+        return operation.rule(self, node, places)
 
     def _scanned(self, node: Node, places: Places) -> Expr:
         """The element of what comes of a scan."""
@@ -279,7 +280,7 @@ class Schedule(Plan):
             yield node.shape, lambda at: (at, self._computed(node, at))
             return
         dim = (node.args[1] or 0) % len(node.shape)
-        for part, start in rules.parts_of(node):
+        for part, start in parts_of(node):
             within = self._within_cat if node.op == "cat" else self._within_stack
             yield part.shape, partial(within, dim, part, start)
 

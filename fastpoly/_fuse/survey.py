@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import rules
 from .arguments import leaves
 from .graph import Graph, Node
+from .instructions import COMPARISONS
+from .operations import record
 from .scan import every
 
 UNROLLED = (16, 8, 4, 3, 2, 1)
@@ -20,9 +21,6 @@ MOST_OPERATIONS = 1200
 MOST_SUMS = 40
 """Of unrolled axes, in a CPU's variables: twice as many as registers, and every turn of the loop moves most of them to
 memory and back. The network 1-16-1, which would have 50, is a tenth faster with a loop over the 16."""
-
-COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-
 
 WIDE = 8
 """Axes within an iteration of a loop from which registers run along them, and not along the iterations' rows."""
@@ -71,14 +69,14 @@ def compared_with_extremes(graph: Graph) -> list[Node]:
         if node.op in COMPARISONS:
             one, other = (_unmoved(argument) for argument in node.args)
             for extreme, whole in ((one, other), (other, one)):
-                if isinstance(extreme, Node) and extreme.op in rules.EXTREMES and _unmoved(extreme.args[0]) is whole:
+                if record(extreme).is_extreme and _unmoved(extreme.args[0]) is whole:
                     found[whole] = None
     return [node for node in found if node.op not in ("input", "constant")]
 
 
 def _unmoved(value: Any) -> Any:
     """The node whose elements a view has."""
-    while isinstance(value, Node) and value.op in rules.VIEWS:
+    while record(value).is_view:
         value = value.args[0]
     return value
 
@@ -99,14 +97,14 @@ def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:
 def _operations(node: Node, limit: int) -> int:
     """How many statements a node becomes when axes up to `limit` are unrolled."""
     count = math.prod(size for size in node.shape if size <= limit)
-    if node.op in ("mm", "mv", "dot", "bmm") and node.args[0].shape[-1] <= limit:
+    if record(node).launch == "product" and node.args[0].shape[-1] <= limit:
         count *= node.args[0].shape[-1]
     return count
 
 
 def _sums(node: Node, limit: int, samples: int) -> int:
     """How many sums over the samples a node becomes when axes up to `limit` are unrolled."""
-    if node.op in ("mm", "mv", "dot", "bmm"):
+    if record(node).launch == "product":
         is_one = node.args[0].shape[-1] == samples
     else:
         is_one = node.op in ("sum", "mean") and samples in node.args[0].shape and samples not in node.shape

@@ -12,12 +12,12 @@ else is allowed; sums are reordered by the program itself, and NaN means what it
 
 from __future__ import annotations
 
-import operator
 import re
 
 from fastpoly_kernels import processor
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import FUNCTIONS, is_called
 
+from .instructions import COMPARISONS, INSTRUCTIONS
 from .ir import (
     BOOL,
     INDEX,
@@ -43,21 +43,6 @@ from .llvm_pieces import MEET, formula_text, named, number
 ELEMENT = {"float32": "float", "float64": "double"}
 BITS = {"float32": 32, "float64": 64}
 
-FLOATS = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract", "div": "fdiv contract"}
-INDICES = {
-    "add": "add nsw",
-    "sub": "sub nsw",
-    "mul": "mul nsw",
-    "floordiv": "sdiv",
-    "mod": "srem",
-}  # of nothing below 0
-FOLDED = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv}
-FOLDED |= {"mod": operator.mod}
-LOGIC = {"and": "and", "or": "or", "xor": "xor"}
-COMPARED = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}  # NaN differs from all
-COUNTED = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
-INTRINSIC = {"maximum": "maximum", "minimum": "minimum", "absolute": "fabs", "floor": "floor", "ceil": "ceil"}
-INTRINSIC |= {"trunc": "trunc", "nearest": "roundeven"}
 VALUE = re.compile(r"%v\d+")
 """What an instruction gives."""
 
@@ -71,7 +56,7 @@ MOST_HOISTED = 1000
 MOST_TURNS = 16
 """And so many turns."""
 
-REDUCED = {"product": "", "largest": "maximum", "smallest": "minimum"}
+REDUCED = {"total": "add", "product": "mul", "largest": "maximum", "smallest": "minimum"}
 
 
 def to_llvm(kernel: Kernel, symbol: str) -> str:
@@ -275,7 +260,7 @@ class _Printer:
         registers = -(-value.kind.lanes * self.bits // processor.register_bits()) or 1
         if isinstance(value, Load):
             return registers
-        return (5 if value.name in FORMULAS else 1) * registers + sum(map(self.instructions, value.args))
+        return (5 if is_called(value.name) else 1) * registers + sum(map(self.instructions, value.args))
 
     def condition(self, test: Expr, body: list[Statement]) -> None:
         self.count += 1
@@ -323,7 +308,7 @@ class _Printer:
             case Load(buffer=buffer, index=index, kind=kind):
                 text = f"load {self.type(kind)}, ptr {self.address(buffer, index)}, align {self.bits // 8}"
                 return self.emit(text) if buffer == "data" else self.emit_here(text)  # others may be stored to
-            case Op(name=name) if name in FORMULAS:
+            case Op(name=name) if is_called(name):
                 return self.formula(expr)
             case Op(name=name):
                 special = getattr(self, f"do_{name}", None)
@@ -356,16 +341,17 @@ class _Printer:
         lanes = max(arg.kind.lanes for arg in op.args)
         values = [self.widened(arg, lanes) for arg in op.args]
         kind = op.args[0].kind.of(lanes)
-        if kind == INDEX and all(value.lstrip("-").isdigit() for value in values) and op.name in FOLDED:
-            return str(FOLDED[op.name](*map(int, values)))
-        wide = self.type(kind)
-        if op.name in INTRINSIC:
-            return self.call(INTRINSIC[op.name], wide, self.suffix(kind), values)
-        if op.name in COMPARED:
-            how = f"fcmp {COMPARED[op.name]}" if kind.base == "float" else f"icmp {COUNTED[op.name]}"
-        else:
-            how = (FLOATS if kind.base == "float" else INDICES | LOGIC)[op.name]
-        return self.emit(f"{how} {wide} {', '.join(values)}")
+        if kind == INDEX and op.name not in COMPARISONS and all(value.lstrip("-").isdigit() for value in values):
+            return str(INSTRUCTIONS[op.name].known(*map(int, values)))
+        return self.combined(op.name, kind, values)
+
+    def combined(self, name: str, kind: Kind, values: list[str]) -> str:
+        """An instruction of operands of that kind."""
+        if name in FUNCTIONS:
+            return self.call(FUNCTIONS[name].llvm, self.type(kind), self.suffix(kind), values)
+        instruction = INSTRUCTIONS[name]
+        how = instruction.floats if kind.base == "float" else instruction.others
+        return self.emit(f"{how} {self.type(kind)} {', '.join(values)}")
 
     def call(self, name: str, kind: str, suffix: str, values: list[str]) -> str:
         function = f"@llvm.{name}.{suffix}"
@@ -445,33 +431,18 @@ class _Printer:
         register, lane = op.args
         return self.emit(f"extractelement {self.type(register.kind)} {self.value(register)}, i64 {self.value(lane)}")
 
-    def do_total(self, op: Op) -> str:
-        """One half of the lanes added to the other, until one is left: narrower additions are faster."""
+    def reduced(self, op: Op) -> str:
+        """One half of the lanes with the other, until one is left: what is narrower is faster."""
         value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
         while lanes > 1:
-            kind = f"<{lanes} x {self.element}>"
-            lanes //= 2
-            halves = []
-            for start in (0, lanes):
-                order = ", ".join(f"i32 {start + lane}" for lane in range(lanes))
-                halves.append(self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>"))
-            value = self.emit(f"fadd contract <{lanes} x {self.element}> {halves[0]}, {halves[1]}")
+            kind, lanes = f"<{lanes} x {self.element}>", lanes // 2
+            orders = [", ".join(f"i32 {start + lane}" for lane in range(lanes)) for start in (0, lanes)]
+            shuffle = f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32>"
+            halves = [self.emit(f"{shuffle} <{order}>") for order in orders]
+            value = self.combined(REDUCED[op.name], Kind("float", lanes), halves)
         return self.emit(f"extractelement <1 x {self.element}> {value}, i64 0")
 
-    def reduced(self, op: Op) -> str:
-        value, lanes = self.value(op.args[0]), op.args[0].kind.lanes
-        kind, half = f"<{lanes} x {self.element}>", lanes // 2
-        while half:
-            order = ", ".join(f"i32 {half + lane if lane < half else 0}" for lane in range(lanes))
-            moved = self.emit(f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> <{order}>")
-            if op.name == "product":
-                value = self.emit(f"fmul contract {kind} {value}, {moved}")
-            else:
-                value = self.call(REDUCED[op.name], kind, f"v{lanes}f{self.bits}", [value, moved])
-            half //= 2
-        return self.emit(f"extractelement {kind} {value}, i64 0")
-
-    do_product = do_largest = do_smallest = reduced
+    do_total = do_product = do_largest = do_smallest = reduced
 
 
 def assigned(body: list[Statement]) -> list[Var]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 import textwrap
 
+from fastpoly_kernels.functions import is_called
 from fastpoly_kernels.pages import NAMES
 
+from .instructions import INSTRUCTIONS
 from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
 from .names import PYTHON, Names
 from .naming import WIDE
 
 COMMENT_COLUMN = 60
 
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
-INFIX |= {"ne": "!=", "and": "&", "or": "|", "xor": "^", "floordiv": "//", "mod": "%"}
-
-STRENGTH = {"lt": 1, "le": 1, "gt": 1, "ge": 1, "eq": 1, "ne": 1, "or": 2, "xor": 3, "and": 4, "add": 5, "sub": 5}
-STRENGTH |= {"mul": 6, "div": 6, "floordiv": 6, "mod": 6, "neg": 7}
+INFIX = {name: of.sign for name, of in INSTRUCTIONS.items()}
+STRENGTH = {**{name: of.strength for name, of in INSTRUCTIONS.items()}, "neg": 7}
 """How strongly Python's operators bind."""
 
 CALLED = {"not": "inverse", "integer": "int"}
@@ -157,7 +156,7 @@ class _Page:
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
         texts = [self.value(arg, beside=name == "splat") for arg in args]
-        if name in ("pow", "fmod") and lanes:  # functions of two that want both in registers
+        if is_called(name) and len(args) > 1 and lanes:  # functions of two that want both in registers
             texts = [
                 text if arg.kind.lanes else f"{self.use('splat')}({text}, {lanes})"
                 for text, arg in zip(texts, args, strict=True)

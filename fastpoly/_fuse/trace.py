@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,7 @@ from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
+from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
 
@@ -65,14 +66,11 @@ class Tracer(LightDispatchMode):
     """Writes down every operation on a Traced tensor while it is active; computes all others.
 
     Args:
-        elementwise, others: names of the operations that may stand in the graph; all else is taken apart by torch's
-            own decompositions.
         names: what to call constants, by the id of the tensor.
     """
 
-    def __init__(self, elementwise: Container[str], others: Container[str], names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
-        self.elementwise, self.others = elementwise, others
         self.constants = Constants(names)
         self.nodes: list[Node] = []
         self.made: list[weakref.ref[Traced]] = []
@@ -125,7 +123,7 @@ class Tracer(LightDispatchMode):
         """Called by torch for every operation."""
         operation = self._operations.get(id(func))
         if operation is None:
-            operation = self._operations[id(func)] = Operation(func, self.elementwise)
+            operation = self._operations[id(func)] = Operation(func, OPERATIONS)
         outermost = self._depth == 0
         self._depth += 1
         if outermost:
@@ -311,7 +309,7 @@ class Tracer(LightDispatchMode):
         if name in ("max", "min") and operation.overload == "dim":
             with self:
                 return extreme(*operation.in_order(args, kwargs), name == "max")
-        if not operation.is_elementwise and name not in self.others:
+        if name not in OPERATIONS:
             return self._take_apart(operation, args, kwargs)
         if name in BY_LIST:
             if any(self._changes(index) for index in args[1]):
@@ -359,7 +357,7 @@ class Tracer(LightDispatchMode):
     def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
         elementary = name.removeprefix("prims::")
-        if elementary in self.elementwise:
+        if elementary in OPERATIONS and OPERATIONS[elementary].is_elementwise:
             with self:
                 return getattr(aten, elementary)(*args, **kwargs)
         with self, stand_ins():
@@ -431,8 +429,6 @@ class Tracer(LightDispatchMode):
 def trace(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],
-    elementwise: Container[str],
-    others: Container[str],
     names: Mapping[int, str],
 ) -> Graph:
     """The graph of `function`, which takes a list of tensors like `inputs` and returns a list of tensors.
@@ -440,7 +436,7 @@ def trace(
     Raises:
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
-    tracer = Tracer(elementwise, others, names)
+    tracer = Tracer(names)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned

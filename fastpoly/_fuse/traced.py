@@ -17,7 +17,6 @@ from fastpoly_kernels.log import stage
 
 from .._errors import UnsupportedOperationError
 from .._lazy import lazy
-from . import pointwise, rules
 from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
@@ -240,7 +239,7 @@ def _graph(
     names: dict[int, str],
 ) -> Graph:
     try:
-        graph = trace(function, inputs, pointwise.TABLE, rules.TABLE, names)
+        graph = trace(function, inputs, names)
         show("traced", lambda: listing(graph))
         if inputs[0].device.type == "cpu":
             with stage("reroll"):

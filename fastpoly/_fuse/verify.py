@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpoly_kernels.formulas import FORMULAS
+from fastpoly_kernels.functions import FUNCTIONS
 
 from .ir import (
     BOOL,
@@ -105,7 +105,7 @@ class _Verifier:
                     register, lane = args
                     assert isinstance(lane, Const), f"{lane} is no number"
                     assert lane.value in range(register.kind.lanes), f"no lane {lane}"
-                elif name in RESULT or name in FORMULAS:
+                elif name in RESULT or name in FUNCTIONS:
                     found = self.kind(name, args)
                     assert found == kind, f"{name} of {', '.join(str(arg.kind) for arg in args)} as {kind}"
                 elif name in ("masked", "widened"):
@@ -114,7 +114,7 @@ class _Verifier:
     def kind(self, name: str, args: tuple[Expr, ...]) -> Kind:
         """What operands give an operation."""
         try:
-            return operation(name, *args, formula=name in FORMULAS).kind
+            return operation(name, *args).kind
         except KindError as error:
             raise AssertionError(str(error)) from None
 

@@ -102,7 +102,7 @@ class _Recorder(LightDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operation = self._operations.get(id(func))
         if operation is None:
-            operation = self._operations[id(func)] = Operation(func, ())
+            operation = self._operations[id(func)] = Operation(func, {})
         kwargs, where = kwargs or {}, self._callers.line()
         args_of_node, kwargs_of_node = tuple(mapped(self.node, args)), mapped(self.node, kwargs)
         read = [leaf.meta["memory"] for leaf in leaves(args_of_node, kwargs_of_node) if isinstance(leaf, Node)]

@@ -10,6 +10,8 @@ Kernels are functions of arrays and numbers. They trust their caller (shapes, dt
     tuples    the small algebra on tuples of scalars and vectors that these are written in
     vectors   whole numbers, arrays, and vectors of their elements: loads, stores and sums
     emitter   floats as expressions that become LLVM code
+    functions  the table of elementary functions: what each target makes of them
+    coefficients  polynomials that these are made of
     formulas  exp, log, sin, tanh, erf and the like in such expressions, to 2 ulp
     kernel    the decorator: a function in these words as machine code, made at its first call
     stage     from that function to LLVM: what is known is computed, the rest is written

@@ -8,7 +8,7 @@ here:
 - no operation depends on the value of a lane, except through `where`;
 - `fma` rounds once where the CPU can, and LLVM's `contract` flag, which may stand on every other operation, cannot
   tell: no formula may become wrong when LLVM fuses its `a * b + c`, or when it does not;
-- `function` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
+- `called` emits each formula once a module, as a function that LLVM inlines, and costs each use one call to compile.
 """
 
 import math
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 from llvmlite import ir
 
@@ -128,6 +129,24 @@ class Expression:
         return self._filled(element_of(self.kind), other)
 
 
+def operators(*methods: str, **flags: Any) -> list[Callable[[Any, Any], Any]]:
+    """Operators of expressions that are these methods of the builder; what comes out is of the left operand's class."""
+
+    def one(method: str) -> Callable[[Any, Any], Any]:
+        return lambda a, b: type(a)(a.builder, getattr(a.builder, method)(a.value, a._operand(b), **flags))
+
+    return [one(method) for method in methods]
+
+
+def comparisons(method: str, *signs: str) -> "list[Callable[[Any, Any], Truth]]":
+    """Comparisons of expressions, by this method of the builder."""
+
+    def one(sign: str) -> "Callable[[Any, Any], Truth]":
+        return lambda a, b: Truth(a.builder, getattr(a.builder, method)(sign, a.value, a._operand(b)))
+
+    return [one(sign) for sign in signs]
+
+
 class Truth(Expression):
     """What holds, or not."""
 
@@ -135,11 +154,7 @@ class Truth(Expression):
         """`then` in the lanes where this holds, `otherwise` in the others."""
         return Number(self.builder, self.builder.select(self.value, then.value, then._operand(otherwise)))
 
-    def __and__(self, other: "Truth") -> "Truth":
-        return Truth(self.builder, self.builder.and_(self.value, other.value))
-
-    def __or__(self, other: "Truth") -> "Truth":
-        return Truth(self.builder, self.builder.or_(self.value, other.value))
+    __and__, __or__ = operators("and_", "or_")
 
     def __invert__(self) -> "Truth":
         return Truth(self.builder, self.builder.not_(self.value))
@@ -158,40 +173,14 @@ class Truth(Expression):
 class Bits(Expression):
     """Integers, as which the bits of a Number are read. They wrap around."""
 
-    def _with(self, method: str, other: "Bits | int") -> "Bits":
-        return Bits(self.builder, getattr(self.builder, method)(self.value, self._operand(other)))
-
-    def __add__(self, other: "Bits | int") -> "Bits":
-        return self._with("add", other)
-
-    def __sub__(self, other: "Bits | int") -> "Bits":
-        return self._with("sub", other)
-
+    __add__, __sub__, __and__, __or__, __xor__ = operators("add", "sub", "and_", "or_", "xor")
+    __lshift__, __rshift__ = operators("shl", "lshr")
     __radd__ = __add__
 
     def __rsub__(self, other: int) -> "Bits":
         return Bits(self.builder, self._filled(element_of(self.kind), other)) - self
 
-    def __and__(self, other: "Bits | int") -> "Bits":
-        return self._with("and_", other)
-
-    def __or__(self, other: "Bits | int") -> "Bits":
-        return self._with("or_", other)
-
-    def __xor__(self, other: "Bits | int") -> "Bits":
-        return self._with("xor", other)
-
-    def __lshift__(self, other: int) -> "Bits":
-        return self._with("shl", other)
-
-    def __rshift__(self, other: int) -> "Bits":
-        return self._with("lshr", other)
-
-    def __lt__(self, other: int) -> Truth:
-        return Truth(self.builder, self.builder.icmp_unsigned("<", self.value, self._operand(other)))
-
-    def __eq__(self, other: int) -> Truth:
-        return Truth(self.builder, self.builder.icmp_unsigned("==", self.value, self._operand(other)))
+    __lt__, __eq__ = comparisons("icmp_unsigned", "<", "==")
 
     @property
     def number(self) -> "Number":
@@ -214,23 +203,8 @@ class Number(Expression):
     def _operand(self, other: "Number | Fraction | float") -> ir.Value:
         return other.value if isinstance(other, Number) else self.constant(other).value
 
-    def _with(self, method: str, other: "Number | float") -> "Number":
-        return Number(self.builder, getattr(self.builder, method)(self.value, self._operand(other)))
-
-    def __add__(self, other: "Number | float") -> "Number":
-        return self._with("fadd", other)
-
-    def __sub__(self, other: "Number | float") -> "Number":
-        return self._with("fsub", other)
-
-    def __mul__(self, other: "Number | float") -> "Number":
-        return self._with("fmul", other)
-
-    def __truediv__(self, other: "Number | float") -> "Number":
-        return self._with("fdiv", other)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
+    __add__, __sub__, __mul__, __truediv__ = operators("fadd", "fsub", "fmul", "fdiv")
+    __radd__, __rmul__ = __add__, __mul__
 
     def __rsub__(self, other: float) -> "Number":
         return self.constant(other) - self
@@ -244,21 +218,8 @@ class Number(Expression):
     def __abs__(self) -> "Number":
         return intrinsic("fabs", self)
 
-    def _compared(self, sign: str, other: "Number | float") -> Truth:
-        return Truth(self.builder, self.builder.fcmp_ordered(sign, self.value, self._operand(other)))
-
     # Lane by lane. Comparisons with NaN do not hold; +0 equals -0.
-    def __ge__(self, other: "Number | float") -> Truth:
-        return self._compared(">=", other)
-
-    def __lt__(self, other: "Number | float") -> Truth:
-        return self._compared("<", other)
-
-    def __gt__(self, other: "Number | float") -> Truth:
-        return self._compared(">", other)
-
-    def __eq__(self, other: "Number | float") -> Truth:
-        return self._compared("==", other)
+    __lt__, __gt__, __ge__, __eq__ = comparisons("fcmp_ordered", "<", ">", ">=", "==")
 
     @property
     def is_finite(self) -> Truth:
@@ -395,14 +356,12 @@ def horner(x: Number, coefficients: Sequence[float]) -> Number:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def function(formula: Callable[..., Number], builder: ir.IRBuilder, arguments: Sequence[ir.Value]) -> ir.Value:
-    """Call the LLVM function of `formula` for the type of `arguments`, written at its first use in the module.
-
-    It goes by the formula's name: no two formulas may share one.
-    """
-    kinds = [argument.type for argument in arguments]
-    target = written(formula.__name__, formula, builder.module, kinds, ("alwaysinline",))
-    return builder.call(target, arguments)
+def called(name: str, formula: Callable[..., Number], *arguments: Number, inlined: bool = True) -> Number:
+    """Call the LLVM function of a formula, `fastpoly.name`, written at its first use in the module."""
+    builder, values = arguments[0].builder, [argument.value for argument in arguments]
+    attribute = "alwaysinline" if inlined else "noinline"
+    target = written(name, formula, builder.module, [value.type for value in values], attribute)
+    return Number(builder, builder.call(target, values))
 
 
 def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
@@ -420,10 +379,7 @@ def unless(rare: Truth, usual: Number, x: Number, name: str) -> Number:
 
 def by_lane(name: str, *arguments: Number) -> Number:
     """The C library's function `name` (`namef` for float32), called for each lane."""
-    builder, values = arguments[0].builder, [argument.value for argument in arguments]
-    kinds = [value.type for value in values]
-    target = written(f"{name}.by_lane", partial(_by_lane, name), builder.module, kinds, ("noinline",))
-    return Number(builder, builder.call(target, values))
+    return called(f"{name}.by_lane", partial(_by_lane, name), *arguments, inlined=False)
 
 
 def _by_lane(name: str, *arguments: Number) -> Number:
@@ -442,11 +398,7 @@ def _by_lane(name: str, *arguments: Number) -> Number:
 
 
 def written(
-    name: str,
-    formula: Callable[..., Number],
-    module: ir.Module,
-    kinds: Sequence[ir.Type],
-    attributes: Sequence[str],
+    name: str, formula: Callable[..., Number], module: ir.Module, kinds: Sequence[ir.Type], attribute: str
 ) -> ir.Function:
     """The function of a formula for operands of these LLVM types, which are one; written if it is not yet there."""
     kind = kinds[0]
@@ -455,8 +407,7 @@ def written(
         return module.globals[full_name]
     function = ir.Function(module, ir.FunctionType(kind, kinds), full_name)
     function.linkage = "internal"
-    for attribute in attributes:
-        function.attributes.add(attribute)
+    function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(formula(*(Number(builder, argument) for argument in function.args)).value)
     return function

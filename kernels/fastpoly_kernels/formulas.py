@@ -7,99 +7,27 @@ gives the same bits. What they meet:
 - at most 2 ulp from the exact result (measured: below 1.8; 1 ulp is the gap between neighbouring floats), in float32
   and float64, for every float, with and without LLVM's `contract` flag;
 - the special cases of C99's annex F: NaN, infinities, signed zeros, and gradual underflow of arguments and results;
-- few instructions: no tables, no gathers, and at most one division.
+- few instructions: no tables, no gathers, and at most one division (`erfcx`: two).
 
-`sqrt` is the CPU's. `pow`, `fmod` and the functions in the table at the end call the C library for each lane: right,
-but slow.
-
-Coefficients are minimax fits of the functions named beside them: Lawson's iteration (least squares whose weights are
-multiplied by the error, until that is level) in mpmath at 160 bits, weighted so that the *result* has least relative
-error; where rounding a coefficient counts, the ones after it were fitted again. The largest error of each fit, as
-rounded, stands beside it relative to the result (1 ulp is at least 2**-53 of it, in float32 2**-24).
+`sqrt` is the CPU's. The table `FUNCTIONS` says which functions have no formula: they call the C library for each lane.
 """
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 from fastpoly_kernels import emitter, processor
+from fastpoly_kernels.coefficients import ERF, ERFCX, ERFCX_START, EXP, LOG, LOG_ERFC, R_COTH, SIN, TAN
 from fastpoly_kernels.emitter import Bits, Number, Truth, fma, polynomial, unless
+from fastpoly_kernels.functions import FORMULA, FUNCTIONS
 
 LN2 = Fraction(0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B, 2**256)
 PI = Fraction(0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C8, 2**252)
 
-# (e**r - 1 - r) / r**2 for |r| <= ln(2) / 2: 2**-55.4 and 2**-26.0 of expm1(r)
-EXP = {
-    64: (0.5000000000000004, 0.16666666666666685, 0.041666666666583044, 0.008333333333314983, 0.0013888888929956076,
-         0.00019841269902433215, 2.480150687291413e-05, 2.7557228299759398e-06, 2.7625494036403795e-07,
-         2.5114413511288676e-08),
-    32: (0.5, 0.16666546, 0.04166642, 0.00836626, 0.0013939304),
-}  # fmt: skip
-
-# (2 artanh(s) - 2 s) / s**3 as a polynomial in s**2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1): 2**-58.4 and 2**-29.2 of
-# ln((1 + s) / (1 - s))
-LOG = {
-    64: (0.6666666666666731, 0.399999999994343, 0.2857142873859706, 0.2222219892602263, 0.1818354728672369,
-         0.15314461683223682, 0.14792031951092052),
-    32: (0.66666776, 0.39977583, 0.29870775),
-}  # fmt: skip
-
-# (sin(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 2: 2**-60.9 and 2**-27.3 of sin(r)
-SIN = {
-    64: (-0.16666666666666666, 0.008333333333333208, -0.00019841269841213354, 2.755731921174011e-06,
-         -2.505210692106262e-08, 1.6058941869050452e-10, -7.643042427729298e-13, 2.7216658293280833e-15),
-    32: (-0.1666666, 0.008333069, -0.00019809778, 2.606103e-06),
-}  # fmt: skip
-
-# (tan(r) - r) / r**3 as a polynomial in r**2 for |r| <= pi / 4: 2**-55.9 and 2**-29.2 of tan(r)
-TAN = {
-    64: (0.3333333333333319, 0.13333333333369635, 0.0539682539444812, 0.021869489243956628, 0.00886322365909616,
-         0.0035922530399311657, 0.001454955086063122, 0.0005943100368433901, 0.0002244231813995888,
-         0.00013263053596962449, -2.1272940476647707e-05, 8.50518688888553e-05, -4.26417582504978e-05,
-         2.0355602755362984e-05),
-    32: (0.33333346, 0.13332742, 0.054053426, 0.02130793, 0.010782485, 0.00014513654, 0.0043532215),
-}  # fmt: skip
-
-# (r coth(r) - 1) / r**2 as a polynomial in r**2 for |r| <= 0.37 ln(2): 2**-62.5 and 2**-25.1 of tanh(r). In float32 a
-# search around the fit (2 gaps of the first coefficient by 1e-6 of the second) took the pair with the least error of
-# r / (r coth(r)) in gaps of the result, all roundings included, over 400,000 floats from 2**-6 up.
-R_COTH = {
-    64: (0.3333333333333332, -0.022222222222182175, 0.002116402112365507, -0.00021164002614475582,
-         2.137350510985305e-05, -2.1155209957812997e-06),
-    32: (0.33332977, -0.022034999),
-}  # fmt: skip
-
-# erf(x) / x - 1 as a polynomial in x**2 for |x| <= 1: 2**-56.0 and 2**-29.4 of erf(x)
-ERF = {
-    64: (0.12837916709551256, -0.3761263890318337, 0.11283791670939074, -0.02686617064240233, 0.005223977600945902,
-         -0.0008548325705347057, 0.00012055287454067609, -1.4924603771356185e-05, 1.6445886562062638e-06,
-         -1.619739298509525e-07, 1.3674685911377688e-08, -7.715451774395061e-10),
-    32: (0.12837917, -0.37612626, 0.11283579, -0.02685335, 0.0051871794, -0.0007998104, 7.808077e-05),
-}  # fmt: skip
-
-# ln(1 - erf(x)) for 1 <= x <= 6 (float32: 4): 2**-55.9 and 2**-29.8 of erf(x)
-LOG_ERFC = {
-    64: (-5.028129781409327e-07, -1.1283740898437467, -0.6366436263864759, -0.10270344436266331, 0.018990188345214522,
-         0.00041061435183080706, -0.0019159287698802382, 0.0007706311691755898, -0.0001350426142896163,
-         -2.0270586345560027e-05, 2.282406869310728e-05, -8.667653992035674e-06, 2.135795896532002e-06,
-         -3.7332451470170716e-07, 4.6425769766282706e-08, -3.934524857169696e-09, 2.0451134560813403e-10,
-         -4.9290217072841946e-12),
-    32: (-0.00034153252, -1.1270891, -0.6381449, -0.10310671, 0.021838063, -0.0029476676, 0.0001863816),
-}  # fmt: skip
-
 
 def fitted(x: Number, coefficients: dict[int, Sequence[float]]) -> Number:
-    """The polynomial in x whose coefficients stand in a table above."""
+    """The polynomial in x whose coefficients stand in one of the tables of `coefficients`."""
     return polynomial(x, coefficients[x.format.bits])
-
-
-FORMULAS: dict[str, Callable[..., Number]] = {}
-"""By name."""
-
-
-def elementary(formula: Callable[..., Number]) -> Callable[..., Number]:
-    """Enter a formula into the table."""
-    FORMULAS[formula.__name__] = formula
-    return formula
 
 
 # -- exponentials
@@ -157,7 +85,6 @@ def expm1_of_rest_in_parts(x: Number) -> tuple[Number, Number, Bits]:
     return exact, fma(r * r, fitted(r, EXP), rest), integer
 
 
-@elementary
 def exp(x: Number) -> Number:
     """e**x; 0 and infinity where that is out of range."""
     low, high = {32: (-104.5, 89.0), 64: (-746.0, 710.0)}[x.format.bits]  # the results are 0 and infinity
@@ -171,7 +98,6 @@ def exp(x: Number) -> Number:
     return fma(scale, y, scale) * two_to(n - half)
 
 
-@elementary
 def expm1(x: Number) -> Number:
     """e**x - 1, with all its digits near 0."""
     low, high = {32: (-20.0, 89.0), 64: (-40.0, 710.0)}[x.format.bits]  # the results are -1 and infinity
@@ -182,7 +108,6 @@ def expm1(x: Number) -> Number:
     return (abs(x) < x.format.smallest_normal).where(x, y + y)
 
 
-@elementary
 def tanh(x: Number) -> Number:
     """The hyperbolic tangent."""
     limit = {32: 20.0, 64: 40.0}[x.format.bits]  # the result is 1
@@ -204,7 +129,6 @@ def tanh(x: Number) -> Number:
     return fma(u, fma(b, q, r) / fma(b, q, d), 1.0 - u).or_sign_of(x)
 
 
-@elementary
 def sigmoid(x: Number) -> Number:
     """1 / (1 + e**-x), with all its digits where it is near 0."""
     low, high, unit = {32: (-104.5, 20.0, -32), 64: (-746.0, 40.0, -64)}[x.format.bits]  # the results are 0 and 1
@@ -249,7 +173,6 @@ def unless_singular(y: Number, x: Number, pole: float) -> Number:
     return (x < infinity).where((x > pole).where(y, (x == pole).where(x.constant(-infinity), float("nan"))), x)
 
 
-@elementary
 def log(x: Number) -> Number:
     """The natural logarithm: -infinity of 0, NaN of what is negative."""
     form = x.format
@@ -258,7 +181,6 @@ def log(x: Number) -> Number:
     return unless_singular(log_of(m - 1, n - denormal.where(x.constant(form.precision), 0.0)), x, 0.0)
 
 
-@elementary
 def log1p(x: Number) -> Number:
     """The natural logarithm of 1 + x, with all its digits near 0: -infinity of -1, NaN below."""
     form = x.format
@@ -293,21 +215,18 @@ def sin_of_reduced(x: Number, n: Number, integer: Bits) -> Number:
     return y.with_sign_of((r.bits ^ (integer << (x.format.bits - 1))).number)
 
 
-@elementary
 def sin(x: Number) -> Number:
     """The sine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 1 / PI)
     return unless(far(x), sin_of_reduced(x, n, integer), x, "sin")
 
 
-@elementary
 def cos(x: Number) -> Number:
     """The cosine. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 1 / PI, 0.5)  # cos(x) = sin(x + pi / 2)
     return unless(far(x), sin_of_reduced(x, n - 0.5, integer), x, "cos")
 
 
-@elementary
 def tan(x: Number) -> Number:
     """The tangent. From 2**30 (float32: 2**15) on, and on CPUs without FMA, it is the C library's."""
     n, integer = nearest(x, 2 / PI)
@@ -328,7 +247,6 @@ def tan(x: Number) -> Number:
 # ------------------------------------------------------------------------------------------------------------
 
 
-@elementary
 def erf(x: Number) -> Number:
     """The error function."""
     size = abs(x)
@@ -339,44 +257,52 @@ def erf(x: Number) -> Number:
     return (size < 1).where(near, 1 - (1 + y) * two_to(n)).with_sign_of(x)
 
 
-@elementary
+def erfcx(x: Number) -> Number:
+    """e**(x**2) * erfc(x): a polynomial in (x - K) / (x + K), as Shepherd and Laframboise (1981) have it, over x + 1/2.
+
+    Below 0 it is 2 e**(x**2) - erfcx(-x).
+    """
+    form = x.format
+    scale, start, rest = ERFCX_START[form.bits]
+    size = abs(x)
+    near = size.at_most(2.0**form.precision * 16)  # beyond, q is 1
+    inverse = 1.0 / (near + scale)
+    q = (near - scale) * inverse
+    change = fma(q, fitted(q, ERFCX), rest)
+    dividend, divisor = start + change, size + 0.5
+    y = dividend / divisor
+    # What both were rounded by, to a tenth, and what the dividend lacks as q was rounded, which counts near x = 0: the
+    # polynomial's slope there is about q**4 * scale / 5, the dividend 0.56.
+    fourth = (q * q) * (q * q)
+    slope = (q < 0).where(fourth * (scale * 0.2), 0.0)
+    missing = fma(slope * inverse, fma(-q, near, fma(q + 1, -scale, near)), change - (dividend - start))
+    below = (size < 1).where(size - (divisor - 0.5), 0.0)
+    right = fma(fma(-y, below, missing), y * (1 / 0.56), y)
+    # Below 0: the square as a sum of two, of which the first one is exact.
+    low = {32: -9.5, 64: -27.0}[form.bits]  # the result is infinite
+    left = x.at_least(low)
+    high = (left.bits & -(1 << (form.precision // 2 + 1))).number
+    square, small = high * high, (left - high) * (left + high)
+    n, integer = nearest(square + small, 1 / LN2)
+    first, second = ln2(x)
+    exact = fma(-n, first, square)
+    part = fma(-n, second, small)
+    r = exact + part
+    y = exact + fma(r * r, fitted(r, EXP), part)
+    # (1 + y) * 2**(n + 1) - right, in which 2**(n + 1) need not be a normal number
+    half = (integer + 1) >> 1
+    by = two_to(integer + 1 - half)
+    unit = two_to(half)
+    return (x < 0).where(by * fma(unit, y, unit - right / by), right)
+
+
 def sqrt(x: Number) -> Number:
     """The square root."""
     return emitter.intrinsic("sqrt", x)
 
 
-@elementary
-def pow(x: Number, y: Number) -> Number:  # noqa: A001 (the C library's name)
-    """x**y, by the C library: slow."""
-    return emitter.by_lane("pow", x, y)
-
-
-@elementary
-def fmod(x: Number, y: Number) -> Number:
-    """What is left of x when y has been taken as often as it goes, exactly, by the C library: slow."""
-    return emitter.by_lane("fmod", x, y)
-
-
-def from_c(name: str) -> Callable[..., Number]:
-    """The C library's function of one argument, called for each lane: slow."""
-
-    def formula(x: Number) -> Number:
-        return emitter.by_lane(name, x)
-
-    formula.__name__, formula.__doc__ = name, f"The C library's `{name}`, called for each lane: slow."
-    return elementary(formula)
-
-
-asin = from_c("asin")
-acos = from_c("acos")
-atan = from_c("atan")
-sinh = from_c("sinh")
-cosh = from_c("cosh")
-asinh = from_c("asinh")
-acosh = from_c("acosh")
-atanh = from_c("atanh")
-log2 = from_c("log2")
-log10 = from_c("log10")
-exp2 = from_c("exp2")
-erfc = from_c("erfc")
-lgamma = from_c("lgamma")
+def formula(name: str) -> Callable[..., Number]:
+    """How a function of the table `FUNCTIONS` that machine code calls is written."""
+    if FUNCTIONS[name].llvm == FORMULA:
+        return globals()[name]
+    return partial(emitter.by_lane, name)

@@ -6,14 +6,13 @@ rounding of a product and a sum at once. To run it, give it arrays of numpy with
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .forking import new_lock
+from .functions import FUNCTIONS
 
 Array = np.ndarray[Any, Any]
 
@@ -65,11 +64,6 @@ def where(mask: Any, a: Any, b: Any) -> Any:
     return np.where(mask, a, b)[()]
 
 
-def sigmoid(a: Any) -> Any:
-    """1 / (1 + exp(-a))."""
-    return 1 / (1 + np.exp(-a))
-
-
 def aligned_stack() -> None:
     """Machine code keeps registers on the stack; here is none."""
 
@@ -85,31 +79,11 @@ def meet(counter: Array, count: int) -> None:
         time.sleep(0)
 
 
-def _one_by_one(function: Callable[[float], float]) -> Callable[[Any], Any]:
-    """A function of `math`, of registers; where it has no value, infinity, or NaN of NaN."""
-
-    def of_one(number: float) -> float:
-        try:
-            return function(number)
-        except (ValueError, OverflowError):
-            return math.inf if number == number else math.nan
-
-    def of_all(numbers: Any) -> Any:
-        return np.vectorize(of_one, otypes=[float])(numbers).astype(np.asarray(numbers).dtype)[()]
-
-    return of_all
-
-
-erf, erfc, lgamma = map(_one_by_one, (math.erf, math.erfc, math.lgamma))
-acos, acosh, asin, asinh, atan, atanh = np.arccos, np.arccosh, np.arcsin, np.arcsinh, np.arctan, np.arctanh
-cos, cosh, exp, exp2, expm1, fmod, log, log10 = np.cos, np.cosh, np.exp, np.exp2, np.expm1, np.fmod, np.log, np.log10
-log1p, log2, sin, sinh, sqrt, tan, tanh = np.log1p, np.log2, np.sin, np.sinh, np.sqrt, np.tan, np.tanh
-pow = np.power  # noqa: A001 - as everything else here, by the name that kernels have for it
-absolute, ceil, floor, trunc, nearest = np.absolute, np.ceil, np.floor, np.trunc, np.rint
-maximum, minimum, inverse, float32, float64 = np.maximum, np.minimum, np.logical_not, np.float32, np.float64
+float32, float64, inverse = np.float32, np.float64, np.logical_not
 total, product, largest, smallest = np.sum, np.prod, np.max, np.min
+globals().update({name: function.numpy for name, function in FUNCTIONS.items()})
 
 NAMES = frozenset(name for name in dir() if name.islower() and not name.startswith("_")) - {
-    *("annotations", "math", "time", "new_lock", "np")
+    *("annotations", "time", "new_lock", "np")
 }
 """What a page may import."""

@@ -15,25 +15,14 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
+from fastpoly_kernels import coefficients
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 LN2_HIGH, LN2_LOW = tl.constexpr(0.6931471805598903), tl.constexpr(5.497923018708371e-14)
 """ln(2): the product of the first part and any exponent is exact."""
 
-# The fits of float64 are those of `formulas`, where it says how they were made.
-
-EXP = tl.constexpr(
-    (0.5000000000000004, 0.16666666666666685, 0.041666666666583044, 0.008333333333314983, 0.0013888888929956076,
-     0.00019841269902433215, 2.480150687291413e-05, 2.7557228299759398e-06, 2.7625494036403795e-07,
-     2.5114413511288676e-08)
-)  # fmt: skip
-"""(e**r - 1 - r) / r**2 for |r| <= ln(2) / 2"""
-
-R_COTH = tl.constexpr(
-    (0.3333333333333332, -0.022222222222182175, 0.002116402112365507, -0.00021164002614475582, 2.137350510985305e-05,
-     -2.1155209957812997e-06)
-)  # fmt: skip
-"""(r coth(r) - 1) / r**2 as a polynomial in r**2 for |r| <= 0.37 ln(2)"""
+EXP, R_COTH = tl.constexpr(coefficients.EXP[64]), tl.constexpr(coefficients.R_COTH[64])
 
 TANH = tl.constexpr(
     (-0.3333322, 0.13330926, -0.053788915, 0.021220477, -0.0075535537, 0.0020174303, -0.00027832497)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from . import processor
-from .emitter import INDEX, Expression, Format, Number, Truth, declared, format_of
+from .emitter import INDEX, Expression, Format, Number, Truth, comparisons, declared, format_of, operators
 
 INTEGER = ir.IntType(64)
 
@@ -19,35 +19,14 @@ INTEGER = ir.IntType(64)
 class Index(Expression):
     """A whole number of 64 bits that only the run knows: a count, a place. It must not overflow."""
 
-    def _with(self, method: str, other: Index | int) -> Index:
-        return Index(self.builder, getattr(self.builder, method)(self.value, self._operand(other), flags=("nsw",)))
-
-    def __add__(self, other: Index | int) -> Index:
-        return self._with("add", other)
-
-    def __sub__(self, other: Index | int) -> Index:
-        return self._with("sub", other)
-
-    def __mul__(self, other: Index | int) -> Index:
-        return self._with("mul", other)
-
+    __add__, __sub__, __mul__ = operators("add", "sub", "mul", flags=("nsw",))
     __radd__, __rmul__ = __add__, __mul__
 
     def __mod__(self, other: int) -> Index:
         """What is left of this, which is not below 0."""
         return Index(self.builder, self.builder.urem(self.value, self._operand(other)))
 
-    def _compared(self, sign: str, other: Index | int) -> Truth:
-        return Truth(self.builder, self.builder.icmp_signed(sign, self.value, self._operand(other)))
-
-    def __lt__(self, other: Index | int) -> Truth:
-        return self._compared("<", other)
-
-    def __gt__(self, other: Index | int) -> Truth:
-        return self._compared(">", other)
-
-    def __eq__(self, other: Index | int) -> Truth:  # type: ignore[override]  # known when the kernel runs
-        return self._compared("==", other)
+    __lt__, __gt__, __eq__ = comparisons("icmp_signed", "<", ">", "==")  # type: ignore[assignment]
 
     def at_most(self, bound: Index | int) -> Index:
         """The smaller one."""
