@@ -114,20 +114,10 @@ def _linked(key: str, text: Text, threads: int) -> Kernel:
     return kernel
 
 
-PASSES = (
-    "always_inliner",
-    "reassociate",
-    "instruction_combine",
-    "simplify_cfg",
-    "loop_rotate",
-    "loop_unroll",
-    "simplify_cfg",
-)
-"""What LLVM does with a kernel. Its own pipelines take two to four times as long and hardly find more: what is the same
-in all turns of a loop is outside of it already, and so is what comes twice (see `to_llvm`)."""
-
 FEW_PASSES = ("always_inliner", "loop_rotate", "loop_strength_reduce")
-"""What it does with a long one."""
+"""What LLVM does with a long kernel. Others are inlined, too, and then each function simplified as at level 1: what two
+elementary functions of one number share is computed once. Its whole pipeline takes twice as long and hardly finds more:
+what is the same in all turns of a loop is outside of it already, and so is what comes twice (see `to_llvm`)."""
 
 LONG = 12_000
 """Lines of LLVM's text, about five for each statement, beyond which machine code is made without an order of
@@ -141,12 +131,20 @@ def optimised(text: str) -> tuple[Any, int]:
 
     show("llvm", lambda: text)
     module = llvm.parse_assembly(text)
-    names, level = (FEW_PASSES, 0) if text.count("\n") > LONG else (PASSES, 3)
+    is_long = text.count("\n") > LONG
+    level = 0 if is_long else 3
+    options = llvm.create_pipeline_tuning_options(1)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine_code.target(level), options)
     passes = llvm.create_new_module_pass_manager()
-    for name in names:
+    for name in FEW_PASSES if is_long else FEW_PASSES[:1]:
         getattr(passes, f"add_{name}_pass")()
-    options = llvm.create_pipeline_tuning_options(max(level, 1))
-    passes.run(module, llvm.create_pass_builder(machine_code.target(level), options))
+    passes.run(module, builder)
+    if not is_long:
+        simplified = builder.getFunctionPassManager()
+        for function in module.functions:
+            if not function.is_declaration:
+                simplified.run(function, builder)
     show("optimised", lambda: str(module))
     show("assembly", lambda: str(machine_code.target(level).emit_assembly(module)))
     return module, level
