@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def descent(name: str, iterations: int, folder: Path) -> tuple[Callable[[int], n
     ca.Function("f", [p, d], [p - model.learn_rate * ca.gradient(loss, p), loss]).generate(
         "f.c", {"casadi_int": "long long int"}
     )
-    Path("f.c").replace(folder / "f.c")
+    shutil.move("f.c", folder / "f.c")  # it writes to the current folder only
     (folder / "loop.c").write_text(LOOP)
     flags = ["-O3", "-march=native", "-ffast-math", "-fPIC", "-shared"]
     subprocess.run(["gcc", *flags, "f.c", "loop.c", "-o", "all.so", "-lm"], cwd=folder, check=True)

@@ -10,15 +10,11 @@ some rounds counts, taken in turn. The answers are held against each other.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from fresh import ROOT, measured
+
 STEPS = 100
 
 OURS = """
@@ -44,18 +40,6 @@ _, losses = jax_zoo.descent({name!r}, {precision!r}, {steps})()
 seconds = time.perf_counter() - started
 print(json.dumps([seconds, float(losses[99])]))
 """
-
-
-def measured(code: str) -> tuple[float, float]:
-    """(seconds, the loss before the last step) of a fresh process with caches of its own."""
-    with tempfile.TemporaryDirectory() as cache:
-        path = os.pathsep.join(map(str, (ROOT, ROOT / "kernels", ROOT / "tests", ROOT / "bench")))
-        environment = {**os.environ, "PYTHONPATH": path, "FASTPOLY_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [sys.executable, "-W", "ignore", "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    seconds, loss = json.loads(done.stdout.splitlines()[-1])
-    return seconds, loss
 
 
 def main() -> None:

@@ -10,15 +10,10 @@ against each other. "compile" is what ours takes beside tracing and finding the 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from fresh import measured
+
 STEPS = 100
 
 OURS = """
@@ -99,18 +94,6 @@ MODELS = ("garch", "kalman", "hmm", "rnn", "lotka_volterra", "residual_mlp")
 IN_CASADI = ("garch", "kalman", "lotka_volterra")
 AGREEMENT = 1e-9
 """Of losses after some steps, relative: their sums are in different orders."""
-
-
-def measured(code: str) -> dict[str, float]:
-    """What a fresh process with caches of its own prints."""
-    with tempfile.TemporaryDirectory() as cache:
-        path = os.pathsep.join(map(str, (ROOT, ROOT / "kernels", ROOT / "tests", ROOT / "bench")))
-        environment = {**os.environ, "PYTHONPATH": path, "FASTPOLY_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [sys.executable, "-W", "ignore", "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def mean(ratios: list[float]) -> float:

@@ -173,3 +173,18 @@ def exact_descent(x, y, degree, steps, learn_rate):
         mse.append(float(sum(ri * ri for ri in r) / len(x)))
         w = [wk + rate * 2 / len(x) * sum(ri * xi**k for xi, ri in zip(x, r, strict=True)) for k, wk in enumerate(w)]
     return [float(v) for v in w], mse
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """made(lines or bytes, name): a file in a new folder, and we are in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(content, name="made.csv", encoding="utf-8"):
+        if isinstance(content, list):
+            content = "\n".join(content) + "\n"
+        file = Path(name)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+        return file
+
+    return make

@@ -15,22 +15,6 @@ from typer.testing import CliRunner
 from fastpoly._cli.app import app
 from fastpoly._cli.reading import Dates
 
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    """made(lines or bytes, name): a file in a new folder, and we are in it."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(content, name="made.csv", encoding="utf-8"):
-        if isinstance(content, list):
-            content = "\n".join(content) + "\n"
-        file = Path(name)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        return file
-
-    return make
-
-
 # -- each of the files
 # ---------------------------------------------------------------------------------------------------------------
 

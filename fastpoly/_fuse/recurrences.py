@@ -96,17 +96,14 @@ class Recurrence:
     def cycles(self) -> float:
         """About how long it takes; see `Schedule.cycles`."""
         own = self.iteration
-        serial = sum(expr.cost for _, expr in own.following)
-        return own.scan.count * (own.cycles + SERIAL * serial)
+        return own.scan.count * (own.cycles + own.serial)
 
     @property
     def measured(self) -> list[tuple[int, int, int]]:
         """See `Schedule.measured`, of all its nests and of what it does in variables."""
         own, count = self.iteration, self.iteration.scan.count
-        serial = SERIAL * sum(expr.cost for _, expr in own.following)
-        return [(count * turns, length, operations) for turns, length, operations in own.all_measured()] + [
-            (count, 1, serial)
-        ]
+        nests = [(count * turns, length, operations) for turns, length, operations in own.all_measured()]
+        return [*nests, (count, 1, own.serial)]
 
 
 class Iteration(Schedule):
@@ -124,7 +121,7 @@ class Iteration(Schedule):
     def __init__(self, outer: Schedule, node: Node) -> None:
         scan = node.scan
         assert scan is not None
-        self.outer, self.node, self.scan = outer, node, scan
+        self.outer, self.scan = outer, scan
         self.depth = outer.depth + 1
         self.time = Axis(f"t{outer.depth}", scan.count, is_time=True)
         _, rows, same = node.args
@@ -164,6 +161,11 @@ class Iteration(Schedule):
         memory = self.outer.rows_memory(node, self.scan.count + starts)
         self.histories[key] = memory
         self.row_of[memory] = Index.of(self.time) + (0 if self.scan.backwards else starts)
+
+    @property
+    def serial(self) -> int:
+        """Cycles of what the variables that it hands on become, one operation after the other."""
+        return SERIAL * sum(expr.cost for _, expr in self.following)
 
     def is_in_memory(self, carry: Carry) -> bool:
         """Does what it hands on have a row for each iteration, and no variables?"""

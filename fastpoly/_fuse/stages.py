@@ -38,11 +38,6 @@ def show(stage: str, text: Callable[[], str]) -> None:
         take(stage, written)
 
 
-def is_looked_at() -> bool:
-    """Does anybody look?"""
-    return bool(_takers)
-
-
 @contextmanager
 def collected() -> Iterator[list[tuple[str, str]]]:
     """The stages that are passed within, and their texts."""

@@ -16,7 +16,7 @@ UNROLLED = (16, 8, 4, 3, 2, 1)
 sums over samples below `most_sums`."""
 
 MOST_OPERATIONS = 1200
-"""Numba takes about a millisecond for each."""
+"""More are written as loops, which compile sooner."""
 
 MOST_SUMS = 40
 """Of unrolled axes, in a CPU's variables: twice as many as registers, and every turn of the loop moves most of them to

@@ -347,7 +347,7 @@ class Tracer(LightDispatchMode):
         if len(self.nodes) == MOST_NODES:
             raise self._refusal(
                 op,
-                f"the step has more than {MOST_NODES:,} operations, and would take minutes to compile",
+                f"the step has more than {MOST_NODES:,} operations, and would take minutes to trace and compile",
                 "write it with operations of whole tensors instead of their elements",
             )
         node = Node(op, args, shape, dtype, self._where)
@@ -475,7 +475,7 @@ def _refuse_leaks(tracer: Tracer) -> None:
 
 
 MOST_NODES = 1_000_000
-"""Of a graph: its kernel has some four times fewer lines, and compiles for minutes."""
+"""Of a trace, before equal iterations are one: at what a node takes (`bench/tracing.py`) some 20 seconds."""
 
 BRANCHES = frozenset(
     {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
