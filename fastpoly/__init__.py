@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._fit_batch import FitBatch
     from ._fit_many import fit_many
     from ._scan import scan
+    from ._value_and_grad import value_and_grad
 
 __version__ = "0.1.0"
 
@@ -58,10 +59,15 @@ __all__ = [
     "scan",
     "stability_limit",
     "train",
+    "value_and_grad",
 ]
 
 
-_LATER = {"_descend": ("DescentResult", "descend", "descend_module"), "_scan": ("scan",)}
+_LATER = {
+    "_descend": ("DescentResult", "descend", "descend_module"),
+    "_scan": ("scan",),
+    "_value_and_grad": ("value_and_grad",),
+}
 _LATER |= {"_fit_batch": ("FitBatch",), "_fit_many": ("fit_many",), "optimizers": (), "profiling": ()}
 """Modules that not every process needs, and what they have of the list above."""
 

@@ -17,10 +17,10 @@ from ._progress import shown
 from ._repeat import checked_backend, repeat
 from ._tensors import (
     need_torch,
+    one_number,
     refuse_no_float_tensor,
     refuse_no_function,
     refuse_no_params,
-    refuse_no_tensor,
     tensor_labels,
 )
 from ._warn import warn_once
@@ -165,7 +165,7 @@ def descend(
         own = [leaf.detach().requires_grad_() for leaf in leaves]
         with torch.enable_grad():
             with reached.by(own):
-                value = _one_number(loss(tree.tree_unflatten(own, structure), *data))
+                value = one_number(loss(tree.tree_unflatten(own, structure), *data))
             grads = torch.autograd.grad(value, own, materialize_grads=True)
         return value.detach().reshape(()), list(grads)
 
@@ -295,16 +295,6 @@ def _like(state: list[Any], wanted: list[torch.Tensor]) -> list[torch.Tensor]:
         got, wants = ([tuple(leaf.shape) for leaf in leaves] for leaves in (state, wanted))
         raise ValueError(f"state: wants an earlier result's for these params: tensors of shapes {wants}, got {got}")
     return state
-
-
-def _one_number(value: Any) -> torch.Tensor:
-    refuse_no_tensor(value, "loss: its result")
-    if value.numel() != 1:
-        raise ValueError(f"loss: wants to return one number, got shape {tuple(value.shape)}; take its mean or sum")
-    result: torch.Tensor = value
-    if not result.requires_grad:
-        raise ValueError("loss: its result does not depend on the params")
-    return result
 
 
 def _names(loss: Callable[..., Any]) -> tuple[str, ...]:

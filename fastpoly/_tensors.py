@@ -49,6 +49,13 @@ def refuse_no_function(value: Any, name: str) -> None:
 
 def refuse_no_params(leaves: list[Any]) -> None:
     """Raise unless these are what can be trained: tensors of one float dtype, with finite values."""
+    refuse_no_floats(leaves)
+    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
+        raise ValueError("params: want finite numbers, got NaN or infinity; start elsewhere")
+
+
+def refuse_no_floats(leaves: list[Any]) -> None:
+    """Raise unless these are tensors of one float dtype."""
     if not leaves:
         raise ValueError("params: has no tensors; pass a tensor, or a list, tuple or dict of them")
     for leaf in leaves:
@@ -57,8 +64,21 @@ def refuse_no_params(leaves: list[Any]) -> None:
     if len(dtypes) > 1:
         got = " and ".join(sorted(map(str, dtypes)))
         raise ValueError(f"params: want one dtype, got {got}; convert them with .double()")
-    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
-        raise ValueError("params: want finite numbers, got NaN or infinity; start elsewhere")
+
+
+def one_number(value: Any) -> torch.Tensor:
+    """What a loss returned, if that is one number that depends on the params.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    refuse_no_tensor(value, "loss: its result")
+    if value.numel() != 1:
+        raise ValueError(f"loss: wants to return one number, got shape {tuple(value.shape)}; take its mean or sum")
+    result: torch.Tensor = value
+    if not result.requires_grad:
+        raise ValueError("loss: its result does not depend on the params")
+    return result
 
 
 def refuse_changed(after: Sequence[Any], before: Sequence[torch.Tensor], whose: str, of: str) -> None:

@@ -28,6 +28,7 @@ class Constants:
         self._own: set[int] = set()  # storages made while tracing, which may be written to
         self._made_here: set[int] = set()  # those of them that hold nothing from outside
         self.kept: list[torch.Tensor] = []  # so that no address is used twice
+        self.outside: dict[int, torch.Tensor] = {}  # what was there before, by its id
 
     def found(self, value: torch.Tensor) -> Node | None:
         """The node of a tensor, if it has one."""
@@ -38,8 +39,14 @@ class Constants:
         node = self._nodes.get(id(value))
         if node is None:
             self.kept.append(value)
+            self.read(value)
             node = self._nodes[id(value)] = self._made(value)
         return node
+
+    def read(self, value: torch.Tensor) -> None:
+        """Note that it is read."""
+        if id(value) not in self.outside and not self.owns(value):
+            self.outside[id(value)] = value
 
     def owns(self, value: torch.Tensor) -> bool:
         """Was its memory made while tracing?"""

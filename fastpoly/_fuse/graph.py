@@ -102,9 +102,13 @@ class Node:
 
 @dataclass
 class Graph:
-    """What a function does: its inputs, the nodes that it returns, and what torch would launch for it."""
+    """What a function does: its inputs, the nodes that it returns, and what torch would launch for it.
+
+    `outside` are the tensors that it read and did not make.
+    """
 
     inputs: list[Node]
     outputs: list[Node]
     nodes: list[Node] = field(default_factory=list)
     launches: Launches = field(default_factory=Launches)
+    outside: list[torch.Tensor] = field(default_factory=list)

@@ -55,11 +55,11 @@ class Program:
     def start(self, inputs: Sequence[torch.Tensor]) -> Run:
         """A run from these inputs."""
         layout, dtype = self.written.layout, self.written.dtype
-        carry = _aligned(layout.carry, dtype)
+        carry = aligned(layout.carry, dtype)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach().numpy())
-        scratch = [_aligned(layout.scratch, dtype) for _ in range(layout.threads)]
-        return Run(self, carry, scratch, _aligned(2 * layout.threads * layout.room, dtype))
+        scratch = [aligned(layout.scratch, dtype) for _ in range(layout.threads)]
+        return Run(self, carry, scratch, aligned(2 * layout.threads * layout.room, dtype))
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ class Run:
             arrays = (self.carry, data, self.scratch[0], out)
             return kernel(*(array.ctypes.data for array in arrays), steps, every, wait)
         # Every thread takes every step on its own samples and carries everything; the first one's is kept.
-        counter = _aligned(REGISTER_BYTES // 8, np.int64)
+        counter = aligned(REGISTER_BYTES // 8, np.int64)
 
         def part(thread: int, carry: Array) -> int:
             arrays = (carry, data, self.scratch[thread], out)
@@ -135,7 +135,7 @@ def program(
 def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     """The program with these constants, in the order in which `traced` returned them."""
     _refuse_beyond_memory(written)
-    data = _aligned(written.layout.data, written.dtype)
+    data = aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
         put(data, memory.start, memory, array_of(constants[position]))
     assert not isinstance(written.code, str), "a page of Triton has no machine code"
@@ -195,7 +195,7 @@ def processors() -> int:
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def _aligned(size: int, dtype: Any) -> Array:
+def aligned(size: int, dtype: Any) -> Array:
     """Zeros that begin at the address of a register."""
     dtype = np.dtype(dtype)
     raw = np.zeros(size * dtype.itemsize + REGISTER_BYTES, np.uint8)
@@ -204,6 +204,6 @@ def _aligned(size: int, dtype: Any) -> Array:
 
 
 def _copied(array: Array) -> Array:
-    copy = _aligned(array.size, array.dtype)
+    copy = aligned(array.size, array.dtype)
     copy[:] = array
     return copy

@@ -113,7 +113,9 @@ class Program:
                 Rolling(self, loop, outside).write()
                 place = loop.run.end
         outputs = [self.value(node) for node in self.graph.outputs]
-        return Graph(self.graph.inputs, outputs, _needed(self.write.nodes, outputs), self.graph.launches)
+        return Graph(
+            self.graph.inputs, outputs, _needed(self.write.nodes, outputs), self.graph.launches, self.graph.outside
+        )
 
     def _read_outside(self, loops: Sequence[Loop]) -> set[Node]:
         """The nodes of loops that somebody outside of their loop reads."""

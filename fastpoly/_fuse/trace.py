@@ -228,7 +228,10 @@ class Tracer(LightDispatchMode):
                 )
             self.constants.before_writing(tensor)
         result = operation.func(*args, **kwargs)
-        sources = {storage(operand) for operand in operands if isinstance(operand, torch.Tensor)}
+        tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
+        for tensor in tensors:
+            self.constants.read(tensor)
+        sources = {storage(tensor) for tensor in tensors}
         if self._planning is not None:
             self._is_general &= sources <= self._planning
             self._planning.update(storage(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
@@ -449,7 +452,7 @@ def trace(
     del traced, results
     tracer.constants.kept.clear()
     _refuse_leaks(tracer)
-    return Graph(nodes, outputs, tracer.nodes, tracer.launches)
+    return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""A function of tensors as one call of a kernel: what goes in is copied in, the kernel runs once, what comes out is new.
+
+Requirements: a call costs a few microseconds beside the arithmetic. So everything that one call has in common with the
+next is done beforehand: the arguments, and where in the kernel's arrays each tensor lies. What goes in is copied every
+time, since nobody can tell whether its memory was written to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from fastpoly_kernels.machine_code import Linked
+
+from .._arrays import Array
+from .pack import get
+from .program import Program, aligned, bound, write_for_cpu
+from .traced import found, read, written_anew
+
+Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
+
+SHORT = 20_000
+"""Cycles of a kernel for which other threads can wait: to let them run takes as long."""
+
+
+class Evaluation:
+    """A function of tensors, fused.
+
+    Attributes:
+        page: gives the text of its kernel.
+        outside: the tensors that it reads and that are none of its arguments, as they were when it was traced.
+    """
+
+    def __init__(self, function: Function, like: Sequence[torch.Tensor], names: dict[int, str]) -> None:
+        """Trace and compile it.
+
+        Args:
+            function: takes a list of tensors like `like`, on the CPU and of one float dtype; returns a list of tensors.
+            names: what to call tensors that it reads, by their ids.
+
+        Raises:
+            UnsupportedOperationError: it cannot be fused.
+        """
+        reading = read(lambda tensors: [*tensors, *function(tensors)], like, names)
+        written = found(reading, None, write_for_cpu) or written_anew(reading, None, write_for_cpu)
+        self.page, self.outside = written.page, reading.graph.outside
+        self._program = bound(written, reading.constants)
+        self._like = [tensor.detach() for tensor in like]
+        self._free: list[_Call] = []  # a call takes one of these, so that several threads can call
+
+    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array]:
+        """The function of these tensors or arrays, each of the shape and dtype that it was traced with."""
+        call = self._free.pop() if self._free else _Call(self._program, self._like)
+        results = call(leaves)
+        self._free.append(call)
+        return results
+
+
+class _Call:
+    """The arrays of one call at a time."""
+
+    def __init__(self, program: Program, like: Sequence[torch.Tensor]) -> None:
+        written, layout = program.written, program.written.layout
+        self._run = run = program.start(like)
+        self._out = out = aligned(layout.row, written.dtype)
+        self._places = [
+            _place(run.carry, get(run.carry[None], start, memory, shape)[0, ...])
+            for shape, (memory, start) in zip(written.inputs, layout.carried, strict=True)
+        ]
+        results = zip(written.results, written.dtypes, layout.results, strict=True)
+        views = [(get(out[None], start, memory, shape)[0, ...], dtype) for shape, dtype, (memory, start) in results]
+        self._views = [(part.shape, _offset(out, part), part.strides) for part, _ in views]
+        self._dtypes = [_of_numpy(dtype) for _, dtype in views]
+        self._is_plain = all(dtype == out.dtype for dtype in self._dtypes)
+        if layout.threads > 1:
+            self._kernel: Callable[[], Any] = lambda: run.advance(1, 1, 0, out)
+        else:
+            pointers = (array.ctypes.data for array in (run.carry, program.data, run.scratch[0], out))
+            arguments = (*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, (1, 1, 0)))
+            code: Linked = program.kernel.code  # type: ignore[attr-defined]
+            self._kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
+
+    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array]:
+        for (place, address, size), leaf in zip(self._places, leaves, strict=True):
+            if isinstance(leaf, np.ndarray):
+                place[...] = leaf
+            elif address is not None and leaf.is_contiguous() and not leaf.is_neg():
+                ctypes.memmove(address, leaf.data_ptr(), size)
+            else:
+                place[...] = leaf.resolve_neg().numpy()
+        self._kernel()
+        out = self._out.copy()
+        results = [np.ndarray(shape, out.dtype, out, offset, strides) for shape, offset, strides in self._views]
+        if self._is_plain:
+            return results
+        return [result.astype(dtype) for result, dtype in zip(results, self._dtypes, strict=True)]
+
+
+def _place(carry: Array, place: Array) -> tuple[Array, int | None, int]:
+    """The part of `carry` that is a tensor's; its address if its elements lie one after the other, and its bytes."""
+    assert np.shares_memory(place, carry) or not place.size
+    return place, place.ctypes.data if place.flags.c_contiguous else None, place.nbytes
+
+
+def _offset(whole: Array, part: Array) -> int:
+    """Where a part of an array begins, in bytes."""
+    return part.ctypes.data - whole.ctypes.data if part.size else 0
+
+
+def _of_numpy(dtype: torch.dtype) -> np.dtype[Any]:
+    return torch.empty(0, dtype=dtype).numpy().dtype
