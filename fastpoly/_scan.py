@@ -12,7 +12,7 @@ from ._repeat import checked_backend, repeat
 from ._tensors import (
     need_torch,
     refuse_changed,
-    refuse_no_float_tensor,
+    refuse_no_dense_tensor,
     refuse_no_function,
     refuse_no_tensor,
     tensor_labels,
@@ -35,8 +35,9 @@ def scan(
     Args:
         step: takes the carry and the data, returns the next carry and an output. It must do the same operations in
             every step and depend on nothing else that changes.
-        carry: tensors of one float dtype, on the CPU or on a CUDA GPU: a tensor, or a list, tuple or dict of such,
-            nested at will.
+        carry: tensors of one float dtype, of whole numbers or of truths, on the CPU or on a CUDA GPU: a tensor, or a
+            list, tuple or dict of such, nested at will. Whole numbers are fused where floats hold them exactly: what is
+            wrapped around with %, or kept between two numbers, and counters in float64.
         data: what else the step takes, the same in every step: a tensor or a tuple.
         length: how many steps. With 0 the step is still looked at, to know what its outputs are like.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch as it
@@ -70,7 +71,7 @@ def scan(
     if not start:
         raise ValueError("carry: has no tensors; pass a tensor, or a list, tuple or dict of them")
     for leaf in start:
-        refuse_no_float_tensor(leaf, "carry")
+        refuse_no_dense_tensor(leaf, "carry")
         if torch.is_grad_enabled() and leaf.requires_grad:
             _refuse_gradient(leaf)
     reached = Reached([], _refuse_gradient) if torch.is_grad_enabled() else None

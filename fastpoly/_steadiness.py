@@ -123,11 +123,18 @@ def _nudged(before: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     import torch
 
     for nudge in (NUDGE[_bytes(before[0])], -NUDGE[_bytes(before[0])]):
-        yield [tensor * (1 + nudge) + nudge for tensor in before]
+        yield [t * (1 + nudge) + nudge if t.is_floating_point() else t for t in before]
     for seed in range(TRIALS):
         draws = torch.Generator().manual_seed(seed)
-        signs = [torch.randint(-2, 3, tensor.shape, generator=draws).to(tensor) for tensor in before]
-        yield [t * (1 + torch.finfo(t.dtype).eps * sign) for t, sign in zip(before, signs, strict=True)]
+        yield [_rounded(t, draws) if t.is_floating_point() else t for t in before]
+
+
+def _rounded(tensor: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Each number by up to two roundings larger or smaller."""
+    import torch
+
+    signs = torch.randint(-2, 3, tensor.shape, generator=draws).to(tensor)
+    return tensor * (1 + torch.finfo(tensor.dtype).eps * signs)
 
 
 def _finite_alike(one: torch.Tensor, other: torch.Tensor) -> bool:

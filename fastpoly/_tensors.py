@@ -31,11 +31,19 @@ def refuse_no_tensor(value: Any, name: str) -> None:
 
 def refuse_no_float_tensor(value: Any, name: str) -> None:
     """Raise TypeError unless `value` is a dense tensor of real floats with values."""
-    import torch
-
     refuse_no_tensor(value, name)
     if not value.is_floating_point():
         raise TypeError(f"{name}: wants tensors of floats, got {value.dtype}; convert it with .double()")
+    refuse_no_dense_tensor(value, name)
+
+
+def refuse_no_dense_tensor(value: Any, name: str) -> None:
+    """Raise TypeError unless `value` is a dense tensor of real numbers with values."""
+    import torch
+
+    refuse_no_tensor(value, name)
+    if value.is_complex():
+        raise TypeError(f"{name}: wants real numbers, got {value.dtype}; torch.view_as_real makes pairs of them")
     if value.layout != torch.strided or value.is_meta:
         got = f"got layout {value.layout} on {value.device}"
         raise TypeError(f"{name}: wants dense tensors with values, {got}; convert it with .to_dense(), or make it anew")

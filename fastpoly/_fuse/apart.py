@@ -61,7 +61,7 @@ def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
     size = a.shape[dim]
     numbers = torch.arange(size, device=a.device).reshape([size if d == dim % a.ndim else 1 for d in range(a.ndim)])
     there = (a == values) | (a != a)
-    places = torch.where(there, numbers, size).amin(dim, keepdim=True)
+    places = torch.where(there, numbers, size - 1).amin(dim, keepdim=True)
     return (values, places) if keep else (values.squeeze(dim), places.squeeze(dim))
 
 

@@ -73,6 +73,26 @@ def rest(node: Node, of: Of) -> Bounds:
     return -largest, largest
 
 
+def remainder(node: Node, of: Of) -> Bounds:
+    """Of a remainder that has the sign of the divisor."""
+    low, high = rest(node, of)
+    return (0 if of(node.args[1])[0] > 0 else low), (0 if of(node.args[1])[1] < 0 else high)
+
+
+def clamped(low: int, high: int) -> Rule:
+    """Of what is kept between two arguments; -1 for one that is not there."""
+
+    def rule(node: Node, of: Of) -> Bounds:
+        least, most = of(node.args[0])
+        for at, limit in ((low, max), (high, min)):
+            if 0 <= at < len(node.args) and node.args[at] is not None:
+                bound = of(node.args[at])
+                least, most = limit(least, bound[0]), limit(most, bound[1])
+        return least, most
+
+    return rule
+
+
 def quotient(node: Node, of: Of) -> Bounds:
     rest(node, of)
     low, high = of(node.args[0])

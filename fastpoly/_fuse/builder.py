@@ -172,7 +172,8 @@ class Builder(Naming[Var]):
                 memory, rest, stride, which = expr.args
                 at = Op("integer", (self.value(which),), INDEX)
                 moved = Op("mul", (Const(stride, INDEX), at), INDEX)
-                return Load(memory.region, Op("add", (self.place(memory, rest), moved), INDEX), FLOAT)
+                kind = kind_of("float", self.lanes_of(expr))
+                return Load(memory.region, Op("add", (self.place(memory, rest), moved), INDEX), kind)
             case "position":
                 index = self.index(expr.args[0])
                 return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), FLOAT)

@@ -1,4 +1,4 @@
-"""A function of tensors as one call of a kernel: what goes in is copied in, the kernel runs once, what comes out is new.
+"""A function of tensors as one call of a kernel: what goes in is copied in, it runs once, what comes out is new.
 
 Requirements: a call costs a few microseconds beside the arithmetic. So everything that one call has in common with the
 next is done beforehand: the arguments, and where in the kernel's arrays each tensor lies. What goes in is copied every

@@ -25,6 +25,7 @@ from .schedule import Schedule
 from .stages import show
 from .sums import chain
 from .traced import Written, traced
+from .whole_inputs import refuse_start
 
 MOST_SUMS = (96, 48)
 """In variables: a thread has 255 registers, and needs one or two for each sum and for each parameter. So it need not
@@ -52,6 +53,7 @@ class GpuProgram:
     def start(self, inputs: Sequence[torch.Tensor]) -> GpuRun:
         """A run from these inputs."""
         layout, data = self.written.layout, self.data
+        refuse_start(self.written.starts, inputs)
         carry = data.new_zeros(layout.carry)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach())
@@ -129,8 +131,9 @@ class GpuRun:
     def carried(self) -> list[torch.Tensor]:
         """The inputs as they are now."""
         written = self.program.written
-        places = zip(written.inputs, written.layout.carried, strict=True)
-        return [get(self.carry[None], start, memory, shape)[0].clone() for shape, (memory, start) in places]
+        places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
+        parts = ((get(self.carry[None], start, memory, shape)[0], dtype) for shape, dtype, (memory, start) in places)
+        return [part.to(dtype, copy=True) for part, dtype in parts]
 
     def _results(self, out: torch.Tensor) -> list[torch.Tensor]:
         written = self.program.written

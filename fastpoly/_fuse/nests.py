@@ -76,7 +76,9 @@ def is_whole(builder: Builder, nest: Nest) -> bool:
 def _is_read_whole(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
     """Can whole registers be read along the lanes axis?"""
     for expr in builder.unnamed(root.value for root in roots):
-        if expr.op in ("position", "lookup") and lanes in expr.axes:
+        if expr.op == "position" and lanes in expr.axes:
+            return False
+        if expr.op == "lookup" and (lanes in expr.args[3].axes or expr.args[1].factor(lanes) not in (0, 1)):
             return False
         if expr.op == "load" and expr.args[1].factor(lanes) not in (0, 1):
             return False

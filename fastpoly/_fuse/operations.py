@@ -71,7 +71,7 @@ OPERATIONS: dict[str, Op] = {
     "div": each(
         lambda a, b, rounding_mode=None: quotient(Expr.of(a), Expr.of(b), rounding_mode), whole=bounds.quotient
     ),
-    "remainder": each(lambda a, b: remainder(Expr.of(a), Expr.of(b)), whole=bounds.rest),
+    "remainder": each(lambda a, b: remainder(Expr.of(a), Expr.of(b)), whole=bounds.remainder),
     "fmod": each(lambda a, b: call("fmod", a, b), whole=bounds.rest),
     "true_divide": each(lambda a, b: a / b),
     "reciprocal": each(lambda a: 1 / a),
@@ -95,9 +95,9 @@ OPERATIONS: dict[str, Op] = {
     ),
     "relu": each(lambda a: call("maximum", a, 0.0), whole=lambda node, of: (0, max(of(node.args[0])[1], 0))),
     "leaky_relu": each(lambda a, slope=0.01: where(compare("gt", a, 0), a, slope * a)),
-    "clamp": each(lambda a, low=None, high=None: clamp(a, low, high), whole=bounds.hull),
-    "clamp_min": each(lambda a, low: clamp(a, low, None), whole=bounds.hull),
-    "clamp_max": each(lambda a, high: clamp(a, None, high), whole=bounds.hull),
+    "clamp": each(lambda a, low=None, high=None: clamp(a, low, high), whole=bounds.clamped(1, 2)),
+    "clamp_min": each(lambda a, low: clamp(a, low, None), whole=bounds.clamped(1, -1)),
+    "clamp_max": each(lambda a, high: clamp(a, None, high), whole=bounds.clamped(-1, 1)),
     "hardtanh": each(lambda a, low=-1.0, high=1.0: clamp(a, low, high), whole=bounds.hull),
     "maximum": function("maximum", whole=bounds.hull),
     "minimum": function("minimum", whole=bounds.hull),

@@ -29,6 +29,7 @@ from .stages import show
 from .sums import chain
 from .to_python import to_python
 from .traced import Written, traced
+from .whole_inputs import refuse_start
 from .write import write
 
 REGISTER_BYTES = 64
@@ -55,6 +56,7 @@ class Program:
     def start(self, inputs: Sequence[torch.Tensor]) -> Run:
         """A run from these inputs."""
         layout, dtype = self.written.layout, self.written.dtype
+        refuse_start(self.written.starts, inputs)
         carry = aligned(layout.carry, dtype)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach().numpy())
@@ -101,9 +103,9 @@ class Run:
     def carried(self) -> list[torch.Tensor]:
         """The inputs as they are now."""
         written = self.program.written
-        places = zip(written.inputs, written.layout.carried, strict=True)
-        parts = (get(self.carry[None], start, memory, shape) for shape, (memory, start) in places)
-        return [torch.from_numpy(part.copy())[0] for part in parts]
+        places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
+        parts = ((get(self.carry[None], start, memory, shape), dtype) for shape, dtype, (memory, start) in places)
+        return [torch.from_numpy(part.copy())[0].to(dtype) for part, dtype in parts]
 
     def results(self, out: Array) -> list[torch.Tensor]:
         """The rows of `out` as one tensor for each result, (rows, *its shape)."""
@@ -122,7 +124,7 @@ def program(
 
     Args:
         function: takes tensors like `inputs`, returns their successors and then whatever else a step gives.
-        inputs: CPU tensors of one float dtype.
+        inputs: CPU tensors: the first of a float dtype, the others of that, of whole numbers or truths.
         names: what to call constants in the text, by the id of the tensor.
         stop_at: the result (counted after the successors) that ends a run when it is not finite.
 

@@ -354,7 +354,8 @@ class Schedule(Plan):
     def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
         """The element of `node` whose place along `dim` is a number that is read in the loop."""
         if node.is_constant:
-            memory = self._memories.of(node, "data")
+            along = None if dim == lanes_dimension(places) else lanes_dimension(places)
+            memory = self._memories.of(node, "data", along)
         else:
             if node.op == "input" and node not in self.kept:
                 raise NeedsMemory(node)

@@ -31,7 +31,7 @@ from .stages import show
 from .survey import constants
 from .to_python import to_python
 from .trace import trace
-from .whole_numbers import refuse_inexact_integers
+from .whole_inputs import Ranges, ranges
 
 MOST_LINES = 20_000
 """Of a kernel, at up to 15 ms a line: five minutes of compiling."""
@@ -61,7 +61,8 @@ class Written:
         layout: where things lie in its arrays.
         data: for each constant in memory, its position among the graph's constants, and where it lies.
         inputs, results: the shapes of what a step takes and, beside the successors of that, gives.
-        dtypes: of the results; in the kernel all are floats.
+        input_dtypes, dtypes: of the inputs and of the results; in the kernel all are floats.
+        starts: where inputs may start that are whole numbers.
         cycles: about how many a step takes.
         nests: for each loop nest how often its body is run for one element of the axis that registers run along, how
             long that axis is (1 if the nest has none), and how many operations the body is.
@@ -73,7 +74,9 @@ class Written:
     data: tuple[tuple[int, Memory], ...]
     inputs: tuple[tuple[int, ...], ...]
     results: tuple[tuple[int, ...], ...]
+    input_dtypes: tuple[torch.dtype, ...]
     dtypes: tuple[torch.dtype, ...]
+    starts: Ranges
     cycles: float
     nests: tuple[tuple[int, int, int], ...]
 
@@ -162,7 +165,7 @@ def read(
         seen = _remembered(_seen, signature, lambda: Seen(values))
         seen.also(values)
         changing = seen.changing
-    make_arguments((place for i, place in enumerate(numbers) if i in changing), graph.inputs[0].dtype)
+    make_arguments((place for i, place in enumerate(numbers) if i in changing), _dtype(graph))
     baked = tuple(None if i in changing else value for i, value in enumerate(values))
     return Reading(graph, constants(graph), signature, baked)
 
@@ -170,7 +173,7 @@ def read(
 def found(reading: Reading, stop_at: int | None, write: Writer) -> Written | None:
     """The kernel of a step, if this process has written it before."""
     key = (reading.signature, reading.numbers, _one_dtype(reading.graph), stop_at, write)
-    refuse_inexact_integers(reading.graph, key[2])  # by the values of constants, too
+    ranges(reading.graph, key[2])  # by the values of constants, too
     with _lock:
         written = _known.get(key)
         if written is not None:
@@ -207,7 +210,9 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
         tuple((position[node], memory) for node, memory in schedule.data()),
         tuple(node.shape for node in graph.inputs),
         tuple(node.shape for node in graph.outputs[len(graph.inputs) :]),
+        tuple(node.dtype for node in graph.inputs),
         tuple(node.dtype for node in graph.outputs[len(graph.inputs) :]),
+        ranges(graph, dtype),
         schedule.cycles,
         tuple(schedule.all_measured()),
     )
@@ -289,17 +294,24 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
     return tuple(parts)
 
 
+def _dtype(graph: Graph) -> torch.dtype:
+    """Of the first float that goes in, or else of the first that there is."""
+    floats = (node.dtype for node in (*graph.inputs, *graph.nodes) if node.dtype.is_floating_point)
+    return next(floats, torch.float64)
+
+
 def _one_dtype(graph: Graph) -> str:
+    own = _dtype(graph)
     found = {node.dtype: node for node in (*graph.nodes[::-1], *graph.inputs) if node.dtype.is_floating_point}
     wrong = [node for dtype, node in found.items() if dtype not in (torch.float32, torch.float64)]
     wrong += [node for node in graph.nodes if node.dtype.is_complex]
     if len(found) > 1:
-        wrong += [node for dtype, node in found.items() if dtype != graph.inputs[0].dtype]
+        wrong += [node for dtype, node in found.items() if dtype != own]
     if wrong:
         node = wrong[0]
         place = f" in {node.where} ({node.where.text})" if node.where else ""
         raise UnsupportedOperationError(
-            f"{node.op}{place} cannot be fused: it gives {node.dtype} in a step that computes in "
-            f"{graph.inputs[0].dtype}. Way out: convert the data to that dtype beforehand, or backend='eager'"
+            f"{node.op}{place} cannot be fused: it gives {node.dtype} in a step that computes in {own}. Way out: "
+            "convert the data to that dtype beforehand, or backend='eager'"
         )
-    return str(graph.inputs[0].dtype).removeprefix("torch.")
+    return str(own).removeprefix("torch.")

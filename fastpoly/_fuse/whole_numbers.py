@@ -7,11 +7,13 @@ of; where they leave either range, or the operation is one on bits, the step can
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from .._errors import UnsupportedOperationError
 from .arguments import leaves
 from .bounds import Bounds, refusal
 from .graph import Graph, Node
@@ -22,55 +24,82 @@ EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
 
 
-def refuse_inexact_integers(graph: Graph, dtype: str) -> None:
-    """Raise UnsupportedOperationError if floats of this dtype would give another number than torch's integers do."""
-    exact = EXACT[dtype]
-    bounds: dict[Node, Bounds] = {}
+PICKS = ("gather", "scatter", "scatter_add")
+"""What an index (the third argument) names places along a dimension (the second) for."""
 
-    def of(value: Any) -> Bounds:
+UNKNOWN: Bounds = (-math.inf, math.inf)
+
+
+def refuse_inexact_integers(graph: Graph, dtype: str, inputs: Mapping[Node, Bounds]) -> WholeNumbers:
+    """The bounds of a graph's whole numbers, from those of its inputs.
+
+    Raises:
+        UnsupportedOperationError: floats of this dtype would give another number than torch's integers do.
+    """
+    found = WholeNumbers(inputs)
+    for node in graph.nodes:
+        _refuse_places(node, found, dtype)
+        if node.op in COMPARISONS and not any(part.dtype.is_floating_point for part in _nodes(node)):
+            _refuse_beyond(node, [found(part) for part in _nodes(node)], dtype)
+        if node.dtype == torch.bool:
+            if node.op.startswith("bitwise_") and any(part.dtype != torch.bool for part in _nodes(node)):
+                raise refusal(node, "it works on the bits of whole numbers", "use torch.where")
+        elif is_whole(node):
+            found.add(node)
+            _refuse_beyond(node, [found(part) for part in (node, *_nodes(node)) if is_whole(part)], dtype)
+            info = torch.iinfo(node.dtype)
+            if not info.min <= found(node)[0] <= found(node)[1] <= info.max:
+                raise refusal(node, f"its result may leave the range of {node.dtype}", "use torch.int64, or floats")
+    return found
+
+
+def is_whole(node: Node) -> bool:
+    """Is it made of whole numbers?"""
+    return not (node.dtype.is_floating_point or node.dtype.is_complex or node.dtype == torch.bool)
+
+
+class WholeNumbers:
+    """Between which bounds whole numbers lie.
+
+    Args:
+        inputs: those of inputs.
+    """
+
+    def __init__(self, inputs: Mapping[Node, Bounds]) -> None:
+        self._known: dict[Node, Bounds] = dict(inputs)
+
+    def __call__(self, value: Any) -> Bounds:
+        """Of a node, or a number."""
         if not isinstance(value, Node):
             number = int(value) if value == int(value) else value
             return number, number
-        if value not in bounds:
-            bounds[value] = _of_constant(value)
-        return bounds[value]
+        if value not in self._known:
+            self._known[value] = _of_constant(value)
+        return self._known[value]
 
-    for node in graph.nodes:
-        if record(node).by_place:
-            longest = max((size for part in (node, *_nodes(node)) for size in part.shape), default=0)
-            if longest > exact:
-                raise refusal(node, f"places beyond {exact:,} are not whole numbers in {dtype}", "use float64")
-        if node.op in COMPARISONS and not any(part.dtype.is_floating_point for part in _nodes(node)):
-            _refuse_beyond(node, [of(part) for part in _nodes(node)], exact, dtype)
-        if node.dtype.is_floating_point or node.dtype.is_complex:
-            continue
-        if node.dtype == torch.bool:
-            bounds[node] = 0, 1
-            if node.op.startswith("bitwise_") and any(part.dtype != torch.bool for part in _nodes(node)):
-                raise refusal(node, "it works on the bits of whole numbers", "use torch.where")
-            continue
-        bounds[node] = _bounds(node, of)
-        info = torch.iinfo(node.dtype)
-        _refuse_beyond(node, [bounds[node], *(of(part) for part in _nodes(node) if _is_whole(part))], exact, dtype)
-        if not info.min <= bounds[node][0] <= bounds[node][1] <= info.max:
-            raise refusal(node, f"its result may leave the range of {node.dtype}", "use torch.int64, or floats")
+    def add(self, node: Node) -> None:
+        """Find out those of a node, from those of what it is made of.
 
+        Raises:
+            UnsupportedOperationError: nobody knows.
+        """
+        if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
+            raise refusal(node, "it makes whole numbers of floats", "compute with floats")
+        rule = record(node).whole
+        if rule is None:
+            raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
+        self._known[node] = rule(node, self)
 
-def _bounds(node: Node, of: Callable[[Any], Bounds]) -> Bounds:
-    if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
-        raise refusal(node, "it makes whole numbers of floats", "compute with floats")
-    rule = record(node).whole
-    if rule is None:
-        raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
-    return rule(node, of)
+    def add_if_known(self, node: Node) -> None:
+        """The same; what nobody knows has no bounds."""
+        try:
+            self.add(node)
+        except UnsupportedOperationError:
+            self._known[node] = UNKNOWN
 
 
 def _nodes(node: Node) -> list[Node]:
     return [part for part in leaves(node.args) if isinstance(part, Node)]
-
-
-def _is_whole(node: Node) -> bool:
-    return not (node.dtype.is_floating_point or node.dtype.is_complex or node.dtype == torch.bool)
 
 
 def _of_constant(node: Node) -> Bounds:
@@ -79,6 +108,25 @@ def _of_constant(node: Node) -> Bounds:
     return node.tensor.min().item(), node.tensor.max().item()
 
 
-def _refuse_beyond(node: Node, bounds: list[Bounds], exact: int, dtype: str) -> None:
+def _refuse_beyond(node: Node, bounds: list[Bounds], dtype: str) -> None:
+    exact = EXACT[dtype]
     if any(max(-low, high) > exact for low, high in bounds):
         raise refusal(node, f"whole numbers beyond {exact:,} are not exact in {dtype}", "use float64, or floats")
+
+
+def _refuse_places(node: Node, found: WholeNumbers, dtype: str) -> None:
+    """Places must be whole numbers of that dtype, and exist."""
+    if record(node).by_place:
+        longest = max((size for part in (node, *_nodes(node)) for size in part.shape), default=0)
+        if longest > EXACT[dtype]:
+            raise refusal(node, f"places beyond {EXACT[dtype]:,} are not whole numbers in {dtype}", "use float64")
+    if node.op in PICKS and not node.args[2].is_constant:
+        source, dim, index = node.args[:3]
+        low, high = found(index)
+        size = source.shape[dim] if source.shape else 1
+        if low < 0 or high >= size:
+            raise refusal(
+                node,
+                f"its index changes from step to step and may lie outside of the {size} places of dimension {dim}",
+                "keep it inside with index.clamp(0, size - 1)",
+            )

@@ -51,7 +51,8 @@ def recorded(function: Step, inputs: Sequence[torch.Tensor]) -> GraphModule:
             outside, keeps one for later, or is not the same every time.
     """
     step = _recorded(function, inputs)
-    if _described(step) != _described(_recorded(function, [tensor * 1.01 + 0.01 for tensor in inputs])):
+    others = [tensor * 1.01 + 0.01 if tensor.is_floating_point() else tensor for tensor in inputs]
+    if _described(step) != _described(_recorded(function, others)):
         raise UnsupportedOperationError(
             "the loss does something else when it is called again: it depends on what Python changes meanwhile, or "
             "computes outside of torch. Way out: pass what changes as data or keep it in the params, or backend='eager'"
