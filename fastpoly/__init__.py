@@ -27,7 +27,8 @@ from ._result import FitResult
 
 if TYPE_CHECKING:
     from . import optimizers, profiling
-    from ._descend import DescentResult, descend, descend_module
+    from ._descend import descend, descend_module
+    from ._descent_result import DescentResult
     from ._fit_batch import FitBatch
     from ._fit_many import fit_many
     from ._scan import scan

@@ -6,69 +6,19 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._descent_result import DescentResult
 from ._errors import DivergenceWarning, Interrupted
-from ._lazy import lazy
-from ._monitor import Monitor, Progress
+from ._monitor import Progress
 from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
-from ._progress import shown
-from ._repeat import checked_backend, repeat
-from ._tensors import (
-    need_torch,
-    one_number,
-    refuse_no_float_tensor,
-    refuse_no_function,
-    refuse_no_params,
-    tensor_labels,
-)
-from ._warn import warn_once
-from .optimizers import FunctionalOptimizer, resolved
+from ._repeat import checked_backend
+from ._tensors import need_torch, refuse_no_function, refuse_no_params
 
 if TYPE_CHECKING:
+    import os
+
     import torch
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class DescentResult:
-    """What came of a descent.
-
-    Attributes:
-        params: after the last step, in the structure in which they were given; no tensor requires a gradient.
-        loss: a tensor of the losses before steps 0, trace_every, 2 trace_every, ...; the returned params' own is not in
-            it.
-        steps: how many steps were taken.
-        seconds: how long it took, with tracing and compiling.
-        backend: what ran.
-        source: the text of the kernel, each statement with the line of the loss that it comes from; None unless fused.
-        diverged_at: None, or the step whose loss is not finite; `loss` and `params` end there.
-        state: the optimizer's, from which `descend(..., state=)` goes on.
-        reason: why that backend ran: what it was expected to take, and the next best one.
-    """
-
-    params: Any
-    loss: torch.Tensor
-    steps: int
-    seconds: float
-    backend: str
-    diverged_at: int | None
-    state: Any
-    reason: str
-    _page: Callable[[], str] | None = None
-
-    @lazy
-    def source(self) -> str | None:
-        """See above; the text is made when it is first asked for."""
-        return self._page() if self._page else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "source": self.source, "_page": None}
-
-    def __repr__(self) -> str:
-        end = f"diverged at step {self.diverged_at:,}" if self.diverged_at is not None else f"{self.steps:,} steps"
-        losses = f"loss {float(self.loss[0]):.6g} to {float(self.loss[-1]):.6g}" if len(self.loss) else "no trace"
-        return f"DescentResult({losses}; {end}, {self.backend}, {self.seconds:.3g} s)"
 
 
 def descend(
@@ -76,13 +26,26 @@ def descend(
     params: Any,
     data: Any = (),
     *,
-    learn_rate: float,
+    learn_rate: Any = None,
     steps: int,
     optimizer: Any = "sgd",
     trace_every: int | None = 1,
     backend: str = "auto",
     progress: bool | Progress = False,
     state: Any = None,
+    xs: Any = None,
+    cycle: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    project: Callable[[Any], Any] | None = None,
+    until: Callable[[Any, torch.Tensor], torch.Tensor] | None = None,
+    held_out: Any = None,
+    patience: int | None = None,
+    average: str | float | None = None,
+    callback: Callable[[int, Any, torch.Tensor], object] | None = None,
+    callback_every: int = 1_000,
+    save: str | os.PathLike[str] | None = None,
+    save_every: float = 60.0,
 ) -> DescentResult:
     """Minimise loss(params, *data) by gradient descent, the whole training loop in one compiled kernel.
 
@@ -101,11 +64,14 @@ def descend(
         params: where to start: a tensor, or a list, tuple or dict of tensors, nested at will; of one float dtype, on
             the CPU or on a CUDA GPU. They are not written to.
         data: what else the loss takes: a tensor or a tuple.
-        learn_rate: > 0.
+        learn_rate: > 0; or a tensor, array or list of one for each step; or a scheduler of torch.optim, whose rates are
+            computed before and which is left as so many steps leave it. A `torch.optim` object has its own.
         steps: how many to take, >= 0.
-        optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", all with torch.optim's defaults; "lion";
-            or an object of `fastpoly.optimizers`; or a function (params, grads, state) -> (params, state) of these as
-            they are given here. Its state is None on the first call; learn_rate is ignored.
+        optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", "rmsprop", "adagrad", "adadelta",
+            "adamax", "nadam", "radam", "asgd", "rprop", "adafactor", "muon", all with torch.optim's defaults; "lion";
+            an object of `fastpoly.optimizers`; an object of `torch.optim` that holds the params, whose groups, learn
+            rates and state are taken, and which has the new state afterwards; or a function (params, grads, state) ->
+            (params, state) of these as they are given here. Its state is None on the first call; learn_rate is ignored.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch's
             autograd step by step), or "auto": the one that is done the soonest with so many steps, compiling included,
@@ -113,6 +79,20 @@ def descend(
             operations, captured in CUDA graphs), "compile" (its blocks, captured so), "eager". See below.
         progress: True shows a bar; a function is called with (steps done, steps).
         state: the optimizer's, of an earlier result, to go on from.
+        xs: what the loss takes last, a slice for each step: tensors with a leading axis, nested at will. Minibatches,
+            noise that was drawn before.
+        cycle: begin again with the first slice after the last; without, fewer slices than steps are an error.
+        clip_norm, clip_value: clip the gradients, as torch.nn.utils.clip_grad_norm_ and clip_grad_value_ do.
+        project: params -> params, after every step; traced like the loss. Keeps them where they belong.
+        until: (params, loss) -> bool, a tensor; traced, and looked at before every step. Where it holds the run ends.
+        held_out, patience: what the loss takes beside the params, of data that are not trained on; the run ends when
+            the loss there has not fallen for so many steps. The result has the `best` params.
+        average: "mean" for the mean of the params after each step (stochastic weight averaging), or how much of an
+            average is kept in a step, such as 0.999 (exponential moving average).
+        callback: called as callback(step, params, loss) after every `callback_every` steps, with the loss of these
+            params; True ends the run.
+        save: a file in which the run is kept every `save_every` seconds and at its end. If it is there already, and of
+            this run, the run goes on from it, with the bits of one that was never interrupted.
 
     "auto" reckons by a model of the machine, and where two backends come near it times some of their steps, once. A
     hundred steps of a new loss run as torch runs them, a hundred thousand in a compiled kernel; all steps that a
@@ -129,6 +109,7 @@ def descend(
         UnsupportedOperationError: the loss does what the backend cannot do; the message names the operation, its line
             where it is known, and a way out.
         BackendUnavailableError: torch, a compiler or a GPU is missing.
+        OSError: `save` cannot be written.
         MemoryError: the trace does not fit.
         Interrupted: Ctrl-C; `.partial` holds the result so far.
 
@@ -139,93 +120,35 @@ def descend(
     """
     started = time.perf_counter()
     need_torch()
-    import torch
-
-    from ._reached import Reached, untrained
+    from ._run_descent import Descent
     from ._torch_private import tree
+    from ._training import Wishes
 
     refuse_no_function(loss, "loss")
     backend = checked_backend(backend)
     steps = integer(steps, "steps", 0, MAX_STEPS)
-    learn_rate = positive(learn_rate, "learn_rate")
     if trace_every is not None:
         trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
+    if callback is not None:
+        refuse_no_function(callback, "callback")
     data = data if isinstance(data, tuple) else (data,)
     start, structure = tree.tree_flatten(params)
     refuse_no_params(start)
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
-    labels = _labels(params, loss)
-    reached = Reached(start, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
-    start = [leaf.detach() for leaf in start]
-    count, rate = len(start), start[0].new_tensor(learn_rate)
-    rule = resolved(optimizer, structure)
-
-    def value_and_grads(leaves: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        own = [leaf.detach().requires_grad_() for leaf in leaves]
-        with torch.enable_grad():
-            with reached.by(own):
-                value = one_number(loss(tree.tree_unflatten(own, structure), *data))
-            grads = torch.autograd.grad(value, own, materialize_grads=True)
-        return value.detach().reshape(()), list(grads)
-
-    def step(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
-        value, grads = value_and_grads(leaves[:count])
-        after, following = rule.update(leaves[:count], grads, leaves[count:], rate)
-        return [*after, *following, value]
-
-    before: list[torch.Tensor] = []  # the losses of steps that are taken before the loop begins
-    if not isinstance(rule, FunctionalOptimizer):
-        moving = rule.start(start)
-        if state is not None:
-            moving = _like(tree.tree_leaves(state), moving)
-    elif state is not None or steps == 0:
-        moving = rule.flattened(state)
-    else:  # its first call shows what the state is made of
-        value, grads = value_and_grads(start)
-        with torch.no_grad():
-            first, moving = rule.update_first([leaf.clone() for leaf in start], grads)
-        if moving:
-            start, before = first, [value]
-    for leaf in moving:
-        refuse_no_float_tensor(leaf, "optimizer: its state")
-
-    with shown(progress) as report:
-        monitor = Monitor(report)
-        run = repeat(
-            step,
-            [*start, *moving],
-            steps - len(before),
-            trace_every,
-            backend,
-            monitor,
-            names={**{id(leaf): label for leaf, label in zip(start, labels, strict=True)}, id(rate): "learn_rate"}
-            | tensor_labels(data, _names(loss)[1:]),
-            about=loss,
-            stop_at=0,
-            offset=len(before),
-        )
-    taken = run.steps + len(before)
-    following = run.carried[count:]
-    (losses,) = run.results
-    if before and trace_every is not None:
-        losses = torch.cat([before[0].reshape(1), losses])
-    result = DescentResult(
-        tree.tree_unflatten(run.carried[:count], structure),
-        losses,
-        taken,
-        time.perf_counter() - started,
-        run.backend,
-        taken if run.stopped else None,
-        rule.unflattened(following) if isinstance(rule, FunctionalOptimizer) else following,
-        run.reason,
-        run.source,
-    )
-    if monitor.interrupted:
-        raise Interrupted(result, f"{taken:,} of {steps:,} steps")
-    if run.stopped:
-        advice = f"choose a learn_rate below {learn_rate:.4g}, or another start"
-        warnings.warn(f"diverged at step {taken:,}: the loss is not finite; {advice}", DivergenceWarning, stacklevel=2)
+    wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average)
+    descent = Descent(loss, data, start, structure, wishes, learn_rate, optimizer, steps, trace_every)
+    if callback is not None:
+        descent.call_back(callback, integer(callback_every, "callback_every", 1, MAX_STEPS))
+    if save is not None:
+        descent.keep_in(save, positive(save_every, "save_every"))
+    result = descent.run(_labels(params, loss), names_of(loss), state, backend, progress, started)
+    if descent.interrupted:
+        raise Interrupted(result, f"{result.steps:,} of {steps:,} steps")
+    if result.diverged_at is not None:
+        smaller = f"choose a learn_rate below {descent.rates.text}" if descent.rates.text else "choose smaller steps"
+        text = f"diverged at step {result.steps:,}: the loss is not finite; {smaller}, or another start"
+        warnings.warn(text, DivergenceWarning, stacklevel=2)
     return result
 
 
@@ -240,7 +163,7 @@ def descend_module(
     Args:
         module: its parameters that require a gradient are trained; all others, and its buffers, are data.
         loss: takes the module and the data, returns one number.
-        data, options: as for `descend`.
+        data, options: as for `descend`. An optimizer of torch.optim holds the module's parameters.
 
     Returns:
         A DescentResult; its `params` is a dict by the parameters' names. The module holds the same values. After
@@ -268,7 +191,7 @@ def descend_module(
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("params", *_names(loss)[1:])]
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("params", *names_of(loss)[1:])]
     )
     try:
         result = descend(functional, params, data, **options)
@@ -287,17 +210,7 @@ def _assign(params: dict[str, Any], values: dict[str, Any]) -> None:
             parameter.copy_(values[name])
 
 
-def _like(state: list[Any], wanted: list[torch.Tensor]) -> list[torch.Tensor]:
-    """A state of an earlier result, if it has what the optimizer wants for these params."""
-    for leaf in state:
-        refuse_no_float_tensor(leaf, "state")
-    if [leaf.shape for leaf in state] != [leaf.shape for leaf in wanted]:
-        got, wants = ([tuple(leaf.shape) for leaf in leaves] for leaves in (state, wanted))
-        raise ValueError(f"state: wants an earlier result's for these params: tensors of shapes {wants}, got {got}")
-    return state
-
-
-def _names(loss: Callable[..., Any]) -> tuple[str, ...]:
+def names_of(loss: Callable[..., Any]) -> tuple[str, ...]:
     """What the loss calls its arguments."""
     try:
         return tuple(inspect.signature(loss).parameters)
@@ -309,7 +222,7 @@ def _labels(params: Any, loss: Callable[..., Any]) -> list[str]:
     """What to call the params in the kernel: by their keys, or as the loss calls them all."""
     from ._torch_private import tree
 
-    stem = next(iter(_names(loss)), "w")
+    stem = next(iter(names_of(loss)), "w")
     labels = []
     for path, _ in tree.tree_leaves_with_path(params):
         keys = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastpoly_kernels.log import say
 
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from ._loops import Step
 
 ASKED = "it was asked for"
+
+
+class Watch(Protocol):
+    """Who wants to see a run from time to time."""
+
+    def most(self, taken: int) -> int:
+        """How many steps may be taken before it is asked again, after so many; > 0."""
+
+    def began(self, backend: str) -> None:
+        """The loop of that name is about to take the first step."""
+
+    def saw(
+        self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor], stopped: bool
+    ) -> bool:
+        """The run is there, and has stopped by itself or not; should it end here?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +88,7 @@ def repeat(
     about: object,
     stop_at: int | None = None,
     offset: int = 0,
+    watch: Watch | None = None,
 ) -> Repeated:
     """Take `steps` steps from `inputs`.
 
@@ -85,11 +101,12 @@ def repeat(
         about: the caller's function, of which warnings are.
         stop_at: the result that ends the run when it is not finite.
         offset: how many steps came before these, of which `every` counts.
+        watch: who else wants to see the run.
     """
     with preparing():
         name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
     say(f"backend {name}: {reason}")
-    options = steps, every, monitor, stop_at is not None, offset
+    options = steps, every, monitor, stop_at is not None, offset, watch
     if name == "eager":
         return replace(run(name, loop, *options), reason=reason)
     try:
@@ -112,16 +129,20 @@ def run(
     monitor: Monitor,
     stops: bool,
     offset: int = 0,
+    watch: Watch | None = None,
     like: Step | None = None,
 ) -> Repeated:
     """As `repeat`, by a loop of that name which has begun.
 
     Args:
         stops: what is not finite ends it.
+        offset, watch: as for `repeat`.
         like: what the loop was made of; then the second step of the loop (or the only one) is compared with it.
     """
     import torch
 
+    if watch is not None:
+        watch.began(name)
     interval = every or 1
     taken, stopped = 0, False
     kept: list[torch.Tensor] | None = None
@@ -132,6 +153,8 @@ def run(
     with monitor.listening():
         while kept is None or (taken < steps and not stopped and not monitor.interrupted):
             count = min(portion, steps - taken)
+            if watch is not None:
+                count = min(count, watch.most(offset + taken)) or count
             wait = count if every is None else -(offset + taken) % interval
             started = time.perf_counter()
             if like is not None and taken == checked:
@@ -154,6 +177,10 @@ def run(
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
             monitor.report(taken, steps)
+            if watch is not None and watch.saw(
+                offset + taken, loop.carried, [whole[:filled] for whole in kept], stopped
+            ):
+                break
     carried = loop.carried()
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -81,6 +81,31 @@ def decomposition(func: Any) -> Callable[..., Any]:
 def with_parameters(module: torch.nn.Module, values: dict[str, torch.Tensor]) -> AbstractContextManager[Any]:
     """While it lasts, the module has these parameters, also where it has one under another name, too."""
     return torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True)
+
+
+@contextlib.contextmanager
+def as_if_compiling() -> Iterator[None]:
+    """While it lasts, torch.optim believes that it is compiled: it computes with tensors and asks for no value."""
+    from torch.optim import _adafactor
+
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    _adafactor.max, _adafactor.min = _larger, _smaller  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
+        del _adafactor.max, _adafactor.min  # type: ignore[attr-defined]
+
+
+def _larger(one: Any, other: Any) -> Any:
+    return torch.clamp(other, min=one) if isinstance(other, torch.Tensor) else max(one, other)
+
+
+def _smaller(one: Any, other: Any) -> Any:
+    if isinstance(other, torch.Tensor):
+        return torch.minimum(one, other) if isinstance(one, torch.Tensor) else torch.clamp(other, max=one)
+    return min(one, other)
 
 
 def refused_by_compiler() -> type[Exception]:

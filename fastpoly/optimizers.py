@@ -1,5 +1,7 @@
 """Update rules: what a step does with the gradients. Each but Lion is torch.optim's of that name, with its defaults.
 
+SGD, Adam, AdamW and Lion are written here; RMSprop, Adagrad and the others are torch's own code, traced (`Torch`).
+
 A rule is functional, so that it can be traced: state in, state out. `start` gives the state before the first step, a
 list of tensors; `update` takes lists of parameters and gradients and returns the next parameters and the next state.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -80,18 +83,21 @@ class SGD:
         dampening: how much less of the gradient then goes into it.
         nesterov: look ahead by the momentum.
         weight_decay: this times the parameters is added to the gradients.
+        maximize: go up instead of down.
     """
 
     momentum: float = 0.0
     dampening: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    maximize: bool = False
 
     def __post_init__(self) -> None:
         _refuse_unless(self, "momentum", 0)
         _refuse_unless(self, "dampening")
         _refuse_unless(self, "weight_decay", 0)
         truth(self.nesterov, "nesterov")
+        truth(self.maximize, "maximize")
         if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
             raise ValueError(
                 "nesterov: wants a momentum > 0 and no dampening; SGD(momentum=0.9, nesterov=True) has them"
@@ -108,6 +114,8 @@ class SGD:
         self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """v = momentum v + (1 - dampening) g; w -= rate v."""
+        if self.maximize:
+            grads = [-g for g in grads]
         if self.weight_decay:
             grads = [g + self.weight_decay * p for g, p in zip(grads, params, strict=True)]
         if not self.momentum:
@@ -132,22 +140,29 @@ class Adam:
         betas: how much of the running means of the gradients and of their squares is kept in a step.
         eps: added to the root of the mean square.
         weight_decay: this times the parameters is added to the gradients.
+        amsgrad: divide by the largest mean square until now (Reddi et al. 2018).
+        maximize: go up instead of down.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    amsgrad: bool = False
+    maximize: bool = False
     decoupled = False
 
     def __post_init__(self) -> None:
         _refuse_unless_betas(self)
         _refuse_unless(self, "eps", 0)
         _refuse_unless(self, "weight_decay", 0)
+        truth(self.amsgrad, "amsgrad")
+        truth(self.maximize, "maximize")
 
     def start(self, params: Tensors) -> list[torch.Tensor]:
-        """Zero means, and 1 - beta ** 0 for both betas."""
+        """Zero means, and 1 - beta ** 0 for both betas; with amsgrad the largest means, too."""
         zeros = [param.new_zeros(param.shape) for param in (*params, *params)]
-        return [*zeros, params[0].new_zeros(()), params[0].new_zeros(())]
+        largest = [param.new_zeros(param.shape) for param in params] if self.amsgrad else []
+        return [*zeros, params[0].new_zeros(()), params[0].new_zeros(()), *largest]
 
     def update(
         self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
@@ -155,6 +170,8 @@ class Adam:
         """w -= rate * mean / (sqrt(mean square) + eps), both means corrected for their start at zero."""
         n = len(params)
         first, second = self.betas
+        if self.maximize:
+            grads = [-g for g in grads]
         if self.weight_decay and self.decoupled:
             params = [p - rate * self.weight_decay * p for p in params]
         elif self.weight_decay:
@@ -162,10 +179,13 @@ class Adam:
         means = [first * m + (1 - first) * g for m, g in zip(state[:n], grads, strict=True)]
         squares = [second * v + (1 - second) * (g * g) for v, g in zip(state[n : 2 * n], grads, strict=True)]
         # 1 - beta ** t by its own recurrence: in float32 the difference of 1 and 0.999 would keep 4 digits
-        complete = [c * beta + (1 - beta) for c, beta in zip(state[2 * n :], self.betas, strict=True)]
+        complete = [c * beta + (1 - beta) for c, beta in zip(state[2 * n :], self.betas, strict=False)]
         step, root = rate / complete[0], complete[1].sqrt()
-        after = [p - step * m / (v.sqrt() / root + self.eps) for p, m, v in zip(params, means, squares, strict=True)]
-        return after, [*means, *squares, *complete]
+        divisors, largest = squares, []
+        if self.amsgrad:
+            divisors = largest = [v.maximum(most) for v, most in zip(squares, state[2 * n + 2 :], strict=True)]
+        after = [p - step * m / (v.sqrt() / root + self.eps) for p, m, v in zip(params, means, divisors, strict=True)]
+        return after, [*means, *squares, *complete, *largest]
 
 
 @dataclass(frozen=True)
@@ -228,9 +248,19 @@ class FunctionalOptimizer:
     Attributes:
         structure: of the params.
         state: the structure of the state, known after the first call of `update_first` or from a given state.
+        wants_rate: has it use for a learn rate?
+        own_rates: it has its own, for each of its groups of params.
+        given_state: the state that it comes with.
     """
 
-    def __init__(self, function: Callable[..., Any], structure: Any) -> None:
+    wants_rate = False
+    own_rates: list[float] | None = None
+    given_state: Any = None
+
+    def write_back(self, state: Any) -> None:
+        """The state after the run, for whoever gave the rule."""
+
+    def __init__(self, function: Any, structure: Any) -> None:
         self.function = function
         self.structure = structure
         self.state: Any = None
@@ -242,9 +272,11 @@ class FunctionalOptimizer:
         leaves, self.state = tree.tree_flatten(state)
         return [leaf for leaf in leaves if leaf is not None]
 
-    def update_first(self, params: Tensors, grads: Tensors) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def update_first(
+        self, params: Tensors, grads: Tensors, rate: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """`update` from no state at all."""
-        after, state = self._called(params, grads, None)
+        after, state = self._called(params, grads, None, rate)
         return after, self.flattened(state)
 
     def unflattened(self, leaves: Tensors) -> Any:
@@ -254,12 +286,12 @@ class FunctionalOptimizer:
         return tree.tree_unflatten(list(leaves), self.state) if leaves else None
 
     def update(
-        self, params: Tensors, grads: Tensors, state: Tensors, _: torch.Tensor
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor | None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """See `Optimizer`."""
         from ._torch_private import tree
 
-        after, following = self._called(params, grads, self.unflattened(state))
+        after, following = self._called(params, grads, self.unflattened(state), rate)
         leaves, structure = tree.tree_flatten(following)
         if structure != self.state and (state or following is not None):
             raise ValueError(f"optimizer: its state changes its structure from {self.state} to {structure}")
@@ -268,7 +300,9 @@ class FunctionalOptimizer:
         refuse_changed(leaves, state, "optimizer", "state")
         return after, list(leaves)
 
-    def _called(self, params: Tensors, grads: Tensors, state: Any) -> tuple[list[torch.Tensor], Any]:
+    def _called(
+        self, params: Tensors, grads: Tensors, state: Any, _: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], Any]:
         from ._torch_private import tree
 
         ours = [tree.tree_unflatten(list(leaves), self.structure) for leaves in (params, grads)]
@@ -282,19 +316,61 @@ class FunctionalOptimizer:
         return list(leaves), result[1]
 
 
-def resolved(optimizer: Any, structure: Any) -> Optimizer | FunctionalOptimizer:
+class Torch:
+    """An optimizer of torch.optim, or a class like those, with options of its own.
+
+    Its learn rate is `descend`'s.
+
+    Args:
+        cls: the class, or its name.
+        options: what the class takes beside params and lr.
+    """
+
+    def __init__(self, cls: Any, **options: Any) -> None:
+        self.cls, self.options = cls, options
+
+    def __repr__(self) -> str:
+        given = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        return f"Torch({self.cls if isinstance(self.cls, str) else self.cls.__name__}{given})"
+
+
+TORCHS = {
+    name.lower(): name
+    for name in ("Adadelta", "Adafactor", "Adagrad", "Adamax", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop")
+}
+"""By torch's own code, with its defaults: as `Torch(name)`."""
+
+Adadelta, Adafactor, Adagrad, Adamax, ASGD, Muon, NAdam, RAdam, RMSprop, Rprop = (
+    partial(Torch, name) for name in TORCHS.values()
+)
+
+
+def resolved(optimizer: Any, structure: Any, params: list[torch.Tensor]) -> Optimizer | FunctionalOptimizer:
     """The rule that `descend` was given: by name, as an object, or as a function of params of that structure.
 
     Raises:
         ValueError: no such name. TypeError: none of these.
     """
     if isinstance(optimizer, str):
+        if optimizer in TORCHS:
+            return resolved(Torch(TORCHS[optimizer]), structure, params)
         if optimizer not in NAMES:
             got = f"got {shown(optimizer)}; others are objects of fastpoly.optimizers, or functions"
-            raise ValueError(f"optimizer: wants one of {', '.join(NAMES)}, {got}")
+            raise ValueError(f"optimizer: wants one of {', '.join((*NAMES, *TORCHS))}, {got}")
         return NAMES[optimizer]
     if isinstance(optimizer, type):
         raise TypeError(f"optimizer: wants an object, got the class; write {optimizer.__name__}()")
+    import torch
+
+    if isinstance(optimizer, Torch | torch.optim.Optimizer):
+        from ._torch_optimizers import of_class, of_object
+
+        if isinstance(optimizer, torch.optim.Optimizer):
+            return of_object(optimizer, params, structure)
+        cls = getattr(torch.optim, optimizer.cls, None) if isinstance(optimizer.cls, str) else optimizer.cls
+        if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+            raise ValueError(f"optimizer: Torch wants a class of torch.optim or its name, got {shown(optimizer.cls)}")
+        return of_class(cls, optimizer.options, params, structure)
     if hasattr(optimizer, "start") and hasattr(optimizer, "update"):
         rule: Optimizer = optimizer
         return rule

@@ -21,7 +21,6 @@ skipped, where eager torch gives nothing to compare with.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
 import math
@@ -30,8 +29,6 @@ import random
 import signal
 import sys
 import time
-import types
-import unittest
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -41,6 +38,7 @@ import interpreted_cpu
 import numpy as np
 import pytest
 import torch
+import torchs_lists
 from torch.utils import _pytree as tree
 
 import fastpoly
@@ -65,14 +63,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 def operators():
     """What is asked, in torch's order. Imports torch's tests, some seconds: before there is an emulated device."""
-    if "expecttest" not in sys.modules and importlib.util.find_spec("expecttest") is None:
-        sys.modules["expecttest"] = types.ModuleType("expecttest")
-        sys.modules["expecttest"].TestCase = unittest.TestCase
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
-
-    return [op for op in op_db if op.supports_autograd and op.supports_dtype(torch.float64, "cpu")]
+    return [op for op in torchs_lists.operators() if op.supports_autograd and op.supports_dtype(torch.float64, "cpu")]
 
 
 def name_of(op):

@@ -105,16 +105,15 @@ def test_places_that_may_not_exist_are_refused(by):
         descend(loss, start, X, learn_rate=0.1, steps=2, backend="fused")
 
 
-def test_places_that_exist_are_fused():
+@pytest.mark.parametrize("by", [0, 100, -100])
+def test_places_that_exist_are_fused(by):
     def loss(w, x):
         return (w * w).sum() + (w * x.gather(0, (w.max(0).indices + by).clamp(0, 10).reshape(1))).sum()
 
     start = torch.rand(5, dtype=torch.float64)
-    for by in (0, 100, -100):
-        fused, eager = (
-            descend(loss, start, X, learn_rate=0.1, steps=20, backend=backend).loss for backend in ("fused", "eager")
-        )
-        torch.testing.assert_close(fused, eager, rtol=1e-12, atol=1e-12)
+    options = dict(learn_rate=0.1, steps=20)
+    fused, eager = (descend(loss, start, X, backend=backend, **options).loss for backend in ("fused", "eager"))
+    torch.testing.assert_close(fused, eager, rtol=1e-12, atol=1e-12)
 
 
 def test_complex_carries_are_refused():

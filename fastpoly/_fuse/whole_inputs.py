@@ -76,7 +76,7 @@ def _growth(node: Node, source: Node, bounds: WholeNumbers) -> float:
         parts = [_growth(part, source, bounds) for part in node.args[1:] if isinstance(part, Node)]
         return max(parts, default=0)
     low, high = bounds(node)
-    return 0 if -START <= low and high <= START else math.inf
+    return 0 if low >= -START and high <= START else math.inf
 
 
 def refuse_start(allowed: Ranges, inputs: Sequence[torch.Tensor]) -> None:
@@ -88,6 +88,6 @@ def refuse_start(allowed: Ranges, inputs: Sequence[torch.Tensor]) -> None:
         if low < bounds[0] or high > bounds[1]:
             wrong = low if low < bounds[0] else high
             raise UnsupportedOperationError(
-                f"the step cannot be fused: a whole number that it carries starts at {wrong:,}, and wants to be between "
-                f"{bounds[0]:,} and {bounds[1]:,}, where it stays. Way out: start there, or backend='eager'"
+                f"the step cannot be fused: a whole number that it carries starts at {wrong:,}, and wants to be "
+                f"between {bounds[0]:,} and {bounds[1]:,}, where it stays. Way out: start there, or backend='eager'"
             )

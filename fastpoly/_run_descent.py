@@ -1,0 +1,223 @@
+"""One descent from its beginning to its result: the training step, the loop that repeats it, and who watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ._descent_result import DescentResult
+from ._monitor import Monitor
+from ._progress import shown
+from ._rates import Rates
+from ._reached import Reached, untrained
+from ._repeat import Repeated, repeat
+from ._run_file import RunFile, Saved, digest_of
+from ._tensors import refuse_no_float_tensor, tensor_labels
+from ._torch_private import tree
+from ._training import Training, Wishes
+from ._warn import warn_once
+from .optimizers import FunctionalOptimizer, resolved
+
+if TYPE_CHECKING:
+    from ._monitor import Progress
+
+
+class Descent:
+    """See `fastpoly.descend`, whose checked arguments these are.
+
+    Attributes:
+        rates: the learn rates.
+        interrupted: was there a Ctrl-C?
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        data: tuple[Any, ...],
+        params: list[torch.Tensor],
+        structure: Any,
+        wishes: Wishes,
+        learn_rate: Any,
+        optimizer: Any,
+        steps: int,
+        trace_every: int | None,
+    ) -> None:
+        self.loss, self.data, self.structure, self.wishes = loss, data, structure, wishes
+        self.steps, self.trace_every = steps, trace_every
+        self.rule = rule = resolved(optimizer, structure, params)
+        self.start = [leaf.detach() for leaf in params]
+        wanted, own = (rule.wants_rate, rule.own_rates) if isinstance(rule, FunctionalOptimizer) else (True, None)
+        self.rates = Rates(learn_rate, own, steps, self.start[0], wanted)
+        reached = Reached(params, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
+        self.training = Training(loss, data, self.start, structure, rule, self.rates, reached, wishes, steps)
+        self.interrupted = False
+        self.callback: Callable[..., object] | None = None
+        self.callback_every = 1
+        self.file: RunFile | None = None
+        self.earlier: list[torch.Tensor] = []  # results of steps that came before the loop
+        self.backend = ""
+        self._optimizer = optimizer
+
+    def call_back(self, function: Callable[..., object], every: int) -> None:
+        """Call this after every so many steps."""
+        self.callback, self.callback_every = function, every
+
+    def keep_in(self, path: Any, seconds: float) -> None:
+        """Keep the run in a file."""
+        one = [self.rates.one] if self.rates.one is not None else []
+        each = [self.rates.each] if self.rates.each is not None else []
+        held = [leaf for leaf in tree.tree_leaves((self.data, self.wishes.held_out)) if isinstance(leaf, torch.Tensor)]
+        rule = getattr(self.rule, "groups", None) or repr(self._optimizer)
+        functions = [
+            getattr(one, "__qualname__", type(one).__name__)
+            for one in (self.loss, self.wishes.project, self.wishes.until)
+        ]
+        wishes = [getattr(self.wishes, name) for name in ("cycle", "clip_norm", "clip_value", "patience", "average")]
+        texts = [self.structure, rule, functions, wishes, self.trace_every]
+        self.file = RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
+
+    def run(
+        self,
+        labels: list[str],
+        names: tuple[str, ...],
+        state: Any,
+        backend: str,
+        progress: bool | Progress,
+        started: float,
+    ) -> DescentResult:
+        """Do it.
+
+        Args:
+            labels: what the params are called.
+            names: what the loss calls its arguments.
+            state: the optimizer's, from which to go on.
+            started: when the caller began.
+        """
+        named = {id(leaf): label for leaf, label in zip(self.start, labels, strict=True)}
+        named |= {id(self.rates.one): "learn_rate", id(self.rates.each): "learn_rates"}
+        named |= tensor_labels(self.data, names[1:]) | tensor_labels(tuple(self.training.rows), ("x",) * 99)
+        saved = self.file.load() if self.file is not None else None
+        leaves, taken = self._begin(state, saved)
+        with shown(progress) as report:
+            monitor = Monitor(report)
+            if saved is not None and (saved.ended or taken >= self.steps):
+                made = Repeated(leaves, [result[:0] for result in saved.results], 0, saved.ended, saved.backend, None)
+            else:
+                made = repeat(
+                    self.training.step,
+                    leaves,
+                    self.steps - taken,
+                    self.trace_every,
+                    saved.backend if saved is not None else backend,
+                    monitor,
+                    names=named,
+                    about=self.loss,
+                    stop_at=0,
+                    offset=taken,
+                    watch=self if self.callback is not None or self.file is not None else None,
+                )
+        self.interrupted = monitor.interrupted
+        return self._result(made, taken + made.steps, started)
+
+    # -- before the loop
+
+    def _begin(self, state: Any, saved: Saved | None) -> tuple[list[torch.Tensor], int]:
+        """The tensors that the loop begins with, and how many steps came before."""
+        rule, training, taken = self.rule, self.training, 0
+        if state is None and isinstance(rule, FunctionalOptimizer):
+            state = rule.given_state
+        if not isinstance(rule, FunctionalOptimizer):
+            moving = rule.start(self.start)
+            if state is not None:
+                moving = _like(tree.tree_leaves(state), moving)
+            leaves = training.begin(self.start, moving)
+        elif state is not None or self.steps == 0:
+            leaves = training.begin(self.start, rule.flattened(state))
+        else:  # its first call shows what the state is made of
+            before = training.begin(self.start, None)
+            leaves, results = training.first(before)
+            if not training.parts(leaves)["state"] or not bool(results[0].isfinite()):
+                leaves = before
+                training.begin(self.start, None)
+            else:
+                taken = 1
+                self.earlier = [result.reshape(1, *result.shape) for result in results]
+        for leaf in training.parts(leaves)["state"]:
+            refuse_no_float_tensor(leaf, "optimizer: its state")
+        if saved is not None:
+            leaves, taken, self.earlier = saved.carried, saved.steps, saved.results
+        return leaves, taken
+
+    # -- who watches (see `fastpoly._repeat.Watch`)
+
+    def began(self, backend: str) -> None:
+        self.backend = backend
+
+    def most(self, taken: int) -> int:
+        return self.callback_every - taken % self.callback_every if self.callback is not None else self.steps
+
+    def saw(
+        self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor], stopped: bool
+    ) -> bool:
+        ends = False
+        if self.callback is not None and taken % self.callback_every == 0 and not stopped:
+            parts = self.training.parts(carried())
+            value, _ = self.training.value_and_grads(parts["params"], self.training.slice(parts))
+            ends = self.callback(taken, self._nested(parts["params"]), value) is True
+        if self.file is not None and (self.file.is_due() or ends or stopped or taken == self.steps):
+            self.file.save(Saved(taken, self.backend, carried(), self._whole(results), stopped or ends))
+        return ends
+
+    def _whole(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Results with those that came before the loop."""
+        if not self.earlier or self.trace_every is None:
+            return results
+        return [torch.cat(pair) for pair in zip(self.earlier, results, strict=True)]
+
+    # -- after it
+
+    def _nested(self, leaves: list[torch.Tensor]) -> Any:
+        return tree.tree_unflatten(leaves, self.structure)
+
+    def _result(self, made: Repeated, taken: int, started: float) -> DescentResult:
+        parts = self.training.parts(made.carried)
+        ended_by = "steps"
+        if made.stopped:
+            ended_by = self.training.end(made.carried)
+        elif taken < self.steps and not self.interrupted:
+            ended_by = "callback"
+        self.rates.taken(taken)
+        state: Any = parts["state"]
+        if isinstance(self.rule, FunctionalOptimizer):
+            state = self.rule.unflattened(state)
+            self.rule.write_back(state)
+        losses, *held = self._whole(made.results)
+        averaged, best = parts.get("averaged"), parts.get("best")
+        return DescentResult(
+            self._nested(parts["params"]),
+            losses,
+            taken,
+            time.perf_counter() - started,
+            made.backend,
+            taken if ended_by == "divergence" else None,
+            state,
+            made.reason,
+            ended_by,
+            self._nested(averaged[:-1]) if averaged else None,
+            self._nested(best[:-2]) if best else None,
+            held[0] if held else None,
+            made.source,
+        )
+
+
+def _like(state: list[Any], wanted: list[torch.Tensor]) -> list[torch.Tensor]:
+    """A state of an earlier result, if it has what the optimizer wants for these params."""
+    for leaf in state:
+        refuse_no_float_tensor(leaf, "state")
+    if [leaf.shape for leaf in state] != [leaf.shape for leaf in wanted]:
+        got, wants = ([tuple(leaf.shape) for leaf in leaves] for leaves in (state, wanted))
+        raise ValueError(f"state: wants an earlier result's for these params: tensors of shapes {wants}, got {got}")
+    return state
