@@ -28,7 +28,7 @@ class Monitor:
         self._progress = progress
         self._whole: Monitor | None = None
         self.raised: Exception | None = None
-        """What the caller's progress raised."""
+        """What a function of the caller's raised."""
 
     @property
     def interrupted(self) -> bool:
@@ -44,11 +44,17 @@ class Monitor:
     def report(self, done: int, of: int) -> None:
         """Tell the caller how far the run has come."""
         if self._progress is not None:
-            try:
+            with self.callers():
                 self._progress(done, of)
-            except Exception as error:
-                self.raised = error
-                raise
+
+    @contextmanager
+    def callers(self) -> Iterator[None]:
+        """While a function of the caller's is called: what it raises is the caller's."""
+        try:
+            yield
+        except Exception as error:
+            self.raised = error
+            raise
 
     @contextmanager
     def listening(self) -> Iterator[None]:

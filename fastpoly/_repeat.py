@@ -177,10 +177,12 @@ def run(
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
             monitor.report(taken, steps)
-            if watch is not None and watch.saw(
-                offset + taken, loop.carried, [whole[:filled] for whole in kept], stopped
-            ):
-                break
+            if watch is not None:
+                rows = [whole[:filled] for whole in kept]
+                with monitor.callers():
+                    ends = watch.saw(offset + taken, loop.carried, rows, stopped)
+                if ends:
+                    break
     carried = loop.carried()
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for

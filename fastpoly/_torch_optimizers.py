@@ -1,16 +1,15 @@
 """torch's own optimizers as rules of a descent: their `step` is traced, or run, on tensors of ours.
 
-An optimizer of torch.optim computes with Python's numbers where it can, and asks its tensors for them. Told that it is
-being compiled, and that its step shall be captured, it computes with tensors alone; and so it can be traced. What is
-left of numbers that are tensors here (a learn rate that changes) is written out as products.
+An optimizer of torch.optim asks its tensors for numbers where it can, and computes with those, in double. Here it gets
+a tensor in place of each number; and where an operation wants a number, it is written out as a product. Some decide by
+such a number what they do: they are told that their step is captured, and compute with tensors alone.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,14 +18,17 @@ from torch.overrides import TorchFunctionMode
 
 from ._errors import UnsupportedOperationError
 from ._problem import shown
-from ._torch_private import as_if_compiling
+from ._torch_private import in_tensors
 from .optimizers import FunctionalOptimizer
 
 State: TypeAlias = "list[dict[str, torch.Tensor]]"
 """For each param what the optimizer keeps of it, by torch's names."""
 
-CHOICES = {"foreach": False, "fused": False, "capturable": True, "differentiable": False}
-"""Ways to compute the same: one tensor after the other, in tensors."""
+CHOICES = {"foreach": False, "fused": False, "capturable": False, "differentiable": False}
+"""Ways to compute the same: one tensor after the other."""
+
+CAPTURED = ("RAdam", "ASGD", "Rprop")
+"""Those that decide by numbers, or write to parts of tensors."""
 
 NOT_A_RULE = {
     "LBFGS": "it asks for the loss several times a step; call fastpoly.value_and_grad in its closure",
@@ -74,7 +76,7 @@ class TorchRule(FunctionalOptimizer):
         if self.theirs is None or not all(self.theirs[0].state.get(param) for param in self.theirs[1]):
             return None
         optimizer, params = self.theirs
-        return [_kept(optimizer.state[param], param, self.cls) for param in params]
+        return [self._kept(optimizer.state[param], param) for param in params]
 
     def write_back(self, state: Any) -> None:
         """Let the caller's object have this state."""
@@ -83,12 +85,13 @@ class TorchRule(FunctionalOptimizer):
             for param, kept in zip(params, state, strict=True):
                 own = optimizer.state[param]
                 for name, value in kept.items():
-                    like = own.get(name, COUNT if name == "step" else value)
-                    own[name] = value.detach().to(like.dtype, copy=True)
+                    dtype = torch.float32 if value.ndim == 0 and name in COUNTS else None
+                    own[name] = value.detach().to(dtype, copy=True)
 
     def _called(
         self, params: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], state: Any, rate: torch.Tensor | None
     ) -> tuple[list[torch.Tensor], Any]:
+        is_captured = self.cls.__name__ in CAPTURED
         own = [param.detach().clone() for param in params]
         for param, grad in zip(own, grads, strict=True):
             param.grad = grad.detach()
@@ -97,65 +100,60 @@ class TorchRule(FunctionalOptimizer):
         optimizer = self.cls(groups, **options)
         for at, group in enumerate(optimizer.param_groups):
             group.update({key: value for key, value in CHOICES.items() if key in group})
+            if is_captured:
+                group["capturable"] = True
             if rate is not None:
                 group["lr"] = rate if rate.ndim == 0 else rate[at]
         if state is not None:
             optimizer.state.update(zip(own, map(dict, state), strict=True))
-        with as_if_compiling(), _Tensors(), _counting_in(own[0].dtype):
+        with in_tensors(as_if_compiling=is_captured), _Tensors(own[0].dtype, is_captured):
             inspect.unwrap(self.cls.step)(optimizer)  # without torch's hooks, which import its compiler
-        return own, [_kept(optimizer.state[param], param, self.cls) for param in own]
+        return own, [self._kept(optimizer.state[param], param) for param in own]
+
+    def _kept(self, state: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is kept of a param, as tensors. What is captured computes with them: as torch does, in double."""
+        kept: dict[str, torch.Tensor] = {}
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                if self.cls.__name__ in CAPTURED and value.ndim == 0 and name in COUNTS:
+                    value = value.float().to(param.dtype)
+                kept[name] = value
+            elif isinstance(value, int | float):
+                kept[name] = param.new_tensor(float(value))
+            elif value is not None:
+                raise UnsupportedOperationError(
+                    f"optimizer: {self.cls.__name__} keeps {shown(value)} in its state, which is no tensor. Way out: "
+                    "fastpoly.optimizers, or a function (params, grads, state) -> (params, state)"
+                )
+        return kept
 
 
-COUNT = torch.zeros(())
-"""What torch.optim counts its steps in."""
+COUNTS = ("step", "mu_product", "eta", "mu")
+"""Numbers that torch.optim keeps in float32, whatever its params are."""
 
-
-@contextmanager
-def _counting_in(dtype: torch.dtype) -> Iterator[None]:
-    """Let numbers that torch makes be of this dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _kept(state: dict[str, Any], param: torch.Tensor, cls: Any) -> dict[str, torch.Tensor]:
-    """What is kept of a param, numbers as tensors of its dtype."""
-    kept: dict[str, torch.Tensor] = {}
-    for name, value in state.items():
-        if isinstance(value, torch.Tensor):
-            kept[name] = value.to(param.dtype) if value.is_floating_point() and value.ndim == 0 else value
-        elif isinstance(value, int | float):
-            kept[name] = param.new_tensor(float(value))
-        elif value is not None:
-            raise UnsupportedOperationError(
-                f"optimizer: {cls.__name__} keeps {shown(value)} in its state, which is no tensor. Way out: "
-                "fastpoly.optimizers, or a function (params, grads, state) -> (params, state)"
-            )
-    return kept
-
+MADE = ("tensor", "as_tensor", "zeros", "ones")
+"""How torch.optim makes its counts."""
 
 DIFFERENCES = {"__rsub__": -1, "rsub": -1, "__sub__": 1, "sub": 1}
 """1 - a and a - 1, by the sign of a."""
 
 
 class _Tensors(TorchFunctionMode):
-    """Numbers are tensors here, and no operation asks for their values.
+    """Numbers are tensors of this dtype here, and no operation asks for their values.
 
     1 - beta ** t is written as -expm1(t log(beta)): where torch has numbers of Python's it has all digits of it, and in
     float32 the difference of 1 and 0.999 would keep four.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype, is_captured: bool) -> None:
         super().__init__()
+        self.dtype, self.is_captured = dtype, is_captured
         self._powers: dict[int, tuple[torch.Tensor, float, torch.Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), dict(kwargs or {})
         if name == "item" and args[0].ndim == 0:
-            return args[0]
+            return args[0].to(self.dtype)
         if kwargs.get("out") is not None:
             return kwargs.pop("out").copy_(func(*args, **kwargs))
         for key in ("alpha", "value"):
@@ -165,7 +163,11 @@ class _Tensors(TorchFunctionMode):
         if name in DIFFERENCES and id(args[0]) in self._powers and isinstance(args[1], int | float) and args[1] == 1:
             _, base, exponent = self._powers[id(args[0])]
             return DIFFERENCES[name] * torch.expm1(exponent * math.log(base))
+        if name in ("mul_", "__imul__") and isinstance(args[1], torch.Tensor) and args[1].ndim == 0:
+            args = (args[0], args[1].to(args[0].dtype))
         result = func(*args, **kwargs)
+        if self.is_captured and name in MADE and result.ndim == 0 and result.is_floating_point():
+            return result.to(self.dtype)  # as many digits as torch gives it, but others compute with it
         if name == "__rpow__" and isinstance(args[1], float) and 0 < args[1] < 1:
             self._powers[id(result)] = result, args[1], args[0].clone()  # it may be counted on in place
         return result

@@ -30,6 +30,25 @@ class LightDispatchMode(TorchDispatchMode):
         return False
 
 
+class Narrowest(LightDispatchMode):
+    """While it is active, finds the narrowest floats that are computed.
+
+    Attributes:
+        bytes: how many each of them has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 16
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                self.bytes = min(self.bytes, tensor.element_size())
+        return result
+
+
 def without_values(
     cls: type[Any], shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Any:
@@ -84,12 +103,12 @@ def with_parameters(module: torch.nn.Module, values: dict[str, torch.Tensor]) ->
 
 
 @contextlib.contextmanager
-def as_if_compiling() -> Iterator[None]:
-    """While it lasts, torch.optim believes that it is compiled: it computes with tensors and asks for no value."""
+def in_tensors(as_if_compiling: bool) -> Iterator[None]:
+    """While it lasts, torch.optim can take tensors for numbers; and may believe that it is compiled."""
     from torch.optim import _adafactor
 
     before = torch.compiler._is_compiling_flag
-    torch.compiler._is_compiling_flag = True
+    torch.compiler._is_compiling_flag = before or as_if_compiling
     _adafactor.max, _adafactor.min = _larger, _smaller  # type: ignore[attr-defined]
     try:
         yield

@@ -115,12 +115,8 @@ def normalised(w, x):
     return NORM(x[:, None] * w).square().sum()
 
 
-def single(w, x):
-    return (w[0] * x.float()).sum()
-
-
 def other_precision(w, x):
-    return smooth(w.float(), x.float())
+    return smooth(w.half(), x.half())
 
 
 def complex_numbers(w, x):
@@ -152,13 +148,7 @@ REFUSED = {
     "dropout": (dropped, "bernoulli_", "return DROPOUT(w * w).sum()", "it draws random numbers"),
     "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
     "BatchNorm that learns": (normalised, "add_", "return NORM(x[:, None] * w)", "from outside the loss"),
-    "data of another dtype": (
-        single,
-        "mul",
-        "return (w[0] * x.float()).sum()",
-        "torch.float32 in a step that computes",
-    ),
-    "params in another dtype": (other_precision, "_to_copy", "return smooth(w.float()", "torch.float32 in a step"),
+    "params in another dtype": (other_precision, "_to_copy", "return smooth(w.half()", "it gives torch.float16"),
     "complex numbers": (complex_numbers, "fft", "return torch.fft.fft(w)", ""),
     "an operation without a rule": (sorted_numbers, "sort", "return (w.sort().values", "fastpoly has no rule for it"),
 }

@@ -68,8 +68,8 @@ class _Call:
         self._run = run = program.start(like)
         self._out = out = aligned(layout.row, written.dtype)
         self._places = [
-            _place(run.carry, get(run.carry[None], start, memory, shape)[0, ...])
-            for shape, (memory, start) in zip(written.inputs, layout.carried, strict=True)
+            _place(run.carry, get(run.carry[None], start, memory, shape)[0, ...], _of_numpy(dtype))
+            for shape, dtype, (memory, start) in zip(written.inputs, written.input_dtypes, layout.carried, strict=True)
         ]
         results = zip(written.results, written.dtypes, layout.results, strict=True)
         views = [(get(out[None], start, memory, shape)[0, ...], dtype) for shape, dtype, (memory, start) in results]
@@ -100,10 +100,13 @@ class _Call:
         return [result.astype(dtype) for result, dtype in zip(results, self._dtypes, strict=True)]
 
 
-def _place(carry: Array, place: Array) -> tuple[Array, int | None, int]:
-    """The part of `carry` that is a tensor's; its address if its elements lie one after the other, and its bytes."""
+def _place(carry: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, int | None, int]:
+    """The part of `carry` that is a tensor's; its address if it has the bytes of that, one after the other, and their
+    number.
+    """
     assert np.shares_memory(place, carry) or not place.size
-    return place, place.ctypes.data if place.flags.c_contiguous else None, place.nbytes
+    is_same = place.flags.c_contiguous and place.dtype == dtype
+    return place, place.ctypes.data if is_same else None, place.nbytes
 
 
 def _offset(whole: Array, part: Array) -> int:

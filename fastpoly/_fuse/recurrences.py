@@ -122,6 +122,7 @@ class Iteration(Schedule):
         scan = node.scan
         assert scan is not None
         self.outer, self.scan = outer, scan
+        self.is_mixed = outer.is_mixed
         self.depth = outer.depth + 1
         self.time = Axis(f"t{outer.depth}", scan.count, is_time=True)
         _, rows, same = node.args

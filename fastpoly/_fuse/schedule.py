@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,14 +26,14 @@ import torch
 from fastpoly_kernels.log import stage
 
 from .arguments import leaves as flattened
-from .expressions import Axis, Expr, Index, Memory, Places
+from .expressions import Axis, Expr, Index, Memory, Places, call
 from .graph import Graph, Node
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
-from .operations import OPERATIONS
+from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
 from .rules import COMBINE, NeedsMemory, Sum, broadcast, parts_of
-from .survey import MOST_SUMS, compared_with_extremes, samples_of, unrolled_up_to
+from .survey import MOST_SUMS, compared_with_extremes, is_mixed, samples_of, unrolled_up_to
 
 if TYPE_CHECKING:
     from .recurrences import Recurrence
@@ -70,6 +70,7 @@ class Schedule(Plan):
         self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
     ) -> None:
         self.graph = graph
+        self.is_mixed = is_mixed(graph)
         self.available = available
         self.registers = registers
         self.lanes = lanes * registers
@@ -163,6 +164,8 @@ class Schedule(Plan):
         if node.op == "input":
             return self._input(node, places)
         value = self._kept(node, places) if node in self.kept else self._computed(node, places)
+        if self.is_mixed and node.dtype == torch.float32 and not record(node).is_view:
+            value = call("rounded", value)
         return value.as_bool() if node.dtype == torch.bool else value  # true and true are 1, not 2
 
     def _computed(self, node: Node, places: Places) -> Expr:
@@ -172,9 +175,14 @@ class Schedule(Plan):
         if operation.is_elementwise:
             return operation.rule(
                 # a list: to run a generator takes a frame on the stack, of which there is less than on the heap
-                *[broadcast(self, a, places) if isinstance(a, Node) else a for a in node.args]
+                *[broadcast(self, a, places) if isinstance(a, Node) else self._number(node, a) for a in node.args]
             )
         return operation.rule(self, node, places)
+
+    def _number(self, node: Node, value: Any) -> Any:
+        """A number as the node computes with it."""
+        is_rounded = self.is_mixed and node.dtype == torch.float32 and isinstance(value, float)
+        return float(np.float32(value)) if is_rounded else value
 
     def _scanned(self, node: Node, places: Places) -> Expr:
         """The element of what comes of a scan."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from .arguments import leaves
 from .graph import Graph, Node
 from .instructions import COMPARISONS
@@ -109,3 +111,14 @@ def _sums(node: Node, limit: int, samples: int) -> int:
     else:
         is_one = node.op in ("sum", "mean") and samples in node.args[0].shape and samples not in node.shape
     return math.prod(size for size in node.shape if size <= limit) if is_one else 0
+
+
+def kernel_dtype(graph: Graph) -> torch.dtype:
+    """What a kernel of the graph computes in: the widest of its floats."""
+    found = {node.dtype for node in (*graph.inputs, *every(graph.nodes)) if node.dtype.is_floating_point}
+    return torch.float32 if torch.float32 in found and torch.float64 not in found else torch.float64
+
+
+def is_mixed(graph: Graph) -> bool:
+    """Has it floats that are narrower than what its kernel computes in? They are rounded, each as torch rounds it."""
+    return kernel_dtype(graph) == torch.float64 and any(node.dtype == torch.float32 for node in every(graph.nodes))

@@ -28,7 +28,7 @@ from .reroll import rerolled
 from .scan import Scan, every
 from .schedule import Schedule
 from .stages import show
-from .survey import constants
+from .survey import constants, kernel_dtype
 from .to_python import to_python
 from .trace import trace
 from .whole_inputs import Ranges, ranges
@@ -165,7 +165,7 @@ def read(
         seen = _remembered(_seen, signature, lambda: Seen(values))
         seen.also(values)
         changing = seen.changing
-    make_arguments((place for i, place in enumerate(numbers) if i in changing), _dtype(graph))
+    make_arguments((place for i, place in enumerate(numbers) if i in changing), kernel_dtype(graph))
     baked = tuple(None if i in changing else value for i, value in enumerate(values))
     return Reading(graph, constants(graph), signature, baked)
 
@@ -294,24 +294,14 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
     return tuple(parts)
 
 
-def _dtype(graph: Graph) -> torch.dtype:
-    """Of the first float that goes in, or else of the first that there is."""
-    floats = (node.dtype for node in (*graph.inputs, *graph.nodes) if node.dtype.is_floating_point)
-    return next(floats, torch.float64)
-
-
 def _one_dtype(graph: Graph) -> str:
-    own = _dtype(graph)
-    found = {node.dtype: node for node in (*graph.nodes[::-1], *graph.inputs) if node.dtype.is_floating_point}
-    wrong = [node for dtype, node in found.items() if dtype not in (torch.float32, torch.float64)]
-    wrong += [node for node in graph.nodes if node.dtype.is_complex]
-    if len(found) > 1:
-        wrong += [node for dtype, node in found.items() if dtype != own]
-    if wrong:
-        node = wrong[0]
-        place = f" in {node.where} ({node.where.text})" if node.where else ""
-        raise UnsupportedOperationError(
-            f"{node.op}{place} cannot be fused: it gives {node.dtype} in a step that computes in {own}. Way out: "
-            "convert the data to that dtype beforehand, or backend='eager'"
-        )
-    return str(own).removeprefix("torch.")
+    dtype = kernel_dtype(graph)
+    for node in (*graph.inputs, *graph.nodes):
+        of = node.dtype
+        if of.is_complex or (of.is_floating_point and of not in (torch.float32, torch.float64)):
+            place = f" in {node.where} ({node.where.text})" if node.where else ""
+            raise UnsupportedOperationError(
+                f"{node.op}{place} cannot be fused: it gives {of}, and kernels compute in float32 or float64. Way out: "
+                "convert the data to one of these beforehand, or backend='eager'"
+            )
+    return str(dtype).removeprefix("torch.")

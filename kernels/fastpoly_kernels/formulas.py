@@ -301,6 +301,11 @@ def sqrt(x: Number) -> Number:
     return emitter.intrinsic("sqrt", x)
 
 
+def rounded(x: Number) -> Number:
+    """The nearest float32."""
+    return x.to(emitter.SINGLE).to(x.format)
+
+
 def formula(name: str) -> Callable[..., Number]:
     """How a function of the table `FUNCTIONS` that machine code calls is written."""
     if FUNCTIONS[name].llvm == FORMULA:

@@ -61,6 +61,11 @@ def _sigmoid(a: Any) -> Any:
     return 1 / (1 + np.exp(-a))
 
 
+def _rounded(a: Any) -> Any:
+    with np.errstate(over="ignore"):
+        return np.asarray(a, np.float32).astype(np.asarray(a).dtype)[()]
+
+
 def _erfcx(x: float) -> float:
     """e**(x**2) * erfc(x)."""
     if x > 25:  # erfc has few digits left; the asymptotic series has 2**-56 of the result after 9 terms
@@ -84,6 +89,7 @@ FUNCTIONS: dict[str, Function] = {
     "minimum": Function("minimum", np.minimum, OWN, 1, 2),
     "copysign": Function("copysign", np.copysign, "libdevice.copysign", 1, 2),
     "sqrt": Function(FORMULA, np.sqrt, "libdevice.sqrt", 1),
+    "rounded": Function(FORMULA, _rounded, OWN, 1),
     # formulas
     "exp": Function(FORMULA, np.exp, OWN),
     "expm1": Function(FORMULA, np.expm1, "libdevice.expm1"),

@@ -35,6 +35,12 @@ NEAR = tl.constexpr(1.1)
 
 
 @triton.jit
+def rounded(a):
+    """The nearest float32."""
+    return a.to(tl.float32).to(a.dtype)
+
+
+@triton.jit
 def maximum(a, b):
     """The larger of two, NaN if one of them is NaN."""
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
