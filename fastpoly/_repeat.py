@@ -178,9 +178,9 @@ def run(
             filled += len(results[0]) if results else 0
             monitor.report(taken, steps)
             if watch is not None:
-                rows = [whole[:filled] for whole in kept]
+                done_so_far = [whole[:filled] for whole in kept]
                 with monitor.callers():
-                    ends = watch.saw(offset + taken, loop.carried, rows, stopped)
+                    ends = watch.saw(offset + taken, loop.carried, done_so_far, stopped)
                 if ends:
                     break
     carried = loop.carried()

@@ -75,7 +75,7 @@ REFUSED = {
     "a leak": (lambda w, x: (KEPT.append(w * x), (w * x).sum())[1], "keeps a tensor"),
     "a counter": (lambda w, x: w * w * next(COUNT), "does something else when it is called again"),
     "numpy's random": (lambda w, x: w * w * np.random.default_rng().random(), "does something else"),
-    "two dtypes": (lambda w, x: (w * x.float()).sum(), "torch.float32"),
+    "a short dtype": (lambda w, x: (w * x.half()).sum(), "torch.float16"),
 }
 
 
