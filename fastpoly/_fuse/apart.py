@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from . import picks
+
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
 cuDNN's or torch's own, on the CPU writes into parts of tensors."""
@@ -121,8 +123,10 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
             return torch.cat([operation(a.narrow(d, 0, size), dim, index, values), rest], d)
     if index.numel() == 0:
         return a.clone()
-    if name == "scatter_add" or not is_known:
+    if not is_known:
         return None
+    if name == "scatter_add":
+        return picks.scatter_add(a, dim, index, values)
     # where several values go to one place, the last of them stays: which one that is, is known
     numbers = torch.arange(index.shape[dim], device=index.device)
     numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
@@ -208,4 +212,5 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
+    **picks.OURS,
 }

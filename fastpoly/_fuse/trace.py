@@ -36,6 +36,7 @@ from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
+from . import picks
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
@@ -291,6 +292,9 @@ class Tracer(LightDispatchMode):
 
     def _write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
+        if name == "masked_select" and not self._changes(args[1]):
+            with self:
+                return picks.masked_select(*args)
         if name in BRANCHES:
             raise self._refusal(
                 name,
@@ -314,11 +318,14 @@ class Tracer(LightDispatchMode):
         if name in BY_LIST:
             if any(self._changes(index) for index in args[1]):
                 raise self._refusal(name, "the index changes from step to step", "use torch.where")
-            if name.endswith("put") and tuple(args[3:4]) != (True,):
-                raise self._refusal(name, "it puts values at places that an index names", "use torch.where with a mask")
             args = (args[0], without_masks(args[1], self._changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
             refuse_out_of_range(name, args, self._changes)
+        if name in BY_LIST:
+            with self:
+                found = picks.by_list(name, operation.in_order(args, kwargs))
+            if found is not None:
+                return found
         if name in ("scatter", "scatter_add"):
             a, dim, index, values, *combines = operation.in_order(args, kwargs)
             if any(way is not None for way in combines):
@@ -356,6 +363,8 @@ class Tracer(LightDispatchMode):
 
     def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
+        if name in picks.INDICES and any(self._changes(operation.in_order(args, kwargs)[i]) for i in picks.INDICES[name]):
+            raise self._refusal(name, "the index changes from step to step", "use torch.where")
         elementary = name.removeprefix("prims::")
         if elementary in OPERATIONS and OPERATIONS[elementary].is_elementwise:
             with self:
