@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import picks
+from . import picks, separable, windows
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
@@ -213,4 +213,6 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
     **picks.OURS,
+    **windows.OURS,
+    **separable.OURS,
 }
