@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import picks, separable, windows
+from . import distances, losses, picks, segments, separable, windows
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
@@ -144,6 +144,25 @@ def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
     return torch.ops.aten.index_put(a, places, source if alpha == 1 else source * alpha, True)
 
 
+def _product_and_sum(a: Any, one: Any, other: Any, beta: Any, alpha: Any) -> Any:
+    """addbmm."""
+    product = alpha * torch.bmm(one, other).sum(0)
+    return product.clone() if beta == 0 else beta * a + product
+
+
+def _trilinear(
+    one: Any, two: Any, three: Any, of_one: Any, of_two: Any, of_three: Any, summed: Sequence[int], _: int = 1
+) -> Any:
+    """A sum of products of three, each with new dimensions of size 1."""
+    for dims, at in ((of_one, 0), (of_two, 1), (of_three, 2)):
+        parts = [one, two, three]
+        for dim in sorted(dims):
+            parts[at] = parts[at].unsqueeze(dim)
+        one, two, three = parts
+    product = one * two * three
+    return product.sum(summed) if summed else product
+
+
 # -- gradients with NaN where torch's kernels have it, which its decompositions have not; of means of nothing; and with
 # -- digits where its decompositions have cancelled them
 
@@ -215,4 +234,12 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     **picks.OURS,
     **windows.OURS,
     **separable.OURS,
+    **distances.OURS,
+    **losses.OURS,
+    **segments.OURS,
+    "addbmm": lambda a, one, other, beta, alpha: _product_and_sum(a, one, other, beta, alpha),
+    "_trilinear": lambda *arguments: _trilinear(*arguments),
 }
+
+INDICES = picks.INDICES | segments.INDICES
+"""Which arguments of these operations must be the same in every step."""

@@ -47,17 +47,18 @@ def _counting(like: torch.Tensor, count: int) -> torch.Tensor:
 # ----------------------------------------------------------------------------------------------
 
 
-def met(values: Any, at: torch.Tensor, count: int, kind: str) -> Any:
+def met(values: Any, at: torch.Tensor, count: int, kind: str, neutral: float | None = None) -> Any:
     """Rows of what goes to each of `count` places: the sum (product, ...) of the rows of `values` that `at` sends there.
 
     Args:
         values: of the shape (n, ...).
         at: a constant vector of n places.
         kind: "sum", "prod", "amax" or "amin".
+        neutral: what of nothing is, if not what NEUTRAL says.
     """
-    rest = values.shape[1:]
+    rest, neutral = values.shape[1:], NEUTRAL[kind] if neutral is None else neutral
     if not at.numel() or not count:
-        return values.new_full((count, *rest), NEUTRAL[kind])
+        return values.new_full((count, *rest), neutral)
     counts = torch.bincount(at, minlength=count)
     longest, fair = int(counts.max()), -(-at.numel() // count)
     order, starts = torch.argsort(at, stable=True), counts.cumsum(0) - counts
@@ -65,14 +66,14 @@ def met(values: Any, at: torch.Tensor, count: int, kind: str) -> Any:
         pieces = (counts + 2 * fair - 1) // (2 * fair)
         numbers = torch.empty_like(at).scatter(0, order, _counting(at, at.numel()) - starts[at[order]])
         first = pieces.cumsum(0) - pieces
-        cut = met(values, first[at] + numbers // (2 * fair), int(pieces.sum()), kind)
-        return met(cut, torch.repeat_interleave(_counting(at, count), pieces), count, kind)
+        cut = met(values, first[at] + numbers // (2 * fair), int(pieces.sum()), kind, neutral)
+        return met(cut, torch.repeat_interleave(_counting(at, count), pieces), count, kind, neutral)
     along = _counting(at, longest)
     is_there = along < counts[:, None]
     there = picked(values, 0, order[(starts[:, None] + along).clamp(max=at.numel() - 1)])
     if not bool(is_there.all()):
         is_there = is_there.reshape(count, longest, *[1] * len(rest)).to(values.device)
-        there = torch.where(is_there, there, NEUTRAL[kind])
+        there = torch.where(is_there, there, neutral)
     if kind == "sum":
         return there.sum(1)
     return there.prod(1) if kind == "prod" else there.amax(1) if kind == "amax" else there.amin(1)

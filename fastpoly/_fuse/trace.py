@@ -20,7 +20,7 @@ import torch
 
 from .._errors import UnsupportedOperationError
 from .._torch_private import LightDispatchMode, decomposition, is_view, storage, without_values
-from .apart import OURS, BeforeAutograd, extreme, scattered
+from .apart import INDICES, OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
@@ -363,7 +363,7 @@ class Tracer(LightDispatchMode):
 
     def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
-        if name in picks.INDICES and any(self._changes(operation.in_order(args, kwargs)[i]) for i in picks.INDICES[name]):
+        if any(self._changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
             raise self._refusal(name, "the index changes from step to step", "use torch.where")
         elementary = name.removeprefix("prims::")
         if elementary in OPERATIONS and OPERATIONS[elementary].is_elementwise:
