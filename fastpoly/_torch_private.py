@@ -31,10 +31,28 @@ class LightDispatchMode(TorchDispatchMode):
 
 
 def without_values(
-    cls: type[Any], shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device
+    cls: type[Any],
+    shape: Sequence[int],
+    strides: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    offset: int = 0,
 ) -> Any:
     """A tensor of the class `cls` without memory."""
-    return torch.Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=dtype, device=device)
+    return torch.Tensor._make_wrapper_subclass(
+        cls, shape, strides=strides, storage_offset=offset, dtype=dtype, device=device
+    )
+
+
+def reshaped_in_place(func: Any, args: Sequence[Any], kwargs: Any) -> None:
+    """An operation that changes where a tensor says its elements lie, of a tensor without memory."""
+    with torch._C._DisableTorchDispatch():
+        func(*args, **kwargs)
+
+
+def changes_shape(func: Any) -> bool:
+    """Is it such an operation?"""
+    return torch.Tag.inplace_view in func.tags
 
 
 def storage(tensor: torch.Tensor) -> int:

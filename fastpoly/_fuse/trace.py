@@ -14,12 +14,20 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from .._errors import UnsupportedOperationError
-from .._torch_private import LightDispatchMode, decomposition, is_view, storage, without_values
+from .._torch_private import (
+    LightDispatchMode,
+    changes_shape,
+    decomposition,
+    reshaped_in_place,
+    storage,
+    without_values,
+)
 from .apart import INDICES, OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
@@ -40,20 +48,39 @@ from . import picks
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
+from .storages import Outside, Storage, same
 
 aten = torch.ops.aten
 
 
 class Traced(torch.Tensor):
-    """A tensor without values: its kind, and the node that computes it."""
+    """A tensor without values: its kind, the memory where its elements lie, and the node that computes them.
 
-    __slots__ = ("aliases", "kind", "node")
-    node: Node
+    Attributes:
+        seen: at what version of the memory the node was right.
+    """
+
+    __slots__ = ("_node", "_tracer", "kind", "memory", "seen")
+    _node: Node
+    _tracer: Tracer
     kind: Kind
-    aliases: list[weakref.ref[Traced]]
+    memory: Storage
+    seen: int
+
+    def sharing(self, memory: Storage, seen: int | None = None) -> Traced:
+        """The same tensor, with its elements in a memory; at no version of it, if `seen` is -1, was it read."""
+        self.memory, self.seen = memory, memory.version if seen is None else seen
+        return self
+
+    @property
+    def node(self) -> Node:
+        """What computes its elements as they are now."""
+        if self.seen != self.memory.version:
+            self._node, self.seen = self._tracer.read(self.memory, self.kind), self.memory.version
+        return self._node
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"Traced({self.node.op}, {self.node.shape})"
+        return f"Traced({self._node.op}, {self.kind.shape})"
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
@@ -85,30 +112,25 @@ class Tracer(LightDispatchMode):
         self._kinds: dict[Any, Kind] = {}
         self._numbers: dict[Any, int] = {}
         self._known: dict[Any, Node] = {}
-        self._overwritten: dict[int, Node] = {}  # constants that something traced was written to, by their ids
-        self._written: set[int] = set()  # the storages of these
+        self._written: dict[int, Storage] = {}  # of constants that something traced was written to
         self._planning: set[int] | None = None  # the storages that a plan has made of nothing
+        self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
         label = self.constants.labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        return self._traced(node, self._kind(like.contiguous(), like.device))
+        traced = self._traced(node, self._kind(like.contiguous(), like.device))
+        traced.memory.is_input = True
+        return traced
 
     def node(self, value: torch.Tensor) -> Node:
         """The node that computes a tensor."""
         if isinstance(value, Traced):
             return value.node
-        if self._written:
-            if id(value) in self._overwritten:
-                return self._overwritten[id(value)]
-            if storage(value) in self._written:  # below autograd a view does not know that it is one
-                raise self._refusal(
-                    self._asked,
-                    "it reads what was written through another tensor that shares its memory",
-                    "use torch.stack",
-                )
+        if self._changes(value):
+            return self._of_memory(value).node
         return self.constants.node(value)
 
     @property
@@ -132,12 +154,22 @@ class Tracer(LightDispatchMode):
         try:
             signature: list[Any] = [operation]
             operands: list[Any] = []
+            if self._written and not operation.is_mutable:
+                args = [mapped(self._of_memory, value) for value in args]
+            is_of_memory = operation.is_mutable or (operation.is_view and self._is_of_memory(operation.name, args[0]))
             changes = self._describe(operation, args, kwargs, signature, operands)
+            if self._is_stale:
+                self._is_stale = False
+                if not is_of_memory:
+                    operands = [one.node if type(one) is Traced else one for one in operands]
             key = tuple(signature)
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes)
-            if plan.way == "again":
+                plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes, is_of_memory)
+            if is_of_memory and changes:
+                self._is_general = False
+                result = self._in_memory(operation, args, kwargs or {})
+            elif plan.way == "again":
                 result = self._again(plan, operands, args)
             elif plan.way == "compute":
                 result = self._compute(operation, args, kwargs or {}, operands)
@@ -175,7 +207,11 @@ class Tracer(LightDispatchMode):
             cls = type(value)
             if cls is Traced:
                 signature.append(value.kind)
-                operands.append(value.node)
+                if value.seen == value.memory.version:
+                    operands.append(value._node)
+                else:
+                    operands.append(value)
+                    self._is_stale = True
                 changes = True
             elif cls is float or cls is int:
                 if is_loose and (value > 0 or value < 0):
@@ -188,7 +224,6 @@ class Tracer(LightDispatchMode):
             elif isinstance(value, torch.Tensor):
                 if self._written and storage(value) in self._written:
                     changes = True
-                    signature.append(object())  # a plan of its own
                 signature.append((value.shape, value.stride(), value.dtype, value.device))
                 operands.append(value)
             elif cls is list or cls is tuple:
@@ -204,14 +239,14 @@ class Tracer(LightDispatchMode):
             return True
         return bool(self._written) and isinstance(value, torch.Tensor) and storage(value) in self._written
 
-    def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool) -> Plan:
+    def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool, is_of_memory: bool) -> Plan:
         """What is to be done for an operation on arguments like these."""
         name = operation.name
         if operation.is_random:
             raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
         if not changes:
             return Plan("compute")
-        alone = operation.is_mutable or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
         return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
     # -- what does not depend on the inputs
@@ -257,7 +292,7 @@ class Tracer(LightDispatchMode):
 
     def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
         traced = self._traced(slots[result.node], result.kind)
-        return traced if result.shares is None else _share(traced, args[result.shares])
+        return traced if result.shares is None else traced.sharing(args[result.shares].memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
         """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""
@@ -301,13 +336,11 @@ class Tracer(LightDispatchMode):
                 "the value of a tensor decides what the loss does, and it changes from step to step",
                 "use torch.where, or compute it from the data alone",
             )
-        if operation.is_mutable:
-            return self._in_place(name, args, kwargs)
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
-                return _share(self._traced(args[0].node, args[0].kind), args[0])
+                return self._traced(args[0].node, args[0].kind).sharing(args[0].memory)
             like = torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
             return self._traced(self.node(args[0]), self._kind(like, device_of(operation, args, kwargs)))
         if name in ("max", "min") and operation.overload == "dim":
@@ -317,6 +350,9 @@ class Tracer(LightDispatchMode):
             return self._take_apart(operation, args, kwargs)
         if name in BY_LIST:
             if any(self._changes(index) for index in args[1]):
+                masked = self._masked(name, operation.in_order(args, kwargs))
+                if masked is not None:
+                    return masked
                 raise self._refusal(name, "the index changes from step to step", "use torch.where")
             args = (args[0], without_masks(args[1], self._changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
@@ -346,8 +382,20 @@ class Tracer(LightDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self._new_node(name, arguments, tuple(result.shape), result.dtype)
-        traced = self._traced(node, self._kind(result, device))
-        return _share(traced, args[0]) if operation.is_view and isinstance(args[0], Traced) else traced
+        traced = self._traced(node, self._kind(result, device, _offset(operation, args)))
+        return traced.sharing(args[0].memory) if operation.is_view and isinstance(args[0], Traced) else traced
+
+    def _masked(self, name: str, arguments: Sequence[Any]) -> Any:
+        """One number put wherever a mask is true, which may change; None if that is not what is asked."""
+        a, indices, *rest = arguments
+        mask, *others = indices
+        is_one = bool(rest) and not others and mask.dtype == torch.bool and rest[0].numel() == 1
+        if not is_one or not name.endswith("put"):
+            return None
+        with self:
+            mask = mask.reshape(*mask.shape, *[1] * (a.ndim - mask.ndim))
+            value = rest[0].reshape([])
+            return torch.where(mask, a + value if rest[1] else value, a)
 
     def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
         """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
@@ -380,39 +428,130 @@ class Tracer(LightDispatchMode):
             return self._traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
         return result
 
+    # -- memory that tensors share
+
+    def _is_of_memory(self, name: str, value: Any) -> bool:
+        """Does a view ask where elements lie, or for what was written there?"""
+        return type(value) is Traced and (value.memory.version > 0 or name == "as_strided")
+
+    def _of_memory(self, value: Any) -> Any:
+        """For a constant that something traced was written to, a traced tensor with the same memory."""
+        if type(value) is Traced or not self._changes(value):
+            return value
+        return self._traced(_UNREAD, self._kind(value, value.device)).sharing(self._memory(value), -1)
+
+    def _memory(self, value: torch.Tensor) -> Storage:
+        """The memory of a tensor that is to be written to."""
+        if type(value) is Traced:
+            return value.memory
+        key = storage(value)
+        if key not in self._written:
+            owner = self.constants.owner(value)
+            self.constants.kept.append(value)
+            self._written[key] = Storage(self.constants.node(owner), self._kind(owner, owner.device))
+        return self._written[key]
+
+    def read(self, memory: Storage, kind: Kind) -> Node:
+        """What a tensor of this kind has there now."""
+        self._depth += 1
+        try:
+            with self:
+                return memory.read(kind, partial(self._plain, kind.device)).node
+        except Outside:
+            raise self._refusal(self._asked, "it reaches beyond what its tensor has", "index it") from None
+        finally:
+            self._depth -= 1
+
+    def _plain(self, device: torch.device, node: Node) -> Traced:
+        """A tensor of what a node computes, with a memory of its own."""
+        return self._traced(node, self._kind(torch.empty(node.shape, dtype=node.dtype, device="meta"), device))
+
+    def _in_memory(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        """Write to memory, or look at what was written there, or at where it lies."""
+        name = operation.name
+        if operation.is_mutable:
+            if changes_shape(operation.func):
+                return self._with_another_shape(operation, args, kwargs)
+            return self._in_place(name, args, kwargs)
+        kind = args[0].kind
+        if name == "as_strided":
+            _, shape, strides, offset = operation.in_order(args, kwargs)
+            kind = Kind(tuple(shape), tuple(strides), kind.dtype, kind.device, kind.offset if offset is None else offset)
+            kind = self._kinds.setdefault(kind, kind)
+        elif name in OPERATIONS:
+            kind = self._kind(result_like(operation, args, kwargs), kind.device, _offset(operation, args))
+        elif name not in ("detach", "alias"):
+            return self._write_down(operation, args, kwargs)
+        return self._traced(_UNREAD, kind).sharing(args[0].memory, -1)
+
+    def _with_another_shape(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        """squeeze_ and the like: the same memory, seen otherwise."""
+        target = args[0]
+        if type(target) is Traced:
+            plain = getattr(aten, operation.name.rstrip("_"), None)
+            if plain is None:
+                raise self._refusal(operation.name, "it changes what its tensor has", "compute a new one")
+            with self:
+                seen = plain(*args, **kwargs)
+            reshaped_in_place(operation.func, args, kwargs)
+            target.kind, target._node, target.seen = seen.kind, seen._node, seen.seen
+            return target
+        return operation.func(*args, **kwargs)
+
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
         target = args[0]
+        name = _CALLED.get(name, name)
         plain = getattr(aten, name.rstrip("_"), None)
-        own = isinstance(target, Traced) or (self.constants.owns(target) and not is_view(target))
+        own = not target.memory.is_input if type(target) is Traced else self.constants.owns(target)
         if not own or plain is None or not name.endswith("_"):
             raise self._refusal(
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
             )
-        if isinstance(target, Traced):
-            target.aliases[:] = [alias for alias in target.aliases if alias() is not None]
-            if len(target.aliases) > 1:
-                raise self._refusal(name, "it writes to a tensor that shares memory with another", "compute a new one")
+        memory = self._memory(target)
+        kind = target.kind if type(target) is Traced else self._kind(target, target.device)
+        if name == "copy_" and self._copies(args[1], kind, memory):
+            return target
         with self:
-            result = plain(*args, **kwargs)
+            result = self._overwriting(name, target, args) if name in _OVERWRITING else plain(*args, **kwargs)
         if result.shape != target.shape or result.dtype != target.dtype:
             raise self._refusal(name, "it would change the shape or dtype of its tensor", "compute a new one")
-        if isinstance(target, Traced):
-            target.node = self.node(result)
-        else:
-            self._overwritten[id(target)] = self.node(result)
-            self._written.add(storage(target))
-            self.constants.kept.append(target)
+        node = self.node(result)
+        try:
+            with self:
+                memory.write(kind, node, partial(self._plain, kind.device))
+        except Outside:
+            raise self._refusal(name, "several elements of its tensor lie in one place", "compute a new one") from None
+        if type(target) is Traced:
+            target._node, target.seen = node, memory.version
         return target
 
-    def _kind(self, like: torch.Tensor, device: torch.device) -> Kind:
-        key = tuple(like.shape), like.stride(), like.dtype, device
-        return self._kinds.setdefault(key, Kind(*key))
+    def _copies(self, source: Any, kind: Kind, memory: Storage) -> bool:
+        """Copy all of a memory that is a list of rows to another one; False if that is not asked."""
+        source = self._of_memory(source)
+        return (
+            type(source) is Traced
+            and same(kind, memory.kind)
+            and same(source.kind, source.memory.kind)
+            and memory.copy(source.memory)
+        )
+
+    def _overwriting(self, name: str, target: Any, args: Any) -> Any:
+        """What a tensor has that is written to as a whole, whatever it had."""
+        value = 0 if name == "zero_" else args[1]
+        if not isinstance(value, torch.Tensor):
+            return torch.full(target.shape, value, dtype=target.dtype, device=target.device)
+        value = value if value.dtype == target.dtype else value.to(target.dtype)
+        return value.expand(target.shape)
+
+    def _kind(self, like: torch.Tensor, device: torch.device, offset: int = 0) -> Kind:
+        kind = Kind(tuple(like.shape), like.stride(), like.dtype, device, like.storage_offset() + offset)
+        return self._kinds.setdefault(kind, kind)
 
     def _traced(self, node: Node, kind: Kind) -> Traced:
-        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
-        reference = weakref.ref(traced)
-        traced.node, traced.kind, traced.aliases = node, kind, [reference]
-        self.made.append(reference)
+        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)
+        traced._node, traced._tracer, traced.kind = node, self, kind
+        traced.memory, traced.seen = Storage(node, kind), 0
+        self.made.append(weakref.ref(traced))
         return traced
 
     # -- what cannot be traced
@@ -456,7 +595,7 @@ def trace(
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
     del traced, results
-    tracer.constants.kept.clear()
+    tracer.constants.forget()
     _refuse_leaks(tracer)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches)
 
@@ -492,8 +631,17 @@ BRANCHES = frozenset(
 """What gives Python a value, or a shape that depends on one."""
 
 
-def _share(one: Traced, other: Traced) -> Traced:
-    """Note that `one` shares memory with `other`."""
-    other.aliases.append(one.aliases[0])
-    one.aliases = other.aliases
-    return one
+_UNREAD = Node("unread", (), (), torch.float64)
+"""Of a tensor that has not been asked for its value since its memory was written to."""
+
+_CALLED = {"prims::copy_to": "copy_", "_index_put_impl_": "index_put_"}
+"""What writes in place under another name."""
+
+_OVERWRITING = ("copy_", "fill_", "zero_")
+
+
+def _offset(operation: Operation, args: Any) -> int:
+    """Where the memory of a view begins, in that of what it is a view of."""
+    if not operation.is_view or not isinstance(args[0], torch.Tensor):
+        return 0
+    return args[0].kind.offset if type(args[0]) is Traced else args[0].storage_offset()
