@@ -97,8 +97,7 @@ class Storage:
         if value is None:
             value = _narrowed(tensor(self._all(tensor)), parts)
         order = [part.dim for part in parts if part.dim is not None]
-        value = value.permute([order.index(d) for d in sorted(order)])
-        value = value.reshape(seen.shape)
+        value = _arranged(value, [order.index(d) for d in sorted(order)], seen.shape)
         return value if seen is kind else value.expand(kind.shape)
 
     def _row(self, parts: Sequence[Part], tensor: Callable[[Any], Any]) -> Any:
@@ -159,8 +158,8 @@ class Storage:
             self._whole = put.reshape(base.shape).node
             return
         order = [part.dim for part in parts if part.dim is not None]
-        moved = tensor(value).permute([*order, *(d for d in range(len(kind.shape)) if d not in order)])
-        moved = moved.reshape([kind.shape[d] for d in order])
+        all_dims = [*order, *(d for d in range(len(kind.shape)) if d not in order)]
+        moved = _arranged(tensor(value), all_dims, [kind.shape[d] for d in order])
         single = [d for d, part in enumerate(parts) if part.dim is None and base.shape[d] > 1]
         if self._rows and self._along in single:
             along = self._along
@@ -178,7 +177,7 @@ class Storage:
             row = self._rows.get(number)
             row = tensor(self._whole).select(along, number) if row is None else tensor(row)
             moved = _replaced(row, rest, moved)
-        self._rows[number] = moved.reshape(shape).node
+        self._rows[number] = _arranged(moved, range(moved.ndim), shape).node
 
     def copy(self, other: Storage) -> bool:
         """Take over all of another one, row by row; False if the two are not laid out alike."""
@@ -188,6 +187,21 @@ class Storage:
         self.version += 1
         self._whole, self._along, self._rows = other._whole, other._along, dict(other._rows)
         return True
+
+
+    def has_rows(self, dim: int) -> bool:
+        """Is it a list of rows along a dimension?"""
+        return bool(self._rows) and self._along == dim
+
+    def with_row_added(self, number: int, value: Any, tensor: Callable[[Any], Any]) -> Storage:
+        """Another one, with something added to a row."""
+        result = Storage(self._whole, self.kind)
+        result.version, result._along, result._rows = 1, self._along, dict(self._rows)
+        number %= self.kind.shape[self._along]
+        row = self._rows.get(number)
+        before = tensor(self._whole).select(self._along, number) if row is None else tensor(row)
+        result._rows[number] = (before + tensor(value)).node
+        return result
 
 
 class Outside(Exception):  # noqa: N818 - the tracer says what is wrong
@@ -209,6 +223,12 @@ def _without_repeats(kind: Kind) -> Kind:
         return kind
     shape = tuple(size if stride else 1 for size, stride in zip(kind.shape, kind.strides, strict=True))
     return Kind(shape, kind.strides, kind.dtype, kind.device, kind.offset)
+
+
+def _arranged(a: Any, order: Sequence[int], shape: Sequence[int]) -> Any:
+    """With its dimensions in an order, and then in a shape."""
+    a = a if list(order) == list(range(a.ndim)) else a.permute(list(order))
+    return a if tuple(a.shape) == tuple(shape) else a.reshape(list(shape))
 
 
 def _narrowed(a: Any, parts: Sequence[Part]) -> Any:

@@ -158,8 +158,16 @@ class Tracer(LightDispatchMode):
                 args = [mapped(self._of_memory, value) for value in args]
             is_of_memory = operation.is_mutable or (operation.is_view and self._is_of_memory(operation.name, args[0]))
             changes = self._describe(operation, args, kwargs, signature, operands)
+            if self._written and operation.name == "add":  # before what is a list of rows is made one tensor
+                added = self._added(args, kwargs)
+                if added is not None:
+                    return added
             if self._is_stale:
                 self._is_stale = False
+                if operation.name.startswith("new_"):  # which asks for a tensor's kind alone
+                    with self:
+                        like = torch.empty(0, dtype=args[0].dtype, device=args[0].device)
+                        return operation.func(like, *args[1:], **(kwargs or {}))
                 if not is_of_memory:
                     operands = [one.node if type(one) is Traced else one for one in operands]
             key = tuple(signature)
@@ -513,6 +521,8 @@ class Tracer(LightDispatchMode):
             return target
         with self:
             result = self._overwriting(name, target, args) if name in _OVERWRITING else plain(*args, **kwargs)
+        if self._copies(result, kind, memory):
+            return target
         if result.shape != target.shape or result.dtype != target.dtype:
             raise self._refusal(name, "it would change the shape or dtype of its tensor", "compute a new one")
         node = self.node(result)
@@ -534,6 +544,23 @@ class Tracer(LightDispatchMode):
             and same(source.kind, source.memory.kind)
             and memory.copy(source.memory)
         )
+
+    def _added(self, args: Any, kwargs: Any) -> Traced | None:
+        """The sum of a list of rows and the gradient of a row, which is another such list; None if it is none.
+
+        This is how the gradients of a tensor that is filled and read in a loop add up.
+        """
+        for rows, other in (args, args[::-1]) if len(args) == 2 and not kwargs else ():
+            if type(rows) is Traced and type(other) is Traced and other._node.op == "select_backward":
+                memory, (part, sizes, dim, number) = rows.memory, other._node.args
+                is_all = same(rows.kind, memory.kind) and rows.kind.shape == tuple(sizes)
+                if not is_all or not memory.has_rows(dim % len(sizes)) or other.seen != other.memory.version:
+                    continue
+                tensor = partial(self._plain, rows.kind.device)
+                with self:
+                    total = memory.with_row_added(number, part, tensor)
+                return self._traced(_UNREAD, rows.kind).sharing(total, -1)
+        return None
 
     def _overwriting(self, name: str, target: Any, args: Any) -> Any:
         """What a tensor has that is written to as a whole, whatever it had."""
