@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import distances, losses, picks, segments, separable, windows
+from . import distances, losses, picks, sampling, segments, separable, windows
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
@@ -34,12 +34,44 @@ class BeforeAutograd(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in RECURRENT:
             raise self.refusal(name)
+        if name in BEFORE:
+            with self:
+                return BEFORE[name](*args, **(kwargs or {}))
         if name in _MATMUL and len(args) == 2 and not kwargs:
             one, other = args[::-1] if name == "__rmatmul__" else args
             if one.ndim == 1 and other.ndim == 2:
                 return torch.mv(other.t(), one)
         return func(*args, **(kwargs or {}))
 
+
+def _gaussian_nll(
+    a: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """torch's looks whether a variance is negative, and raises; here the loss is NaN where that changes."""
+    if not isinstance(var, torch.Tensor):
+        var = var * torch.ones_like(a)
+    if var.size() != a.size():
+        if a.size()[:-1] == var.size():
+            var = var.unsqueeze(-1)
+        elif not (a.ndim == var.ndim and all(m in (1, n) for n, m in zip(a.shape, var.shape, strict=True))):
+            raise ValueError("var is of incorrect size")
+    is_negative = (var < 0).any()
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=eps)
+    loss = 0.5 * (var.log() + (a - target) ** 2 / var) + (0.5 * math.log(2 * math.pi) if full else 0)
+    loss = torch.where(is_negative, math.nan, loss)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+BEFORE: dict[str, Callable[..., Any]] = {
+    "gaussian_nll_loss": _gaussian_nll,
+    "grid_sample": sampling.grid_sample,
+    "grid_sampler": sampling.grid_sampler,
+    "grid_sampler_2d": sampling.grid_sampler,
+    "grid_sampler_3d": sampling.grid_sampler,
+}
+"""Functions of torch that are something else before autograd sees them: what autograd makes of these has a rule."""
 
 _MATMUL = frozenset({"matmul", "__matmul__", "__rmatmul__"})
 

@@ -510,7 +510,9 @@ class Tracer(LightDispatchMode):
         target = args[0]
         name = _CALLED.get(name, name)
         plain = getattr(aten, name.rstrip("_"), None)
-        own = not target.memory.is_input if type(target) is Traced else self.constants.owns(target)
+        own = type(target) is Traced or self.constants.owns(target)
+        if type(target) is Traced and target.memory.is_input:
+            raise self._refusal(name, "it writes to a tensor that the step is given", "compute a new one")
         if not own or plain is None or not name.endswith("_"):
             raise self._refusal(
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
