@@ -101,6 +101,20 @@ def with_parameters(module: torch.nn.Module, values: dict[str, torch.Tensor]) ->
     return torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True)
 
 
+def restore_weights(weights: list[Any]) -> None:
+    """A recurrent layer that was called with others' weights has its own again.
+
+    Such a layer keeps its weights in a list beside its parameters, which `torch.func.functional_call` leaves as it was
+    for the call.
+    """
+    import gc
+
+    for owner in gc.get_referrers(weights):
+        of = owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, torch.nn.RNNBase) else {}
+        if of.get("_flat_weights") is weights:
+            weights[:] = [of["_parameters"].get(name) for name in of["_flat_weights_names"]]
+
+
 def refused_by_compiler() -> type[Exception]:
     """What torch.compile raises if it does not take a function."""
     from torch._dynamo.exc import TorchDynamoException

@@ -10,12 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import distances, losses, picks, sampling, segments, separable, windows
-
-RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
-"""torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
-cuDNN's or torch's own, on the CPU writes into parts of tensors."""
-
+from . import distances, losses, picks, recurrent, sampling, segments, separable, windows
 
 class BeforeAutograd(TorchFunctionMode):
     """What is done to a call before autograd sees it.
@@ -23,20 +18,30 @@ class BeforeAutograd(TorchFunctionMode):
     A vector times a matrix becomes a matrix times a vector: torch's own way changes a tensor's shape in place.
 
     Args:
-        refusal: makes the error that a call of RECURRENT raises, of the function's name.
+        refusal: makes the error that a recurrent layer raises which is called with packed sequences, of its name.
     """
 
     def __init__(self, refusal: Callable[[str], Exception]) -> None:
         super().__init__()
         self.refusal = refusal
+        self.weights: list[list[Any]] = []  # of recurrent layers, as these keep them
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name in RECURRENT:
-            raise self.refusal(name)
+        if name in recurrent.STEPS:
+            if recurrent.is_packed(args):
+                raise self.refusal(name)
+            self.weights.append(args[2])
+            with self:
+                return recurrent.layers(name, *args, **(kwargs or {}))
+        if name.removesuffix("_cell") in recurrent.STEPS:
+            with self:
+                return recurrent.cell(name.removesuffix("_cell"), *args, **(kwargs or {}))
         if name in BEFORE:
             with self:
                 return BEFORE[name](*args, **(kwargs or {}))
+        if name == "linear_cross_entropy":  # its options say in what pieces it is computed
+            kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
             one, other = args[::-1] if name == "__rmatmul__" else args
             if one.ndim == 1 and other.ndim == 2:

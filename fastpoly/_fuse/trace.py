@@ -25,6 +25,7 @@ from .._torch_private import (
     changes_shape,
     decomposition,
     reshaped_in_place,
+    restore_weights,
     storage,
     without_values,
 )
@@ -586,13 +587,9 @@ class Tracer(LightDispatchMode):
     # -- what cannot be traced
 
     def refused_recurrence(self, name: str) -> UnsupportedOperationError:
-        """The refusal of one of torch's recurrent layers or cells."""
+        """The refusal of one of torch's recurrent layers with packed sequences."""
         self._where, self._asked = self.callers.line(), name
-        return self._refusal(
-            name,
-            "what torch makes of its recurrent layers writes to parts of tensors",
-            "write the cell with torch.sigmoid and torch.tanh",
-        )
+        return self._refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
 
     def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
         name = name if name == self._asked else f"{self._asked} ({name})"
@@ -618,8 +615,12 @@ def trace(
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    with without_collector(), tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
+    before = BeforeAutograd(tracer.refused_recurrence)
+    with without_collector(), tracer, before, torch.no_grad(), here:
         results = function(list(traced))
+    for weights in before.weights:
+        if type(weights) is list:
+            restore_weights(weights)
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
