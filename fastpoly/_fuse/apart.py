@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import distances, losses, picks, recurrent, sampling, segments, separable, windows
+from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, windows
 
 class BeforeAutograd(TorchFunctionMode):
     """What is done to a call before autograd sees it.
@@ -173,6 +173,13 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     return torch.where(last >= 0, values, a)
 
 
+def _scattered_with_strides(a: Any, source: Any, *strides: Any) -> Any:
+    """as_strided_scatter: a copy that is written to."""
+    result = a.clone()
+    result.as_strided(*strides).copy_(source)
+    return result
+
+
 def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
     """index_add, whose index may be a number."""
     if a.ndim == 0:
@@ -274,6 +281,8 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     **distances.OURS,
     **losses.OURS,
     **segments.OURS,
+    **attention.OURS,
+    "as_strided_scatter": lambda *arguments: _scattered_with_strides(*arguments),
     "addbmm": lambda a, one, other, beta, alpha: _product_and_sum(a, one, other, beta, alpha),
     "_trilinear": lambda *arguments: _trilinear(*arguments),
 }

@@ -41,6 +41,7 @@ from .arguments import (
     result_like,
     without_masks,
 )
+from .attention import DROPOUT
 from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
@@ -251,7 +252,7 @@ class Tracer(LightDispatchMode):
     def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool, is_of_memory: bool) -> Plan:
         """What is to be done for an operation on arguments like these."""
         name = operation.name
-        if operation.is_random:
+        if operation.is_random and not (name in DROPOUT and not operation.in_order(args, kwargs)[DROPOUT[name]]):
             raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
         if not changes:
             return Plan("compute")
@@ -273,6 +274,8 @@ class Tracer(LightDispatchMode):
                 )
             self.constants.before_writing(tensor)
         result = operation.func(*args, **kwargs)
+        if operation.name.removeprefix("new_").startswith("empty"):
+            result.zero_()  # what happens to lie there is another number every time
         sources = {storage(operand) for operand in operands if isinstance(operand, torch.Tensor)}
         if self._planning is not None:
             self._is_general &= sources <= self._planning
