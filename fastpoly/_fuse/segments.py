@@ -142,7 +142,8 @@ def _bags_backward(
     padding: int,
 ) -> Any:
     if mode == MAX:
-        return grad.new_zeros(count, grad.shape[1]).scatter_add(0, largest, grad)
+        given = torch.where(sizes[:, None] > 0, grad, 0.0)
+        return grad.new_zeros(count, grad.shape[1]).scatter_add(0, largest, given)
     kept = (indices != padding).nonzero()[:, 0]
     own, at = indices[kept], of_bag[kept]
     rows = picked(grad, 0, at)
