@@ -20,7 +20,9 @@ def as_python(monkeypatch):
     interpreted_cpu.install(monkeypatch)
 
 
-LINE, IMAGE, VOLUME = (numbers(*shape, seed=float(i)) for i, shape in enumerate([(2, 4, 9), (1, 4, 6, 7), (1, 2, 4, 3, 5)]))
+LINE, IMAGE, VOLUME = (
+    numbers(*shape, seed=float(i)) for i, shape in enumerate([(2, 4, 9), (1, 4, 6, 7), (1, 2, 4, 3, 5)])
+)
 
 
 def weighed(shape, function):
@@ -39,7 +41,8 @@ CONVOLUTIONS = {
     "of one image": weighed((2, 4, 3, 3), lambda w: F.conv2d(IMAGE[0], w, padding="same")),
 }
 
-W6 = torch.arange(42).reshape(6, 7)
+
+CORNERS = torch.arange(9).reshape(1, 1, 3, 3).expand(1, 4, 3, 3)
 
 
 def pooled(function):
@@ -52,7 +55,9 @@ POOLS = {
     "max, dilated": pooled(lambda t: F.max_pool2d(t, 2, 1, dilation=2)),
     "max of a line": lambda w: F.max_pool1d(LINE * w[:9], 3, 2),
     "adaptive max": pooled(lambda t: F.adaptive_max_pool2d(t, (4, 3))),
-    "unpooled": pooled(lambda t: F.max_unpool2d(F.avg_pool2d(t, 2), torch.arange(9).reshape(1, 1, 3, 3).expand(1, 4, 3, 3), 2)),
+    "unpooled": pooled(
+        lambda t: F.max_unpool2d(F.avg_pool2d(t, 2), torch.arange(9).reshape(1, 1, 3, 3).expand(1, 4, 3, 3), 2)
+    ),
     "average": pooled(lambda t: F.avg_pool2d(t, 3, 2, 1, count_include_pad=False)),
     "average, by a divisor": pooled(lambda t: F.avg_pool2d(t, 2, divisor_override=3)),
     "average of a volume": lambda w: F.avg_pool3d(VOLUME * w[:5], 2, 1),
@@ -110,7 +115,9 @@ PICKED = {
     "masked_scatter": lambda w: w.masked_scatter(torch.arange(len(w)) % 3 == 0, w.sin()),
     "masked_select": lambda w: w.masked_select(torch.arange(len(w)) % 3 == 0) ** 2,
     **{
-        f"scatter_reduce, {kind}": lambda w, k=kind: w[:12].reshape(2, 6).scatter_reduce(1, TABLE, w[:6].reshape(2, 3), k)
+        f"scatter_reduce, {kind}": lambda w, k=kind: (
+            w[:12].reshape(2, 6).scatter_reduce(1, TABLE, w[:6].reshape(2, 3), k)
+        )
         for kind in ("sum", "mean", "prod", "amax", "amin")
     },
     "index_reduce": lambda w: w.index_reduce(0, PLACES, w[:5].exp(), "mean", include_self=False),
@@ -119,11 +126,16 @@ PICKED = {
 }
 
 DISTANCES = {
-    **{f"cdist, {p}": lambda w, p=p: torch.cdist(w[:12].reshape(4, 3), w[12:21].reshape(3, 3), p) for p in (0.5, 1.0, 2.0, 3.0)},
+    **{
+        f"cdist, {p}": lambda w, p=p: torch.cdist(w[:12].reshape(4, 3), w[12:21].reshape(3, 3), p)
+        for p in (0.5, 1.0, 2.0, 3.0)
+    },
     "pdist": lambda w: F.pdist(w[:12].reshape(4, 3)),
     "bilinear": lambda w: F.bilinear(w[:6].reshape(2, 3), w[6:10].reshape(2, 2), w[:18].reshape(3, 3, 2)),
     "multi_margin_loss": lambda w: F.multi_margin_loss(w[:12].reshape(4, 3), torch.tensor([0, 2, 1, 1]), p=2),
-    "multilabel_margin_loss": lambda w: F.multilabel_margin_loss(w[:6].reshape(2, 3), torch.tensor([[2, -1, 1], [0, 1, -1]])),
+    "multilabel_margin_loss": lambda w: F.multilabel_margin_loss(
+        w[:6].reshape(2, 3), torch.tensor([[2, -1, 1], [0, 1, -1]])
+    ),
     "gaussian_nll_loss": lambda w: F.gaussian_nll_loss(w[:5], w[5:10], w[10:15] ** 2),
     "hardshrink": lambda w: F.hardshrink(w),
     "softshrink": lambda w: F.softshrink(w, 0.3),

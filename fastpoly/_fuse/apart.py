@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, windows
 
+
 class BeforeAutograd(TorchFunctionMode):
     """What is done to a call before autograd sees it.
 
@@ -49,9 +50,7 @@ class BeforeAutograd(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _gaussian_nll(
-    a: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
+def _gaussian_nll(a: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Any:
     """torch's looks whether a variance is negative, and raises; here the loss is NaN where that changes."""
     if not isinstance(var, torch.Tensor):
         var = var * torch.ones_like(a)

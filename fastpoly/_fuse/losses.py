@@ -22,9 +22,7 @@ def _rows(grad: Any, a: Any, reduction: int) -> tuple[Any, Any, float]:
     return grad, rows, 1 / rows.numel() if reduction == MEAN else 1 / rows.shape[1]
 
 
-def _multi_margin_backward(
-    grad: Any, a: Any, target: Any, p: float, margin: float, weight: Any, reduction: int
-) -> Any:
+def _multi_margin_backward(grad: Any, a: Any, target: Any, p: float, margin: float, weight: Any, reduction: int) -> Any:
     grad, rows, part = _rows(grad, a, reduction)
     target = target.reshape(-1, 1)
     z = margin - rows.gather(1, target) + rows

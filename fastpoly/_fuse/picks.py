@@ -25,7 +25,7 @@ CROWDED = 4
 NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}
 """What of nothing is, and does nothing to what is there."""
 
-_TOGETHER: dict[str, Callable[[Any, Any], Any]] = {
+TOGETHER: dict[str, Callable[[Any, Any], Any]] = {
     "sum": torch.add,
     "prod": torch.mul,
     "amax": torch.maximum,
@@ -48,7 +48,7 @@ def _counting(like: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def met(values: Any, at: torch.Tensor, count: int, kind: str, neutral: float | None = None) -> Any:
-    """Rows of what goes to each of `count` places: the sum (product, ...) of the rows of `values` that `at` sends there.
+    """Rows of what goes to each of `count` places: the sum (product, ...) of those of `values` that `at` sends there.
 
     Args:
         values: of the shape (n, ...).
@@ -85,7 +85,7 @@ def reduced_at(rows: Any, at: torch.Tensor, values: Any, kind: str, include_self
     found = met(values, at, count, own)
     shape = (count, *[1] * (rows.ndim - 1))
     counts = torch.bincount(at, minlength=count).reshape(shape).to(rows.device)
-    result = _TOGETHER[own](rows, found) if include_self else found
+    result = TOGETHER[own](rows, found) if include_self else found
     if kind == "mean":
         result = result / (counts + include_self).clamp(min=1).to(rows.dtype)
     return result if include_self else torch.where(counts > 0, result, rows)
@@ -173,17 +173,20 @@ def index(a: Any, indices: Sequence[torch.Tensor | None]) -> Any:
 
 
 def _counts(index: torch.Tensor, given: Sequence[torch.Tensor]) -> bool:
-    shape = torch.broadcast_shapes(*(one.shape for one in given))
+    shape = torch.broadcast_shapes(*(one.shape for one in given))  # type: ignore[no-untyped-call]
     return index.shape == shape and len(shape) == 1 and torch.equal(index, torch.arange(shape[0], device=index.device))
 
 
 def places_along(a: Any, dim: int, index: torch.Tensor) -> torch.Tensor:
     """Which element of `a`, as a vector, each number of `index` along `dim` names, for gather and scatter."""
-    dims = [_counting(index, n).reshape([-1 if e == d else 1 for e in range(a.ndim)]) for d, n in enumerate(index.shape)]
+    dims = [
+        _counting(index, n).reshape([-1 if e == d else 1 for e in range(a.ndim)]) for d, n in enumerate(index.shape)
+    ]
     at: Any = 0
     for d in range(a.ndim):
         at = at * a.shape[d] + (index if d == dim else dims[d])
-    return at.expand(index.shape).reshape(-1)
+    places: torch.Tensor = at.expand(index.shape).reshape(-1)
+    return places
 
 
 def _narrowed(values: Any, shape: Sequence[int]) -> Any:
@@ -222,7 +225,7 @@ def put_flat(a: Any, index: torch.Tensor, source: Any, accumulate: bool = False)
 
 
 def masked_scatter(a: Any, mask: torch.Tensor, source: Any) -> Any:
-    shape = torch.broadcast_shapes(a.shape, mask.shape)
+    shape = torch.broadcast_shapes(a.shape, mask.shape)  # type: ignore[no-untyped-call]
     at = mask.expand(shape).reshape(-1).nonzero()[:, 0]
     flat = a.expand(shape).reshape(-1)
     return aten.index_put(flat, [at], source.reshape(-1)[: at.numel()]).reshape(shape)
@@ -235,11 +238,11 @@ def _masked_scatter_backward(grad: Any, mask: torch.Tensor, sizes: Sequence[int]
 
 
 def masked_select(a: Any, mask: torch.Tensor) -> Any:
-    shape = torch.broadcast_shapes(a.shape, mask.shape)
+    shape = torch.broadcast_shapes(a.shape, mask.shape)  # type: ignore[no-untyped-call]
     return picked(a.expand(shape).reshape(-1), 0, mask.expand(shape).reshape(-1).nonzero()[:, 0])
 
 
-def by_list(name: str, arguments: Sequence[Any]) -> Any:
+def by_list(arguments: Sequence[Any]) -> Any:
     """index and index_put by constant indices; None where the rule of these has it as well."""
     a, indices, *rest = arguments
     if not any(index is not None for index in indices):
@@ -255,5 +258,11 @@ OURS: dict[str, Callable[..., Any]] = {
     "masked_scatter_backward": lambda *arguments: _masked_scatter_backward(*arguments),
 }
 
-INDICES = {"scatter_reduce": (2,), "index_reduce": (2,), "put": (1,), "masked_scatter": (1,), "masked_scatter_backward": (1,)}
+INDICES = {
+    "scatter_reduce": (2,),
+    "index_reduce": (2,),
+    "put": (1,),
+    "masked_scatter": (1,),
+    "masked_scatter_backward": (1,),
+}
 """Which of their arguments are indices, which must be constants."""

@@ -1,7 +1,7 @@
 """torch.nn's RNN, LSTM and GRU, and their cells, as the loops over time that they are.
 
-Which operations torch makes of them depends on the device: on a GPU kernels of cuDNN's or its own, on the CPU writes into
-parts of tensors. These are the formulas of torch.nn's documentation, on every device.
+Which operations torch makes of them depends on the device: on a GPU kernels of cuDNN's or its own, on the CPU writes
+into parts of tensors. These are the formulas of torch.nn's documentation, on every device.
 """
 
 from __future__ import annotations

@@ -81,8 +81,9 @@ def _cubic(t: Any, k: int) -> Any:
 
 def _read(a: Any, at: list[Any]) -> Any:
     """The elements at whole places; 0 outside."""
-    sizes, flat, is_there = a.shape[2:], None, None
-    for x, size in zip(at, sizes, strict=True):
+    flat: Any = None
+    is_there: Any = None
+    for x, size in zip(at, a.shape[2:], strict=True):
         own = (x >= 0) & (x <= size - 1)
         whole = x.round()
         place = whole.masked_fill(torch.isnan(whole), 0.0).clamp(0, size - 1).long()

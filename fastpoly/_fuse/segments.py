@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .picks import met, picked
+from .picks import TOGETHER, met, picked
 
 SUM, MEAN, MAX = 0, 1, 2
 """What torch calls the modes of a bag in C++."""
@@ -55,8 +55,7 @@ def _segment_reduce(
     found = met(parts.rows(data), parts.at, parts.count, own)
     if initial is not None:
         of_initial = torch.full_like(found, initial)
-        together = {"sum": torch.add, "amax": torch.maximum, "amin": torch.minimum, "prod": torch.mul}[own]
-        found = together(found, of_initial)
+        found = TOGETHER[own](found, of_initial)
     if kind == "mean":
         length = parts.wide(parts.lengths)
         nothing = math.nan if initial is None else initial
@@ -156,9 +155,7 @@ def _bags_backward(
     return met(rows, own, count, "sum")
 
 
-def _bags_backward_by_factors(
-    grad: Any, weight: Any, indices: Any, _: Any, of_bag: Any, mode: int, padding: int
-) -> Any:
+def _bags_backward_by_factors(grad: Any, weight: Any, indices: Any, _: Any, of_bag: Any, __: int, padding: int) -> Any:
     found = (picked(grad, 0, of_bag) * picked(weight, 0, indices)).sum(1)
     return torch.where(indices == padding, 0.0, found)
 
@@ -168,8 +165,8 @@ OURS: dict[str, Callable[..., Any]] = {
     "_segment_reduce_backward": _segment_reduce_backward,
     "_embedding_bag": _bags,
     "_embedding_bag_forward_only": _bags,
-    "_embedding_bag_backward": lambda grad, at, _, of_bag, sizes, largest, count, often, mode, __, *rest: _bags_backward(
-        grad, at, of_bag, sizes, largest, count, often, mode, *rest
+    "_embedding_bag_backward": lambda grad, at, _, of_bag, sizes, largest, count, often, mode, __, *rest: (
+        _bags_backward(grad, at, of_bag, sizes, largest, count, often, mode, *rest)
     ),
     "_embedding_bag_dense_backward": _bags_backward,
     "_embedding_bag_per_sample_weights_backward": _bags_backward_by_factors,

@@ -39,7 +39,8 @@ def _units(size: int, like: Any) -> torch.Tensor:
 
 def _matrix(like: Any, size: int, of_units: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """The matrix (new size, size) of an operation on vectors, the rows of a matrix."""
-    return of_units(_units(size, like)).t().contiguous()
+    matrix: torch.Tensor = of_units(_units(size, like)).t().contiguous()
+    return matrix
 
 
 def _mapped(a: Any, matrices: Sequence[torch.Tensor]) -> Any:
@@ -115,8 +116,9 @@ def _averages(
         size, *own = settings
 
         def pooled(units: torch.Tensor, own: Sequence[int] = own) -> torch.Tensor:
-            each = [[one] for one in own]
-            return aten.avg_pool2d(units[None, :, None], *([1, n] for [n] in each[:2]), [0, own[2]], ceil_mode, include_pad)[0, :, 0]
+            window = [1, own[0]], [1, own[1]], [0, own[2]]
+            found: torch.Tensor = aten.avg_pool2d(units[None, :, None], *window, ceil_mode, include_pad)
+            return found[0, :, 0]
 
         matrix = _matrix(like, size, pooled)
         if divisor is not None:

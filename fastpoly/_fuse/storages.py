@@ -75,7 +75,8 @@ class Storage:
 
     def __init__(self, whole: Any, kind: Kind, is_input: bool = False) -> None:
         self.kind, self.is_input, self.version = kind, is_input, 0
-        self._whole, self._along, self._rows = whole, 0, {}
+        self._whole, self._along = whole, 0
+        self._rows: dict[int, Any] = {}
 
     # -- reading
 
@@ -112,14 +113,16 @@ class Storage:
     def _all(self, tensor: Callable[[Any], Any]) -> Any:
         """The whole; what was a list of rows is one tensor from here on."""
         if self._rows:
-            size, pieces = self.kind.shape[self._along], []
+            size = self.kind.shape[self._along]
+            pieces: list[Any] = []
             for is_row, group in itertools.groupby(range(size), lambda number: number in self._rows):
                 numbers = list(group)
                 if is_row:
                     pieces.append(torch.stack([tensor(self._rows[number]) for number in numbers], self._along))
                 else:
                     pieces.append(tensor(self._whole).narrow(self._along, numbers[0], len(numbers)))
-            self._whole = (torch.cat(pieces, self._along) if len(pieces) > 1 else pieces[0]).node
+            whole: Any = torch.cat(pieces, self._along) if len(pieces) > 1 else pieces[0]
+            self._whole = whole.node
             self._rows = {}
         return self._whole
 
@@ -161,15 +164,12 @@ class Storage:
         all_dims = [*order, *(d for d in range(len(kind.shape)) if d not in order)]
         moved = _arranged(tensor(value), all_dims, [kind.shape[d] for d in order])
         single = [d for d, part in enumerate(parts) if part.dim is None and base.shape[d] > 1]
-        if self._rows and self._along in single:
-            along = self._along
-        else:
-            if self._rows:
-                self._all(tensor)
-            along = single[0] if single else None
-        if along is None:
+        if self._rows and self._along not in single:
+            self._all(tensor)
+        if not single:
             self._whole = _replaced(tensor(self._all(tensor)), parts, moved).node
             return
+        along = self._along if self._rows else single[0]
         self._along, number = along, parts[along].start
         rest = [*parts[:along], *parts[along + 1 :]]
         shape = [n for d, n in enumerate(base.shape) if d != along]
@@ -187,7 +187,6 @@ class Storage:
         self.version += 1
         self._whole, self._along, self._rows = other._whole, other._along, dict(other._rows)
         return True
-
 
     def has_rows(self, dim: int) -> bool:
         """Is it a list of rows along a dimension?"""
@@ -261,4 +260,3 @@ def _replaced(a: Any, parts: Sequence[Part], value: Any) -> Any:
         numbers = numbers[(*[slice(None)] * d, slice(None, None, part.step))]
     flat = aten.index_put(a.reshape(-1), [numbers.reshape(-1)], value.reshape(-1))
     return flat.reshape(a.shape)
-

@@ -14,7 +14,6 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,13 +21,12 @@ import torch
 from .._errors import UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
-    changes_shape,
     decomposition,
-    reshaped_in_place,
     restore_weights,
     storage,
     without_values,
 )
+from . import picks
 from .apart import INDICES, OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
@@ -46,50 +44,13 @@ from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
-from . import picks
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
-from .storages import Outside, Storage, same
+from .storages import Storage
+from .writes import Traced, Writes, offset_of
 
 aten = torch.ops.aten
-
-
-class Traced(torch.Tensor):
-    """A tensor without values: its kind, the memory where its elements lie, and the node that computes them.
-
-    Attributes:
-        seen: at what version of the memory the node was right.
-    """
-
-    __slots__ = ("_node", "_tracer", "kind", "memory", "seen")
-    _node: Node
-    _tracer: Tracer
-    kind: Kind
-    memory: Storage
-    seen: int
-
-    def sharing(self, memory: Storage, seen: int | None = None) -> Traced:
-        """The same tensor, with its elements in a memory; at no version of it, if `seen` is -1, was it read."""
-        self.memory, self.seen = memory, memory.version if seen is None else seen
-        return self
-
-    @property
-    def node(self) -> Node:
-        """What computes its elements as they are now."""
-        if self.seen != self.memory.version:
-            self._node, self.seen = self._tracer.read(self.memory, self.kind), self.memory.version
-        return self._node
-
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"Traced({self._node.op}, {self.kind.shape})"
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        raise UnsupportedOperationError(
-            f"{func}{place(Callers().line())} was called on a tensor of a loss that is no longer being traced: the "
-            "loss kept it somewhere. Return what is needed instead."
-        )
 
 
 class Tracer(LightDispatchMode):
@@ -107,14 +68,14 @@ class Tracer(LightDispatchMode):
         self.refused: UnsupportedOperationError | None = None
         self.callers = Callers()
         self._where: Where | None = None  # of the operation at hand
-        self._asked = ""  # the operation that torch asked for, before it was taken apart
-        self._depth = 0
+        self.asked = ""  # the operation that torch asked for, before it was taken apart
+        self.depth = 0
         self._operations: dict[int, Operation] = {}
         self._plans: dict[Any, Plan] = {}
-        self._kinds: dict[Any, Kind] = {}
+        self.kinds: dict[Any, Kind] = {}
         self._numbers: dict[Any, int] = {}
         self._known: dict[Any, Node] = {}
-        self._written: dict[int, Storage] = {}  # of constants that something traced was written to
+        self.writes = Writes(self)
         self._planning: set[int] | None = None  # the storages that a plan has made of nothing
         self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
@@ -123,7 +84,7 @@ class Tracer(LightDispatchMode):
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
         label = self.constants.labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        traced = self._traced(node, self._kind(like.contiguous(), like.device))
+        traced = self.traced(node, self.kind(like.contiguous(), like.device))
         traced.memory.is_input = True
         return traced
 
@@ -131,8 +92,8 @@ class Tracer(LightDispatchMode):
         """The node that computes a tensor."""
         if isinstance(value, Traced):
             return value.node
-        if self._changes(value):
-            return self._of_memory(value).node
+        if self.writes.changes(value):
+            return self.writes.of_memory(value).node
         return self.constants.node(value)
 
     @property
@@ -149,19 +110,21 @@ class Tracer(LightDispatchMode):
         operation = self._operations.get(id(func))
         if operation is None:
             operation = self._operations[id(func)] = Operation(func, OPERATIONS)
-        outermost = self._depth == 0
-        self._depth += 1
+        outermost = self.depth == 0
+        self.depth += 1
         if outermost:
-            self._where, self._asked = self.callers.line(), operation.name
+            self._where, self.asked = self.callers.line(), operation.name
         try:
             signature: list[Any] = [operation]
             operands: list[Any] = []
-            if self._written and not operation.is_mutable:
-                args = [mapped(self._of_memory, value) for value in args]
-            is_of_memory = operation.is_mutable or (operation.is_view and self._is_of_memory(operation.name, args[0]))
+            if self.writes.written and not operation.is_mutable:
+                args = [mapped(self.writes.of_memory, value) for value in args]
+            is_of_memory = operation.is_mutable or (
+                operation.is_view and self.writes.asks_memory(operation.name, args[0])
+            )
             changes = self._describe(operation, args, kwargs, signature, operands)
-            if self._written and operation.name == "add":  # before what is a list of rows is made one tensor
-                added = self._added(args, kwargs)
+            if self.writes.written and operation.name == "add":  # before what is a list of rows is made one tensor
+                added = self.writes.added(args, kwargs)
                 if added is not None:
                     return added
             if self._is_stale:
@@ -178,21 +141,21 @@ class Tracer(LightDispatchMode):
                 plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes, is_of_memory)
             if is_of_memory and changes:
                 self._is_general = False
-                result = self._in_memory(operation, args, kwargs or {})
+                result = self.writes.in_memory(operation, args, kwargs or {})
             elif plan.way == "again":
                 result = self._again(plan, operands, args)
             elif plan.way == "compute":
                 result = self._compute(operation, args, kwargs or {}, operands)
             else:
                 self._is_general = False
-                result = self._write_down(operation, args, kwargs or {})
+                result = self.write_down(operation, args, kwargs or {})
             if outermost:
                 if plan.launch is None:
                     plan.launch = launch(operation, args, kwargs, result)
                 plan.count += 1
             return result
         finally:
-            self._depth -= 1
+            self.depth -= 1
 
     # -- what is asked
 
@@ -232,7 +195,7 @@ class Tracer(LightDispatchMode):
             elif value is None:
                 signature.append(None)
             elif isinstance(value, torch.Tensor):
-                if self._written and storage(value) in self._written:
+                if self.writes.written and storage(value) in self.writes.written:
                     changes = True
                 signature.append((value.shape, value.stride(), value.dtype, value.device))
                 operands.append(value)
@@ -243,17 +206,11 @@ class Tracer(LightDispatchMode):
                 signature.append(repr(value))
         return changes
 
-    def _changes(self, value: Any) -> bool:
-        """Is it different in every step?"""
-        if isinstance(value, Traced):
-            return True
-        return bool(self._written) and isinstance(value, torch.Tensor) and storage(value) in self._written
-
     def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool, is_of_memory: bool) -> Plan:
         """What is to be done for an operation on arguments like these."""
         name = operation.name
         if operation.is_random and not (name in DROPOUT and not operation.in_order(args, kwargs)[DROPOUT[name]]):
-            raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
+            raise self.refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
         if not changes:
             return Plan("compute")
         alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
@@ -269,7 +226,7 @@ class Tracer(LightDispatchMode):
         for tensor in written:
             if not self.constants.owns(tensor):
                 name = operation.name
-                raise self._refusal(
+                raise self.refusal(
                     name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
                 )
             self.constants.before_writing(tensor)
@@ -303,7 +260,7 @@ class Tracer(LightDispatchMode):
         return plan.several(self._result(result, slots, args) for result in plan.results)
 
     def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
-        traced = self._traced(slots[result.node], result.kind)
+        traced = self.traced(slots[result.node], result.kind)
         return traced if result.shares is None else traced.sharing(args[result.shares].memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
@@ -315,7 +272,7 @@ class Tracer(LightDispatchMode):
         made: set[int] = set()
         self.nodes, self._known, self._planning, self._is_general = nodes, {}, made, True
         try:
-            result = self._write_down(operation, given, named)
+            result = self.write_down(operation, given, named)
             is_general = self._is_general
         finally:
             self.nodes, self._known, self._planning, self._is_general = before
@@ -333,17 +290,17 @@ class Tracer(LightDispatchMode):
         """For what changes, a tensor of its kind whose node nothing else has."""
         if not isinstance(value, Traced):
             return value
-        return self._traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
+        return self.traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
 
     # -- what does, for the first time
 
-    def _write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
-        if name == "masked_select" and not self._changes(args[1]):
+        if name == "masked_select" and not self.writes.changes(args[1]):
             with self:
                 return picks.masked_select(*args)
         if name in BRANCHES:
-            raise self._refusal(
+            raise self.refusal(
                 name,
                 "the value of a tensor decides what the loss does, and it changes from step to step",
                 "use torch.where, or compute it from the data alone",
@@ -352,40 +309,40 @@ class Tracer(LightDispatchMode):
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
-                return self._traced(args[0].node, args[0].kind).sharing(args[0].memory)
+                return self.traced(args[0].node, args[0].kind).sharing(args[0].memory)
             like = torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-            return self._traced(self.node(args[0]), self._kind(like, device_of(operation, args, kwargs)))
+            return self.traced(self.node(args[0]), self.kind(like, device_of(operation, args, kwargs)))
         if name in ("max", "min") and operation.overload == "dim":
             with self:
                 return extreme(*operation.in_order(args, kwargs), name == "max")
         if name not in OPERATIONS:
             return self._take_apart(operation, args, kwargs)
         if name in BY_LIST:
-            if any(self._changes(index) for index in args[1]):
+            if any(self.writes.changes(index) for index in args[1]):
                 masked = self._masked(name, operation.in_order(args, kwargs))
                 if masked is not None:
                     return masked
-                raise self._refusal(name, "the index changes from step to step", "use torch.where")
-            args = (args[0], without_masks(args[1], self._changes), *args[2:])
+                raise self.refusal(name, "the index changes from step to step", "use torch.where")
+            args = (args[0], without_masks(args[1], self.writes.changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
-            refuse_out_of_range(name, args, self._changes)
+            refuse_out_of_range(name, args, self.writes.changes)
         if name in BY_LIST:
             with self:
-                found = picks.by_list(name, operation.in_order(args, kwargs))
+                found = picks.by_list(operation.in_order(args, kwargs))
             if found is not None:
                 return found
         if name in ("scatter", "scatter_add"):
             a, dim, index, values, *combines = operation.in_order(args, kwargs)
             if any(way is not None for way in combines):
-                raise self._refusal(name, "it combines what meets at one place", "use scatter_add")
+                raise self.refusal(name, "it combines what meets at one place", "use scatter_add")
             with self:
-                scattering = scattered(name, a, dim, index, values, not self._changes(index))
+                scattering = scattered(name, a, dim, index, values, not self.writes.changes(index))
             if scattering is not None:
                 return scattering
         device = device_of(operation, args, kwargs)
         result = result_like(operation, args, kwargs)
         if not isinstance(result, torch.Tensor):
-            raise self._refusal(name, "it returns several tensors", "use operations that return one")
+            raise self.refusal(name, "it returns several tensors", "use operations that return one")
         arguments = tuple(
             mapped(lambda a: self.node(a) if isinstance(a, torch.Tensor) else a, argument)
             for argument in operation.in_order(args, kwargs)
@@ -394,7 +351,7 @@ class Tracer(LightDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self._new_node(name, arguments, tuple(result.shape), result.dtype)
-        traced = self._traced(node, self._kind(result, device, _offset(operation, args)))
+        traced = self.traced(node, self.kind(result, device, offset_of(operation, args)))
         return traced.sharing(args[0].memory) if operation.is_view and isinstance(args[0], Traced) else traced
 
     def _masked(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -412,7 +369,7 @@ class Tracer(LightDispatchMode):
     def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
         """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
         if len(self.nodes) == MOST_NODES:
-            raise self._refusal(
+            raise self.refusal(
                 op,
                 f"the step has more than {MOST_NODES:,} operations, and would take minutes to trace and compile",
                 "write it with operations of whole tensors instead of their elements",
@@ -423,8 +380,8 @@ class Tracer(LightDispatchMode):
 
     def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
-        if any(self._changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
-            raise self._refusal(name, "the index changes from step to step", "use torch.where")
+        if any(self.writes.changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
+            raise self.refusal(name, "the index changes from step to step", "use torch.where")
         elementary = name.removeprefix("prims::")
         if elementary in OPERATIONS and OPERATIONS[elementary].is_elementwise:
             with self:
@@ -435,152 +392,16 @@ class Tracer(LightDispatchMode):
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
         if result is NotImplemented:
-            raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
+            raise self.refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
-            return self._traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
+            return self.traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
         return result
 
-    # -- memory that tensors share
+    def kind(self, like: torch.Tensor, device: torch.device, offset: int = 0) -> Kind:
+        kind = Kind(tuple(like.shape), like.stride(), like.dtype, device, int(like.storage_offset()) + offset)
+        return self.kinds.setdefault(kind, kind)
 
-    def _is_of_memory(self, name: str, value: Any) -> bool:
-        """Does a view ask where elements lie, or for what was written there?"""
-        return type(value) is Traced and (value.memory.version > 0 or name == "as_strided")
-
-    def _of_memory(self, value: Any) -> Any:
-        """For a constant that something traced was written to, a traced tensor with the same memory."""
-        if type(value) is Traced or not self._changes(value):
-            return value
-        return self._traced(_UNREAD, self._kind(value, value.device)).sharing(self._memory(value), -1)
-
-    def _memory(self, value: torch.Tensor) -> Storage:
-        """The memory of a tensor that is to be written to."""
-        if type(value) is Traced:
-            return value.memory
-        key = storage(value)
-        if key not in self._written:
-            owner = self.constants.owner(value)
-            self.constants.kept.append(value)
-            self._written[key] = Storage(self.constants.node(owner), self._kind(owner, owner.device))
-        return self._written[key]
-
-    def read(self, memory: Storage, kind: Kind) -> Node:
-        """What a tensor of this kind has there now."""
-        self._depth += 1
-        try:
-            with self:
-                return memory.read(kind, partial(self._plain, kind.device)).node
-        except Outside:
-            raise self._refusal(self._asked, "it reaches beyond what its tensor has", "index it") from None
-        finally:
-            self._depth -= 1
-
-    def _plain(self, device: torch.device, node: Node) -> Traced:
-        """A tensor of what a node computes, with a memory of its own."""
-        return self._traced(node, self._kind(torch.empty(node.shape, dtype=node.dtype, device="meta"), device))
-
-    def _in_memory(self, operation: Operation, args: Any, kwargs: Any) -> Any:
-        """Write to memory, or look at what was written there, or at where it lies."""
-        name = operation.name
-        if operation.is_mutable:
-            if changes_shape(operation.func):
-                return self._with_another_shape(operation, args, kwargs)
-            return self._in_place(name, args, kwargs)
-        kind = args[0].kind
-        if name == "as_strided":
-            _, shape, strides, offset = operation.in_order(args, kwargs)
-            kind = Kind(tuple(shape), tuple(strides), kind.dtype, kind.device, kind.offset if offset is None else offset)
-            kind = self._kinds.setdefault(kind, kind)
-        elif name in OPERATIONS:
-            kind = self._kind(result_like(operation, args, kwargs), kind.device, _offset(operation, args))
-        elif name not in ("detach", "alias"):
-            return self._write_down(operation, args, kwargs)
-        return self._traced(_UNREAD, kind).sharing(args[0].memory, -1)
-
-    def _with_another_shape(self, operation: Operation, args: Any, kwargs: Any) -> Any:
-        """squeeze_ and the like: the same memory, seen otherwise."""
-        target = args[0]
-        if type(target) is Traced:
-            plain = getattr(aten, operation.name.rstrip("_"), None)
-            if plain is None:
-                raise self._refusal(operation.name, "it changes what its tensor has", "compute a new one")
-            with self:
-                seen = plain(*args, **kwargs)
-            reshaped_in_place(operation.func, args, kwargs)
-            target.kind, target._node, target.seen = seen.kind, seen._node, seen.seen
-            return target
-        return operation.func(*args, **kwargs)
-
-    def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
-        target = args[0]
-        name = _CALLED.get(name, name)
-        plain = getattr(aten, name.rstrip("_"), None)
-        own = type(target) is Traced or self.constants.owns(target)
-        if type(target) is Traced and target.memory.is_input:
-            raise self._refusal(name, "it writes to a tensor that the step is given", "compute a new one")
-        if not own or plain is None or not name.endswith("_"):
-            raise self._refusal(
-                name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
-            )
-        memory = self._memory(target)
-        kind = target.kind if type(target) is Traced else self._kind(target, target.device)
-        if name == "copy_" and self._copies(args[1], kind, memory):
-            return target
-        with self:
-            result = self._overwriting(name, target, args) if name in _OVERWRITING else plain(*args, **kwargs)
-        if self._copies(result, kind, memory):
-            return target
-        if result.shape != target.shape or result.dtype != target.dtype:
-            raise self._refusal(name, "it would change the shape or dtype of its tensor", "compute a new one")
-        node = self.node(result)
-        try:
-            with self:
-                memory.write(kind, node, partial(self._plain, kind.device))
-        except Outside:
-            raise self._refusal(name, "several elements of its tensor lie in one place", "compute a new one") from None
-        if type(target) is Traced:
-            target._node, target.seen = node, memory.version
-        return target
-
-    def _copies(self, source: Any, kind: Kind, memory: Storage) -> bool:
-        """Copy all of a memory that is a list of rows to another one; False if that is not asked."""
-        source = self._of_memory(source)
-        return (
-            type(source) is Traced
-            and same(kind, memory.kind)
-            and same(source.kind, source.memory.kind)
-            and memory.copy(source.memory)
-        )
-
-    def _added(self, args: Any, kwargs: Any) -> Traced | None:
-        """The sum of a list of rows and the gradient of a row, which is another such list; None if it is none.
-
-        This is how the gradients of a tensor that is filled and read in a loop add up.
-        """
-        for rows, other in (args, args[::-1]) if len(args) == 2 and not kwargs else ():
-            if type(rows) is Traced and type(other) is Traced and other._node.op == "select_backward":
-                memory, (part, sizes, dim, number) = rows.memory, other._node.args
-                is_all = same(rows.kind, memory.kind) and rows.kind.shape == tuple(sizes)
-                if not is_all or not memory.has_rows(dim % len(sizes)) or other.seen != other.memory.version:
-                    continue
-                tensor = partial(self._plain, rows.kind.device)
-                with self:
-                    total = memory.with_row_added(number, part, tensor)
-                return self._traced(_UNREAD, rows.kind).sharing(total, -1)
-        return None
-
-    def _overwriting(self, name: str, target: Any, args: Any) -> Any:
-        """What a tensor has that is written to as a whole, whatever it had."""
-        value = 0 if name == "zero_" else args[1]
-        if not isinstance(value, torch.Tensor):
-            return torch.full(target.shape, value, dtype=target.dtype, device=target.device)
-        value = value if value.dtype == target.dtype else value.to(target.dtype)
-        return value.expand(target.shape)
-
-    def _kind(self, like: torch.Tensor, device: torch.device, offset: int = 0) -> Kind:
-        kind = Kind(tuple(like.shape), like.stride(), like.dtype, device, like.storage_offset() + offset)
-        return self._kinds.setdefault(kind, kind)
-
-    def _traced(self, node: Node, kind: Kind) -> Traced:
+    def traced(self, node: Node, kind: Kind) -> Traced:
         traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)
         traced._node, traced._tracer, traced.kind = node, self, kind
         traced.memory, traced.seen = Storage(node, kind), 0
@@ -591,11 +412,11 @@ class Tracer(LightDispatchMode):
 
     def refused_recurrence(self, name: str) -> UnsupportedOperationError:
         """The refusal of one of torch's recurrent layers with packed sequences."""
-        self._where, self._asked = self.callers.line(), name
-        return self._refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
+        self._where, self.asked = self.callers.line(), name
+        return self.refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
 
-    def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
-        name = name if name == self._asked else f"{self._asked} ({name})"
+    def refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
+        name = name if name == self.asked else f"{self.asked} ({name})"
         error = UnsupportedOperationError(
             f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
         )
@@ -662,19 +483,3 @@ BRANCHES = frozenset(
     {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
 )
 """What gives Python a value, or a shape that depends on one."""
-
-
-_UNREAD = Node("unread", (), (), torch.float64)
-"""Of a tensor that has not been asked for its value since its memory was written to."""
-
-_CALLED = {"prims::copy_to": "copy_", "_index_put_impl_": "index_put_"}
-"""What writes in place under another name."""
-
-_OVERWRITING = ("copy_", "fill_", "zero_")
-
-
-def _offset(operation: Operation, args: Any) -> int:
-    """Where the memory of a view begins, in that of what it is a view of."""
-    if not operation.is_view or not isinstance(args[0], torch.Tensor):
-        return 0
-    return args[0].kind.offset if type(args[0]) is Traced else args[0].storage_offset()

@@ -73,7 +73,7 @@ _WHOLE = ("floor", "ceil", "trunc", "round")
 
 
 def _of_float(node: Node) -> Bounds | None:
-    """The bounds of a float that is a whole number in any case, as `x.masked_fill(isnan(x), 0).clamp(0, 9)` of such an x."""
+    """The bounds of a float that is a whole number: `x.masked_fill(isnan(x), 0).clamp(0, 9)` of such an x, or NaN."""
     if node.op != "clamp" or any(not isinstance(bound, (int, float)) or bound % 1 for bound in node.args[1:3]):
         return None
     inner, (low, high) = node.args[0], node.args[1:3]
