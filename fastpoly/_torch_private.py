@@ -60,11 +60,6 @@ def storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def is_view(tensor: torch.Tensor) -> bool:
-    """Does autograd know it as a view of another?"""
-    return tensor._is_view()
-
-
 def differentiated() -> int | None:
     """The sequence number of the operation whose gradient autograd is computing in this thread."""
     node: Any = torch._C._current_autograd_node()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, windows
+from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, sequences, windows
 
 
 class BeforeAutograd(TorchFunctionMode):
@@ -70,6 +70,7 @@ def _gaussian_nll(a: Any, target: Any, var: Any, full: bool = False, eps: float 
 
 BEFORE: dict[str, Callable[..., Any]] = {
     "gaussian_nll_loss": _gaussian_nll,
+    "ctc_loss": sequences.ctc_loss,
     "grid_sample": sampling.grid_sample,
     "grid_sampler": sampling.grid_sampler,
     "grid_sampler_2d": sampling.grid_sampler,
