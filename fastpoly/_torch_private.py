@@ -50,20 +50,33 @@ class Narrowest(LightDispatchMode):
 
 
 def without_values(
-    cls: type[Any], shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device
+    cls: type[Any],
+    shape: Sequence[int],
+    strides: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    offset: int = 0,
 ) -> Any:
     """A tensor of the class `cls` without memory."""
-    return torch.Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=dtype, device=device)
+    return torch.Tensor._make_wrapper_subclass(
+        cls, shape, strides=strides, storage_offset=offset, dtype=dtype, device=device
+    )
+
+
+def reshaped_in_place(func: Any, args: Sequence[Any], kwargs: Any) -> None:
+    """An operation that changes where a tensor says its elements lie, of a tensor without memory."""
+    with torch._C._DisableTorchDispatch():
+        func(*args, **kwargs)
+
+
+def changes_shape(func: Any) -> bool:
+    """Is it such an operation?"""
+    return torch.Tag.inplace_view in func.tags
 
 
 def storage(tensor: torch.Tensor) -> int:
     """A number that tensors have in common that share their memory, as long as one of them lives."""
     return tensor.untyped_storage()._cdata
-
-
-def is_view(tensor: torch.Tensor) -> bool:
-    """Does autograd know it as a view of another?"""
-    return tensor._is_view()
 
 
 def differentiated() -> int | None:
@@ -125,6 +138,20 @@ def _smaller(one: Any, other: Any) -> Any:
     if isinstance(other, torch.Tensor):
         return torch.minimum(one, other) if isinstance(one, torch.Tensor) else torch.clamp(other, max=one)
     return min(one, other)
+
+
+def restore_weights(weights: list[Any]) -> None:
+    """A recurrent layer that was called with others' weights has its own again.
+
+    Such a layer keeps its weights in a list beside its parameters, which `torch.func.functional_call` leaves as it was
+    for the call.
+    """
+    import gc
+
+    for owner in gc.get_referrers(weights):
+        of = owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, torch.nn.RNNBase) else {}
+        if of.get("_flat_weights") is weights:
+            weights[:] = [of["_parameters"].get(name) for name in of["_flat_weights_names"]]
 
 
 def refused_by_compiler() -> type[Exception]:

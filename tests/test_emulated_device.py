@@ -183,12 +183,12 @@ LOSSES = {  # name: (loss, number of params)
     "indices of the CPU": (lambda p: (p[torch.arange(2) + OUTSIDE] ** 2).sum(), 3),
     "made on its device": (made_on_its_device, 5),
     "it says where it lies": (it_says_where_it_lies, 5),
+    "gru": (gru, 63),
+    "gru_cell": (gru_cell, 63),
     "vdot": (lambda p: torch.vdot(p, p) ** 2, 5),
 }
 
 SAID = {  # name: (loss, number of params, what the refusal says)
-    "gru": (gru, 63, "recurrent layers"),
-    "gru_cell": (gru_cell, 63, "recurrent layers"),
     "complex": (cartesian, 3, "fastpoly has no rule for it"),
     "polar": (polar, 3, "fastpoly has no rule for it"),
 }

@@ -303,6 +303,7 @@ VIEWS = {
         "roll by nothing": lambda t: t.roll(0, 0) * t,
         "roll both": lambda t: t.roll((1, -2), (0, -1)) * t,
         "rot90": lambda t: t.rot90(),
+        "unfold": lambda t: t.unfold(-1, 3, 2) * torch.arange(3),
         "tril": lambda t: t.tril(),
         "triu": lambda t: t.triu(1) * t,
         "diagonal, no gradient": lambda t: t.detach().diagonal(0, -2, -1).sum() * t,

@@ -110,17 +110,3 @@ def test_many_values_in_memory():
 
     written, _ = traced(step, [numbers(50)], {}, 0, write_for_cpu)
     assert written.text.count("roll") + written.text.count("cat") >= 40
-
-
-@pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU", "LSTMCell", "GRUCell"])
-def test_recurrent_layers_are_refused_by_name(layer):
-    module = getattr(torch.nn, layer)(2, 3).double()
-    x = numbers(5, 2)
-
-    def loss(params):
-        out = torch.func.functional_call(module, params, (x,))
-        return (out[0] ** 2).sum()
-
-    params = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    with pytest.raises(UnsupportedOperationError, match=r"recurrent layers writes to parts of tensors.*Way out"):
-        descend(loss, params, learn_rate=0.1, steps=1, backend="fused")

@@ -9,6 +9,14 @@
     lift.py         an operation on single values as one on rows of them
     bounds.py       what whole numbers may become
     operations.py   the table of operations: a record each, with all that is asked of it
+    picks.py        what constant indices name: each place's own picks, found once
+    windows.py      convolutions and the largest of windows
+    separable.py    what is a matrix along each dimension: interpolation, averages, padding
+    sampling.py, segments.py, sequences.py, recurrent.py, attention.py, distances.py, losses.py
+                    operations of networks in terms of simpler ones, a kind each
+    apart.py        the table of these, for what torch does not take apart itself
+    storages.py     memory that tensors share while a step is traced: a write is a new value of it
+    writes.py       what a step writes there, and what it reads of it afterwards
     trace.py        run the function once and write down every ATen operation on what changes from step to step
     scan.py         a loop within a step, as a node of the graph
     runs.py         where a sequence repeats itself

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
-"""torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
-cuDNN's or torch's own, on the CPU writes into parts of tensors."""
+from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, sequences, windows
 
 
 class BeforeAutograd(TorchFunctionMode):
@@ -21,23 +19,64 @@ class BeforeAutograd(TorchFunctionMode):
     A vector times a matrix becomes a matrix times a vector: torch's own way changes a tensor's shape in place.
 
     Args:
-        refusal: makes the error that a call of RECURRENT raises, of the function's name.
+        refusal: makes the error that a recurrent layer raises which is called with packed sequences, of its name.
     """
 
     def __init__(self, refusal: Callable[[str], Exception]) -> None:
         super().__init__()
         self.refusal = refusal
+        self.weights: list[list[Any]] = []  # of recurrent layers, as these keep them
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name in RECURRENT:
-            raise self.refusal(name)
+        if name in recurrent.STEPS:
+            if recurrent.is_packed(args):
+                raise self.refusal(name)
+            self.weights.append(args[2])
+            with self:
+                return recurrent.layers(name, *args, **(kwargs or {}))
+        if name.removesuffix("_cell") in recurrent.STEPS:
+            with self:
+                return recurrent.cell(name.removesuffix("_cell"), *args, **(kwargs or {}))
+        if name in BEFORE:
+            with self:
+                return BEFORE[name](*args, **(kwargs or {}))
+        if name == "linear_cross_entropy":  # its options say in what pieces it is computed
+            kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
             one, other = args[::-1] if name == "__rmatmul__" else args
             if one.ndim == 1 and other.ndim == 2:
                 return torch.mv(other.t(), one)
         return func(*args, **(kwargs or {}))
 
+
+def _gaussian_nll(a: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Any:
+    """torch's looks whether a variance is negative, and raises; here the loss is NaN where that changes."""
+    if not isinstance(var, torch.Tensor):
+        var = var * torch.ones_like(a)
+    if var.size() != a.size():
+        if a.size()[:-1] == var.size():
+            var = var.unsqueeze(-1)
+        elif not (a.ndim == var.ndim and all(m in (1, n) for n, m in zip(a.shape, var.shape, strict=True))):
+            raise ValueError("var is of incorrect size")
+    is_negative = (var < 0).any()
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=eps)
+    loss = 0.5 * (var.log() + (a - target) ** 2 / var) + (0.5 * math.log(2 * math.pi) if full else 0)
+    loss = torch.where(is_negative, math.nan, loss)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+BEFORE: dict[str, Callable[..., Any]] = {
+    "gaussian_nll_loss": _gaussian_nll,
+    "ctc_loss": sequences.ctc_loss,
+    "grid_sample": sampling.grid_sample,
+    "grid_sampler": sampling.grid_sampler,
+    "grid_sampler_2d": sampling.grid_sampler,
+    "grid_sampler_3d": sampling.grid_sampler,
+}
+"""Functions of torch that are something else before autograd sees them: what autograd makes of these has a rule."""
 
 _MATMUL = frozenset({"matmul", "__matmul__", "__rmatmul__"})
 
@@ -121,8 +160,10 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
             return torch.cat([operation(a.narrow(d, 0, size), dim, index, values), rest], d)
     if index.numel() == 0:
         return a.clone()
-    if name == "scatter_add" or not is_known:
+    if not is_known:
         return None
+    if name == "scatter_add":
+        return picks.scatter_add(a, dim, index, values)
     # where several values go to one place, the last of them stays: which one that is, is known
     numbers = torch.arange(index.shape[dim], device=index.device)
     numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
@@ -132,12 +173,38 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     return torch.where(last >= 0, values, a)
 
 
+def _scattered_with_strides(a: Any, source: Any, *strides: Any) -> Any:
+    """as_strided_scatter: a copy that is written to."""
+    result = a.clone()
+    result.as_strided(*strides).copy_(source)
+    return result
+
+
 def _added(a: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
     """index_add, whose index may be a number."""
     if a.ndim == 0:
         return a + alpha * source.reshape(-1)[: index.numel()].sum()
     places = [None] * (dim % a.ndim) + [index.reshape(-1)]
     return torch.ops.aten.index_put(a, places, source if alpha == 1 else source * alpha, True)
+
+
+def _product_and_sum(a: Any, one: Any, other: Any, beta: Any, alpha: Any) -> Any:
+    """addbmm."""
+    product = alpha * torch.bmm(one, other).sum(0)
+    return product.clone() if beta == 0 else beta * a + product
+
+
+def _trilinear(
+    one: Any, two: Any, three: Any, of_one: Any, of_two: Any, of_three: Any, summed: Sequence[int], _: int = 1
+) -> Any:
+    """A sum of products of three, each with new dimensions of size 1."""
+    for dims, at in ((of_one, 0), (of_two, 1), (of_three, 2)):
+        parts = [one, two, three]
+        for dim in sorted(dims):
+            parts[at] = parts[at].unsqueeze(dim)
+        one, two, three = parts
+    product = one * two * three
+    return product.sum(summed) if summed else product
 
 
 # -- gradients with NaN where torch's kernels have it, which its decompositions have not; of means of nothing; and with
@@ -208,4 +275,17 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
+    **picks.OURS,
+    **windows.OURS,
+    **separable.OURS,
+    **distances.OURS,
+    **losses.OURS,
+    **segments.OURS,
+    **attention.OURS,
+    "as_strided_scatter": lambda *arguments: _scattered_with_strides(*arguments),
+    "addbmm": lambda a, one, other, beta, alpha: _product_and_sum(a, one, other, beta, alpha),
+    "_trilinear": lambda *arguments: _trilinear(*arguments),
 }
+
+INDICES = picks.INDICES | segments.INDICES
+"""Which arguments of these operations must be the same in every step."""

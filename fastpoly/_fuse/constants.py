@@ -25,7 +25,7 @@ class Constants:
         self.labels = {key: re.sub(r"\W+", "_", name).strip("_") or "data" for key, name in names.items()}
         self._nodes: dict[int, Node] = {}
         self._views: dict[Any, Node] = {}
-        self._own: set[int] = set()  # storages made while tracing, which may be written to
+        self._own: dict[int, torch.Tensor] = {}  # storages made while tracing, which may be written to: all of each
         self._made_here: set[int] = set()  # those of them that hold nothing from outside
         self.kept: list[torch.Tensor] = []  # so that no address is used twice
         self.outside: dict[int, torch.Tensor] = {}  # what was there before, by its id
@@ -52,6 +52,10 @@ class Constants:
         """Was its memory made while tracing?"""
         return storage(value) in self._own
 
+    def owner(self, value: torch.Tensor) -> torch.Tensor:
+        """The tensor that has all of a memory made while tracing."""
+        return self._own[storage(value)]
+
     def computed(self, name: str, sources: set[int], result: Any, is_written: bool) -> None:
         """Note what an operation of this name made of memory from these storages, to which it may have written."""
         for tensor in leaves(result):
@@ -60,11 +64,16 @@ class Constants:
                 self.labels.setdefault(id(tensor), name)
                 memory = storage(tensor)
                 if memory not in sources:
-                    self._own.add(memory)
+                    self._own.setdefault(memory, tensor)
                 if sources <= self._made_here and memory in self._own:
                     self._made_here.add(memory)
                 elif is_written:
                     self._made_here.discard(memory)
+
+    def forget(self) -> None:
+        """Let go of all tensors: what autograd knows of them would keep traced ones."""
+        self.kept.clear()
+        self._own.clear()
 
     def before_writing(self, value: torch.Tensor) -> None:
         """It is written to: what was read of its memory until now stays as it was."""

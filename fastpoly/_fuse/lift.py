@@ -126,6 +126,12 @@ def with_dimension(at: int) -> Lift:
     return rule
 
 
+def unfold(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
+    if not args[0].node.shape[1:]:  # a number is a window of one
+        return write.reshaped(args[0].node, (count, *node.shape))
+    return with_dimension(1)(write, node, args, count)  # type: ignore[return-value]
+
+
 def diagonal(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node:
     rows, offset, *dims = args
     rank = len(rows.node.shape) - 1

@@ -154,6 +154,7 @@ OPERATIONS: dict[str, Op] = {
     "select": view(rules.select, lift.with_dimension(1)),
     "slice": view(rules.slice_of, lift.with_dimension(1)),
     "flip": view(rules.flip, lift.with_dimension(1)),
+    "unfold": view(rules.unfold, lift.unfold),
     # parts
     "cat": Op(rules.cat, lift.join, bounds.first),
     "stack": Op(rules.stack, lift.join, bounds.first),

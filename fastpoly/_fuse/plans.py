@@ -27,6 +27,7 @@ class Kind:
     strides: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def plan_of(
         steps.append(Step(number, node.op, node.shape, node.dtype, _picking(picked), None if is_flat else args))
     made = []
     for part in results:
-        shares = [i for i, one in enumerate(given) if getattr(one, "aliases", None) is part.aliases]
-        if not shares and sum(other.aliases is part.aliases for other in results) > 1:
+        shares = [i for i, one in enumerate(given) if getattr(one, "memory", None) is part.memory]
+        if not shares and sum(other.memory is part.memory for other in results) > 1:
             return None
         made.append(Result((places.get(part.node) or next(literal)).at, part.kind, shares[0] if shares else None))
     read_too = used.union(one.node for one in made)

@@ -227,6 +227,16 @@ def flip(reader: Reader, node: Node, places: Places) -> Expr:
     return reader.element(source, tuple(moved))
 
 
+def unfold(reader: Reader, node: Node, places: Places) -> Expr:
+    """Windows along a dimension; what is in one is the last dimension."""
+    source, dim, _, step = node.args
+    if not source.shape:
+        return reader.element(source, ())
+    dim %= len(source.shape)
+    *others, within = places
+    return reader.element(source, (*others[:dim], others[dim] * step + within, *others[dim + 1 :]))
+
+
 def stack(reader: Reader, node: Node, places: Places) -> Expr:
     parts, dim = node.args[0], (node.args[1] or 0) % len(node.shape)
     which = places[dim].number

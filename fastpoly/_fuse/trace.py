@@ -19,8 +19,15 @@ from typing import Any
 import torch
 
 from .._errors import UnsupportedOperationError
-from .._torch_private import LightDispatchMode, decomposition, is_view, storage, without_values
-from .apart import OURS, BeforeAutograd, extreme, scattered
+from .._torch_private import (
+    LightDispatchMode,
+    decomposition,
+    restore_weights,
+    storage,
+    without_values,
+)
+from . import picks
+from .apart import INDICES, OURS, BeforeAutograd, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
@@ -32,6 +39,7 @@ from .arguments import (
     result_like,
     without_masks,
 )
+from .attention import DROPOUT
 from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
@@ -39,27 +47,10 @@ from .launches import Launches, launch
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, plan_of
 from .stand_ins import stand_ins
+from .storages import Storage
+from .writes import Traced, Writes, offset_of
 
 aten = torch.ops.aten
-
-
-class Traced(torch.Tensor):
-    """A tensor without values: its kind, and the node that computes it."""
-
-    __slots__ = ("aliases", "kind", "node")
-    node: Node
-    kind: Kind
-    aliases: list[weakref.ref[Traced]]
-
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"Traced({self.node.op}, {self.node.shape})"
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        raise UnsupportedOperationError(
-            f"{func}{place(Callers().line())} was called on a tensor of a loss that is no longer being traced: the "
-            "loss kept it somewhere. Return what is needed instead."
-        )
 
 
 class Tracer(LightDispatchMode):
@@ -77,37 +68,32 @@ class Tracer(LightDispatchMode):
         self.refused: UnsupportedOperationError | None = None
         self.callers = Callers()
         self._where: Where | None = None  # of the operation at hand
-        self._asked = ""  # the operation that torch asked for, before it was taken apart
-        self._depth = 0
+        self.asked = ""  # the operation that torch asked for, before it was taken apart
+        self.depth = 0
         self._operations: dict[int, Operation] = {}
         self._plans: dict[Any, Plan] = {}
-        self._kinds: dict[Any, Kind] = {}
+        self.kinds: dict[Any, Kind] = {}
         self._numbers: dict[Any, int] = {}
         self._known: dict[Any, Node] = {}
-        self._overwritten: dict[int, Node] = {}  # constants that something traced was written to, by their ids
-        self._written: set[int] = set()  # the storages of these
+        self.writes = Writes(self)
         self._planning: set[int] | None = None  # the storages that a plan has made of nothing
+        self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
         label = self.constants.labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        return self._traced(node, self._kind(like.contiguous(), like.device))
+        traced = self.traced(node, self.kind(like.contiguous(), like.device))
+        traced.memory.is_input = True
+        return traced
 
     def node(self, value: torch.Tensor) -> Node:
         """The node that computes a tensor."""
         if isinstance(value, Traced):
             return value.node
-        if self._written:
-            if id(value) in self._overwritten:
-                return self._overwritten[id(value)]
-            if storage(value) in self._written:  # below autograd a view does not know that it is one
-                raise self._refusal(
-                    self._asked,
-                    "it reads what was written through another tensor that shares its memory",
-                    "use torch.stack",
-                )
+        if self.writes.changes(value):
+            return self.writes.of_memory(value).node
         return self.constants.node(value)
 
     @property
@@ -124,32 +110,52 @@ class Tracer(LightDispatchMode):
         operation = self._operations.get(id(func))
         if operation is None:
             operation = self._operations[id(func)] = Operation(func, OPERATIONS)
-        outermost = self._depth == 0
-        self._depth += 1
+        outermost = self.depth == 0
+        self.depth += 1
         if outermost:
-            self._where, self._asked = self.callers.line(), operation.name
+            self._where, self.asked = self.callers.line(), operation.name
         try:
             signature: list[Any] = [operation]
             operands: list[Any] = []
+            if self.writes.written and not operation.is_mutable:
+                args = [mapped(self.writes.of_memory, value) for value in args]
+            is_of_memory = operation.is_mutable or (
+                operation.is_view and self.writes.asks_memory(operation.name, args[0])
+            )
             changes = self._describe(operation, args, kwargs, signature, operands)
+            if self.writes.written and operation.name == "add":  # before what is a list of rows is made one tensor
+                added = self.writes.added(args, kwargs)
+                if added is not None:
+                    return added
+            if self._is_stale:
+                self._is_stale = False
+                if operation.name.startswith("new_"):  # which asks for a tensor's kind alone
+                    with self:
+                        like = torch.empty(0, dtype=args[0].dtype, device=args[0].device)
+                        return operation.func(like, *args[1:], **(kwargs or {}))
+                if not is_of_memory:
+                    operands = [one.node if type(one) is Traced else one for one in operands]
             key = tuple(signature)
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes)
-            if plan.way == "again":
+                plan = self._plans[key] = self._plan(operation, args, kwargs or {}, changes, is_of_memory)
+            if is_of_memory and changes:
+                self._is_general = False
+                result = self.writes.in_memory(operation, args, kwargs or {})
+            elif plan.way == "again":
                 result = self._again(plan, operands, args)
             elif plan.way == "compute":
                 result = self._compute(operation, args, kwargs or {}, operands)
             else:
                 self._is_general = False
-                result = self._write_down(operation, args, kwargs or {})
+                result = self.write_down(operation, args, kwargs or {})
             if outermost:
                 if plan.launch is None:
                     plan.launch = launch(operation, args, kwargs, result)
                 plan.count += 1
             return result
         finally:
-            self._depth -= 1
+            self.depth -= 1
 
     # -- what is asked
 
@@ -174,7 +180,11 @@ class Tracer(LightDispatchMode):
             cls = type(value)
             if cls is Traced:
                 signature.append(value.kind)
-                operands.append(value.node)
+                if value.seen == value.memory.version:
+                    operands.append(value._node)
+                else:
+                    operands.append(value)
+                    self._is_stale = True
                 changes = True
             elif cls is float or cls is int:
                 if is_loose and (value > 0 or value < 0):
@@ -185,9 +195,8 @@ class Tracer(LightDispatchMode):
             elif value is None:
                 signature.append(None)
             elif isinstance(value, torch.Tensor):
-                if self._written and storage(value) in self._written:
+                if self.writes.written and storage(value) in self.writes.written:
                     changes = True
-                    signature.append(object())  # a plan of its own
                 signature.append((value.shape, value.stride(), value.dtype, value.device))
                 operands.append(value)
             elif cls is list or cls is tuple:
@@ -197,20 +206,14 @@ class Tracer(LightDispatchMode):
                 signature.append(repr(value))
         return changes
 
-    def _changes(self, value: Any) -> bool:
-        """Is it different in every step?"""
-        if isinstance(value, Traced):
-            return True
-        return bool(self._written) and isinstance(value, torch.Tensor) and storage(value) in self._written
-
-    def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool) -> Plan:
+    def _plan(self, operation: Operation, args: Any, kwargs: Any, changes: bool, is_of_memory: bool) -> Plan:
         """What is to be done for an operation on arguments like these."""
         name = operation.name
-        if operation.is_random:
-            raise self._refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
+        if operation.is_random and not (name in DROPOUT and not operation.in_order(args, kwargs)[DROPOUT[name]]):
+            raise self.refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
         if not changes:
             return Plan("compute")
-        alone = operation.is_mutable or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
         return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
     # -- what does not depend on the inputs
@@ -223,11 +226,13 @@ class Tracer(LightDispatchMode):
         for tensor in written:
             if not self.constants.owns(tensor):
                 name = operation.name
-                raise self._refusal(
+                raise self.refusal(
                     name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
                 )
             self.constants.before_writing(tensor)
         result = operation.func(*args, **kwargs)
+        if operation.name.removeprefix("new_").startswith("empty"):
+            result.zero_()  # what happens to lie there is another number every time
         tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
         for tensor in tensors:
             self.constants.read(tensor)
@@ -258,8 +263,8 @@ class Tracer(LightDispatchMode):
         return plan.several(self._result(result, slots, args) for result in plan.results)
 
     def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
-        traced = self._traced(slots[result.node], result.kind)
-        return traced if result.shares is None else _share(traced, args[result.shares])
+        traced = self.traced(slots[result.node], result.kind)
+        return traced if result.shares is None else traced.sharing(args[result.shares].memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
         """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""
@@ -270,7 +275,7 @@ class Tracer(LightDispatchMode):
         made: set[int] = set()
         self.nodes, self._known, self._planning, self._is_general = nodes, {}, made, True
         try:
-            result = self._write_down(operation, given, named)
+            result = self.write_down(operation, given, named)
             is_general = self._is_general
         finally:
             self.nodes, self._known, self._planning, self._is_general = before
@@ -288,52 +293,59 @@ class Tracer(LightDispatchMode):
         """For what changes, a tensor of its kind whose node nothing else has."""
         if not isinstance(value, Traced):
             return value
-        return self._traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
+        return self.traced(Node("operand", (), value.node.shape, value.node.dtype), value.kind)
 
     # -- what does, for the first time
 
-    def _write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def write_down(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
+        if name == "masked_select" and not self.writes.changes(args[1]):
+            with self:
+                return picks.masked_select(*args)
         if name in BRANCHES:
-            raise self._refusal(
+            raise self.refusal(
                 name,
                 "the value of a tensor decides what the loss does, and it changes from step to step",
                 "use torch.where, or compute it from the data alone",
             )
-        if operation.is_mutable:
-            return self._in_place(name, args, kwargs)
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
-                return _share(self._traced(args[0].node, args[0].kind), args[0])
+                return self.traced(args[0].node, args[0].kind).sharing(args[0].memory)
             like = torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-            return self._traced(self.node(args[0]), self._kind(like, device_of(operation, args, kwargs)))
+            return self.traced(self.node(args[0]), self.kind(like, device_of(operation, args, kwargs)))
         if name in ("max", "min") and operation.overload == "dim":
             with self:
                 return extreme(*operation.in_order(args, kwargs), name == "max")
         if name not in OPERATIONS:
             return self._take_apart(operation, args, kwargs)
         if name in BY_LIST:
-            if any(self._changes(index) for index in args[1]):
-                raise self._refusal(name, "the index changes from step to step", "use torch.where")
-            if name.endswith("put") and tuple(args[3:4]) != (True,):
-                raise self._refusal(name, "it puts values at places that an index names", "use torch.where with a mask")
-            args = (args[0], without_masks(args[1], self._changes), *args[2:])
+            if any(self.writes.changes(index) for index in args[1]):
+                masked = self._masked(name, operation.in_order(args, kwargs))
+                if masked is not None:
+                    return masked
+                raise self.refusal(name, "the index changes from step to step", "use torch.where")
+            args = (args[0], without_masks(args[1], self.writes.changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
-            refuse_out_of_range(name, args, self._changes)
+            refuse_out_of_range(name, args, self.writes.changes)
+        if name in BY_LIST:
+            with self:
+                found = picks.by_list(operation.in_order(args, kwargs))
+            if found is not None:
+                return found
         if name in ("scatter", "scatter_add"):
             a, dim, index, values, *combines = operation.in_order(args, kwargs)
             if any(way is not None for way in combines):
-                raise self._refusal(name, "it combines what meets at one place", "use scatter_add")
+                raise self.refusal(name, "it combines what meets at one place", "use scatter_add")
             with self:
-                scattering = scattered(name, a, dim, index, values, not self._changes(index))
+                scattering = scattered(name, a, dim, index, values, not self.writes.changes(index))
             if scattering is not None:
                 return scattering
         device = device_of(operation, args, kwargs)
         result = result_like(operation, args, kwargs)
         if not isinstance(result, torch.Tensor):
-            raise self._refusal(name, "it returns several tensors", "use operations that return one")
+            raise self.refusal(name, "it returns several tensors", "use operations that return one")
         arguments = tuple(
             mapped(lambda a: self.node(a) if isinstance(a, torch.Tensor) else a, argument)
             for argument in operation.in_order(args, kwargs)
@@ -342,13 +354,25 @@ class Tracer(LightDispatchMode):
         node = self._known.get(key)
         if node is None:
             node = self._known[key] = self._new_node(name, arguments, tuple(result.shape), result.dtype)
-        traced = self._traced(node, self._kind(result, device))
-        return _share(traced, args[0]) if operation.is_view and isinstance(args[0], Traced) else traced
+        traced = self.traced(node, self.kind(result, device, offset_of(operation, args)))
+        return traced.sharing(args[0].memory) if operation.is_view and isinstance(args[0], Traced) else traced
+
+    def _masked(self, name: str, arguments: Sequence[Any]) -> Any:
+        """One number put wherever a mask is true, which may change; None if that is not what is asked."""
+        a, indices, *rest = arguments
+        mask, *others = indices
+        is_one = bool(rest) and not others and mask.dtype == torch.bool and rest[0].numel() == 1
+        if not is_one or not name.endswith("put"):
+            return None
+        with self:
+            mask = mask.reshape(*mask.shape, *[1] * (a.ndim - mask.ndim))
+            value = rest[0].reshape([])
+            return torch.where(mask, a + value if rest[1] else value, a)
 
     def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
         """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
         if len(self.nodes) == MOST_NODES:
-            raise self._refusal(
+            raise self.refusal(
                 op,
                 f"the step has more than {MOST_NODES:,} operations, and would take minutes to trace and compile",
                 "write it with operations of whole tensors instead of their elements",
@@ -359,6 +383,8 @@ class Tracer(LightDispatchMode):
 
     def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
+        if any(self.writes.changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
+            raise self.refusal(name, "the index changes from step to step", "use torch.where")
         elementary = name.removeprefix("prims::")
         if elementary in OPERATIONS and OPERATIONS[elementary].is_elementwise:
             with self:
@@ -369,59 +395,31 @@ class Tracer(LightDispatchMode):
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
         if result is NotImplemented:
-            raise self._refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
+            raise self.refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):
-            return self._traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
+            return self.traced(result.node, result.kind)  # autograd wants a tensor that is not what it gave
         return result
 
-    def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
-        target = args[0]
-        plain = getattr(aten, name.rstrip("_"), None)
-        own = isinstance(target, Traced) or (self.constants.owns(target) and not is_view(target))
-        if not own or plain is None or not name.endswith("_"):
-            raise self._refusal(
-                name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
-            )
-        if isinstance(target, Traced):
-            target.aliases[:] = [alias for alias in target.aliases if alias() is not None]
-            if len(target.aliases) > 1:
-                raise self._refusal(name, "it writes to a tensor that shares memory with another", "compute a new one")
-        with self:
-            result = plain(*args, **kwargs)
-        if result.shape != target.shape or result.dtype != target.dtype:
-            raise self._refusal(name, "it would change the shape or dtype of its tensor", "compute a new one")
-        if isinstance(target, Traced):
-            target.node = self.node(result)
-        else:
-            self._overwritten[id(target)] = self.node(result)
-            self._written.add(storage(target))
-            self.constants.kept.append(target)
-        return target
+    def kind(self, like: torch.Tensor, device: torch.device, offset: int = 0) -> Kind:
+        kind = Kind(tuple(like.shape), like.stride(), like.dtype, device, int(like.storage_offset()) + offset)
+        return self.kinds.setdefault(kind, kind)
 
-    def _kind(self, like: torch.Tensor, device: torch.device) -> Kind:
-        key = tuple(like.shape), like.stride(), like.dtype, device
-        return self._kinds.setdefault(key, Kind(*key))
-
-    def _traced(self, node: Node, kind: Kind) -> Traced:
-        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device)
-        reference = weakref.ref(traced)
-        traced.node, traced.kind, traced.aliases = node, kind, [reference]
-        self.made.append(reference)
+    def traced(self, node: Node, kind: Kind) -> Traced:
+        traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)
+        traced._node, traced._tracer, traced.kind = node, self, kind
+        traced.memory, traced.seen = Storage(node, kind), 0
+        self.made.append(weakref.ref(traced))
         return traced
 
     # -- what cannot be traced
 
     def refused_recurrence(self, name: str) -> UnsupportedOperationError:
-        """The refusal of one of torch's recurrent layers or cells."""
-        self._where, self._asked = self.callers.line(), name
-        return self._refusal(
-            name,
-            "what torch makes of its recurrent layers writes to parts of tensors",
-            "write the cell with torch.sigmoid and torch.tanh",
-        )
+        """The refusal of one of torch's recurrent layers with packed sequences."""
+        self._where, self.asked = self.callers.line(), name
+        return self.refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
 
-    def _refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
-        name = name if name == self._asked else f"{self._asked} ({name})"
+    def refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
+        name = name if name == self.asked else f"{self.asked} ({name})"
         error = UnsupportedOperationError(
             f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
         )
@@ -444,13 +442,17 @@ def trace(
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    with without_collector(), tracer, BeforeAutograd(tracer.refused_recurrence), torch.no_grad(), here:
+    before = BeforeAutograd(tracer.refused_recurrence)
+    with without_collector(), tracer, before, torch.no_grad(), here:
         results = function(list(traced))
+    for weights in before.weights:
+        if type(weights) is list:
+            restore_weights(weights)
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
     del traced, results
-    tracer.constants.kept.clear()
+    tracer.constants.forget()
     _refuse_leaks(tracer)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
 
@@ -484,10 +486,3 @@ BRANCHES = frozenset(
     {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
 )
 """What gives Python a value, or a shape that depends on one."""
-
-
-def _share(one: Traced, other: Traced) -> Traced:
-    """Note that `one` shares memory with `other`."""
-    other.aliases.append(one.aliases[0])
-    one.aliases = other.aliases
-    return one

@@ -84,7 +84,11 @@ class WholeNumbers:
             UnsupportedOperationError: nobody knows.
         """
         if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
-            raise refusal(node, "it makes whole numbers of floats", "compute with floats")
+            bounds = _of_float(node.args[0]) if node.op == "_to_copy" else None
+            if bounds is None:
+                raise refusal(node, "it makes whole numbers of floats", "compute with floats")
+            self._known[node] = bounds
+            return
         rule = record(node).whole
         if rule is None:
             raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
@@ -96,6 +100,21 @@ class WholeNumbers:
             self.add(node)
         except UnsupportedOperationError:
             self._known[node] = UNKNOWN
+
+
+_WHOLE = ("floor", "ceil", "trunc", "round")
+"""Floats that are whole numbers, or NaN, or infinite."""
+
+
+def _of_float(node: Node) -> Bounds | None:
+    """The bounds of a float that is a whole number: `x.masked_fill(isnan(x), 0).clamp(0, 9)` of such an x, or NaN."""
+    if node.op != "clamp" or any(not isinstance(bound, (int, float)) or bound % 1 for bound in node.args[1:3]):
+        return None
+    inner, (low, high) = node.args[0], node.args[1:3]
+    if inner.op != "masked_fill" or inner.args[2] != 0 or inner.args[1].op != "isnan":
+        return None
+    value = inner.args[0]
+    return (int(low), int(high)) if value is inner.args[1].args[0] and value.op in _WHOLE else None
 
 
 def _nodes(node: Node) -> list[Node]:
