@@ -126,17 +126,19 @@ class _Kind:
         return [value.detach().reshape(()), *grads, *(leaf.detach() for leaf in aux)]
 
     def __call__(self, leaves: list[Any], params: Any) -> tuple[Any, Any]:
-        if self.evaluation is None:
-            results: Any = self.function(_tensors(leaves))
-            if self.is_numpy:
-                results = [result.numpy() for result in results]
-        else:
+        results: Any = None
+        if self.evaluation is not None:
             self.calls += 1
             results = self.evaluation(leaves)
-            if self.calls == self.due:
-                self._check(leaves, results)
-            if not self.is_numpy:
-                results = [torch.from_numpy(result) for result in results]
+            if results is not None:
+                if self.calls == self.due:
+                    self._check(leaves, results)
+                if not self.is_numpy:
+                    results = [torch.from_numpy(result) for result in results]
+        if results is None:  # by torch, which raises what the loss raises
+            results = self.function(_tensors(leaves))
+            if self.is_numpy:
+                results = [result.numpy() for result in results]
         value = float(results[0]) if self.is_numpy else results[0]
         grads = results[1] if self.is_one else _filled(params, iter(results[1 : 1 + self.count]))
         if self.of.has_aux:
@@ -146,7 +148,7 @@ class _Kind:
     def _check(self, leaves: list[Any], results: list[Any]) -> None:
         """Compare with torch's own."""
         tensors = _tensors(leaves)
-        self.due = max(CHECKED, 10 * self.due if self.due > 1 else 0)
+        self.due = self.calls + max(CHECKED - 1, 9 * self.calls)
         refuse_unsteady(
             lambda inputs: [*inputs, *self.function(inputs)], tensors, tensors, list(map(torch.from_numpy, results))
         )

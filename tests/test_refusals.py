@@ -26,7 +26,7 @@ DROPOUT = torch.nn.Dropout()
 
 
 def branch(w, x):
-    if (w * w).sum() > 0:
+    if float((w * w).sum()) > 0:
         return (w[0] * x).sum()
     return (w[1] * x).sum()
 
@@ -39,7 +39,7 @@ def loop(w, x):
 
 
 def check(w, x):
-    assert torch.isfinite(w).all()
+    assert w.sum().item() < 1e9
     return smooth(w, x)
 
 
@@ -129,9 +129,9 @@ def sorted_numbers(w, x):
 
 REFUSED = {
     # name: (the loss, the operation, its line, why)
-    "a branch": (branch, "_local_scalar_dense", "if (w * w).sum() > 0:", "the value of a tensor decides"),
+    "a branch": (branch, "_local_scalar_dense", "if float((w * w).sum()) > 0:", "the value of a tensor decides"),
     "a loop": (loop, "_local_scalar_dense", "while h > 1:", "the value of a tensor decides"),
-    "an assert": (check, "_local_scalar_dense", "assert torch.isfinite(w).all()", "the value of a tensor decides"),
+    "an assert": (check, "_local_scalar_dense", "assert w.sum().item() < 1e9", "the value of a tensor decides"),
     "item": (item, "_local_scalar_dense", "return w[0].item() * w.sum()", "the value of a tensor decides"),
     "float": (as_a_float, "_local_scalar_dense", "return float(w[0]", "the value of a tensor decides"),
     "a mask that changes": (chosen, "index", "return w[w > 0].sum()", "the index changes from step to step"),

@@ -150,8 +150,7 @@ class _Prospect:
         """Trace the step, and recall what is known of it."""
         from .._fuse.traced import read
 
-        step, inputs, names, _ = self.given
-        self.reading = read(step, inputs, names)
+        self.reading = read(*self.given)
         self.key = key_of(self.reading, f"{self._machine.name}, {self._machine.threads}", self.device.type)
         self.remembered = recall(self.key)
 

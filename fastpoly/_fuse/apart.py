@@ -254,7 +254,9 @@ def _log_softmax(a: torch.Tensor, dim: int) -> torch.Tensor:
     return shifted - shifted.exp().sum(dim, keepdim=True).log()
 
 
-OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is no ATen operation
+OURS: dict[str, Callable[..., Any]] = {
+    "_is_all_true": lambda a: a.all(),
+    "_is_any_true": lambda a: a.any(),  # torch takes these apart into what is no ATen operation
     "var": lambda *arguments: _variance(*arguments)[0],
     "var_mean": _variance,
     "split": lambda a, size, dim=0: [

@@ -39,21 +39,24 @@ class Evaluation:
         """Trace and compile it.
 
         Args:
-            function: takes a list of tensors like `like`, on the CPU and of one float dtype; returns a list of tensors.
+            function: takes a list of tensors like `like`, on the CPU; returns a list of tensors, the first a number.
             names: what to call tensors that it reads, by their ids.
 
         Raises:
             UnsupportedOperationError: it cannot be fused.
         """
-        reading = read(lambda tensors: [*tensors, *function(tensors)], like, names)
-        written = found(reading, None, write_for_cpu) or written_anew(reading, None, write_for_cpu)
+        reading = read(lambda tensors: [*tensors, *function(tensors)], like, names, 0)
+        written = found(reading, 0, write_for_cpu) or written_anew(reading, 0, write_for_cpu)
         self.page, self.outside = written.page, reading.graph.outside
         self._program = bound(written, reading.constants)
         self._like = [tensor.detach() for tensor in like]
         self._free: list[_Call] = []  # a call takes one of these, so that several threads can call
 
-    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array]:
-        """The function of these tensors or arrays, each of the shape and dtype that it was traced with."""
+    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
+        """The function of these tensors or arrays, each of the shape and dtype that it was traced with.
+
+        None if its first result is not finite, or the function itself would raise an error.
+        """
         call = self._free.pop() if self._free else _Call(self._program, self._like)
         results = call(leaves)
         self._free.append(call)
@@ -77,14 +80,14 @@ class _Call:
         self._dtypes = [_of_numpy(dtype) for _, dtype in views]
         self._is_plain = all(dtype == out.dtype for dtype in self._dtypes)
         if layout.threads > 1:
-            self._kernel: Callable[[], Any] = lambda: run.advance(1, 1, 0, out)
+            self._kernel: Callable[[], int] = lambda: run.advance(1, 1, 0, out)
         else:
             pointers = (array.ctypes.data for array in (run.carry, program.data, run.scratch[0], out))
             arguments = (*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, (1, 1, 0)))
             code: Linked = program.kernel.code  # type: ignore[attr-defined]
             self._kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
 
-    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array]:
+    def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
         for (place, address, size), leaf in zip(self._places, leaves, strict=True):
             if isinstance(leaf, np.ndarray):
                 place[...] = leaf
@@ -92,7 +95,8 @@ class _Call:
                 ctypes.memmove(address, leaf.data_ptr(), size)
             else:
                 place[...] = leaf.resolve_neg().numpy()
-        self._kernel()
+        if not self._kernel():
+            return None
         out = self._out.copy()
         results = [np.ndarray(shape, out.dtype, out, offset, strides) for shape, offset, strides in self._views]
         if self._is_plain:

@@ -138,7 +138,7 @@ class Storage:
         cells = torch.full((reach,), -1, device=base.device)
         cells.as_strided(base.shape, base.strides, 0).copy_(numbers)
         found = cells.as_strided(kind.shape, kind.strides, own).contiguous()
-        if int(found.min()) < 0:
+        if found.numel() and int(found.min()) < 0:
             raise Outside
         return found
 
@@ -148,6 +148,8 @@ class Storage:
         """A tensor of this kind gets a new value."""
         base = self.kind
         self.version += 1
+        if math.prod(kind.shape) == 0:
+            return
         if same(kind, base):
             self._whole, self._rows = value, {}
             return

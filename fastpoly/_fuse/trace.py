@@ -10,6 +10,7 @@ a second; an operation that comes again with arguments of the same kinds costs l
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from .arguments import (
     without_masks,
 )
 from .attention import DROPOUT
+from .branches import Branches, TooManySidesError, every_side, merged
 from .callers import Callers, kept_outside, place
 from .constants import Constants
 from .graph import Graph, Node, Where
@@ -66,6 +68,8 @@ class Tracer(LightDispatchMode):
         self.nodes: list[Node] = []
         self.made: list[weakref.ref[Traced]] = []
         self.refused: UnsupportedOperationError | None = None
+        self.branches = Branches()
+        self._asked_in: tuple[str, Where | None] = "", None  # the operation that asked, and where
         self.callers = Callers()
         self._where: Where | None = None  # of the operation at hand
         self.asked = ""  # the operation that torch asked for, before it was taken apart
@@ -303,11 +307,15 @@ class Tracer(LightDispatchMode):
             with self:
                 return picks.masked_select(*args)
         if name in BRANCHES:
-            raise self.refusal(
-                name,
-                "the value of a tensor decides what the loss does, and it changes from step to step",
-                "use torch.where, or compute it from the data alone",
-            )
+            with self:
+                asked = (args[0] == args[1]).all() if name == "equal" and args[0].shape == args[1].shape else args[0]
+            if name not in ("_local_scalar_dense", "is_nonzero", "equal") or asked.dtype != torch.bool:
+                raise self.refused_branch(name)
+            self._asked_in = name, self._where
+            try:
+                return self.branches.answer(asked)
+            except TooManySidesError:
+                raise self.refused_branch(name) from None
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
@@ -418,6 +426,17 @@ class Tracer(LightDispatchMode):
         self._where, self.asked = self.callers.line(), name
         return self.refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
 
+    def refused_branch(self, name: str = "") -> UnsupportedOperationError:
+        """The refusal of a question whose answer changes from step to step; of the last one if no name is given."""
+        if not name:
+            name, self._where = self._asked_in
+            self._asked = name
+        return self.refusal(
+            name,
+            "the value of a tensor decides what the loss does, and it changes from step to step",
+            "use torch.where, or compute it from the data alone",
+        )
+
     def refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
         name = name if name == self.asked else f"{self.asked} ({name})"
         error = UnsupportedOperationError(
@@ -431,8 +450,15 @@ def trace(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],
     names: Mapping[int, str],
+    stop_at: int | None = None,
 ) -> Graph:
     """The graph of `function`, which takes a list of tensors like `inputs` and returns a list of tensors.
+
+    Args:
+        function: is called once for each answer to what it asks of tensors whose values change (see `branches`).
+        inputs: what is like those that change.
+        names: what to call other tensors, by their ids.
+        stop_at: the result beyond the first `len(inputs)` that is made NaN where the function would raise an error.
 
     Raises:
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
@@ -444,7 +470,8 @@ def trace(
     here = torch.autograd.set_multithreading_enabled(False)
     before = BeforeAutograd(tracer.refused_recurrence)
     with without_collector(), tracer, before, torch.no_grad(), here:
-        results = function(list(traced))
+        stop = None if stop_at is None else len(inputs) + stop_at
+        results = _of_all_sides(tracer, function, traced, stop)
     for weights in before.weights:
         if type(weights) is list:
             restore_weights(weights)
@@ -455,6 +482,25 @@ def trace(
     tracer.constants.forget()
     _refuse_leaks(tracer)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
+
+
+def _of_all_sides(
+    tracer: Tracer,
+    function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor],
+    stop_at: int | None,
+) -> Sequence[torch.Tensor]:
+    """What a function returns, whatever it asks of tensors; its result `stop_at` is NaN where it would raise."""
+    try:
+        results, wrong = merged(every_side(tracer.branches, lambda: function(list(inputs))))
+    except TooManySidesError:
+        raise tracer.refused_branch() from None
+    tracer.branches.begin([])
+    if wrong is not None:
+        if stop_at is None:
+            raise tracer.refused_branch()
+        results[stop_at] = torch.where(wrong, math.nan, results[stop_at])
+    return results
 
 
 @contextmanager
@@ -482,7 +528,5 @@ def _refuse_leaks(tracer: Tracer) -> None:
 MOST_NODES = 1_000_000
 """Of a trace, before equal iterations are one: at what a node takes (`bench/tracing.py`) some 20 seconds."""
 
-BRANCHES = frozenset(
-    {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_is_all_true", "allclose"}
-)
+BRANCHES = frozenset({"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "allclose"})
 """What gives Python a value, or a shape that depends on one."""

@@ -144,7 +144,7 @@ def traced(
     Raises:
         UnsupportedOperationError: it cannot be fused.
     """
-    reading = read(function, inputs, names)
+    reading = read(function, inputs, names, stop_at)
     written = found(reading, stop_at, write)
     if written is None:
         written = written_anew(reading, stop_at, write)
@@ -155,9 +155,10 @@ def read(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],
     names: dict[int, str],
+    stop_at: int | None,
 ) -> Reading:
     """Trace a step. Arguments and errors as for `traced`."""
-    graph = _graph(function, inputs, names)
+    graph = _graph(function, inputs, names, stop_at)
     known = constants(graph)
     numbers = places_of_numbers(graph, known)
     signature, values = _signature(graph, known, numbers), tuple(numbers.values())
@@ -242,9 +243,10 @@ def _graph(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],
     names: dict[int, str],
+    stop_at: int | None,
 ) -> Graph:
     try:
-        graph = trace(function, inputs, names)
+        graph = trace(function, inputs, names, stop_at)
         show("traced", lambda: listing(graph))
         if inputs[0].device.type == "cpu":
             with stage("reroll"):

@@ -82,14 +82,16 @@ class Linked:
         """The function, of these ctypes. It runs without the GIL, and only while this is held."""
         return ctypes.CFUNCTYPE(result, *arguments)(self._address)
 
-    def call(self, *arguments: Any, keeps_gil: bool) -> Callable[[], Any]:
+    def call(self, *arguments: Any, keeps_gil: bool) -> Callable[[], int]:
         """A call of the function with these objects of ctypes, ready to be made again and again, while this is held.
+
+        It returns what the function does, a number.
 
         Args:
             keeps_gil: run it without giving the GIL to other threads: right for what takes some microseconds.
         """
         make = ctypes.PYFUNCTYPE if keeps_gil else ctypes.CFUNCTYPE
-        return partial(make(None)(self._address), *arguments)
+        return partial(make(ctypes.c_int64)(self._address), *arguments)
 
     def __del__(self) -> None:
         if hasattr(self, "_library"):
