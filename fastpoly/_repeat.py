@@ -36,10 +36,11 @@ class Watch(Protocol):
     def began(self, backend: str) -> None:
         """The loop of that name is about to take the first step."""
 
-    def saw(
-        self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor], stopped: bool
-    ) -> bool:
-        """The run is there, and has stopped by itself or not; should it end here?"""
+    def saw(self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor]) -> bool:
+        """The run is there, and has not stopped by itself; should it end here?"""
+
+    def ended(self, taken: int, carried: list[torch.Tensor], results: list[torch.Tensor], stopped: bool) -> None:
+        """The run ended there; by itself, or not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,16 +178,19 @@ def run(
                 _put(whole[filled : filled + len(part)], part)
             filled += len(results[0]) if results else 0
             monitor.report(taken, steps)
-            if watch is not None:
-                done_so_far = [whole[:filled] for whole in kept]
+            if watch is not None and not stopped:
                 with monitor.callers():
-                    ends = watch.saw(offset + taken, loop.carried, done_so_far, stopped)
+                    ends = watch.saw(offset + taken, loop.carried, [whole[:filled] for whole in kept])
                 if ends:
                     break
     carried = loop.carried()
     if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
         stopped = True  # in the last step of all, whose result nobody asked for
-    return Repeated(carried, [whole[:filled] for whole in kept], taken, stopped, name, loop.source)
+    results = [whole[:filled] for whole in kept]
+    if watch is not None:
+        with monitor.callers():
+            watch.ended(offset + taken, carried, results, stopped)
+    return Repeated(carried, results, taken, stopped, name, loop.source)
 
 
 def _compared(like: Step, loop: Loop) -> tuple[int, list[torch.Tensor]]:

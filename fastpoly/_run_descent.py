@@ -70,11 +70,10 @@ class Descent:
         one = [self.rates.one] if self.rates.one is not None else []
         each = [self.rates.each] if self.rates.each is not None else []
         held = [leaf for leaf in tree.tree_leaves((self.data, self.wishes.held_out)) if isinstance(leaf, torch.Tensor)]
-        rule = getattr(self.rule, "groups", None) or repr(self._optimizer)
-        functions = [
-            getattr(one, "__qualname__", type(one).__name__)
-            for one in (self.loss, self.wishes.project, self.wishes.until)
-        ]
+        rule = getattr(self.rule, "groups", None)
+        if rule is None:
+            rule = _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
+        functions = [_name(one) for one in (self.loss, self.wishes.project, self.wishes.until)]
         wishes = [getattr(self.wishes, name) for name in ("cycle", "clip_norm", "clip_value", "patience", "average")]
         texts = [self.structure, rule, functions, wishes, self.trace_every]
         self.file = RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
@@ -159,17 +158,19 @@ class Descent:
     def most(self, taken: int) -> int:
         return self.callback_every - taken % self.callback_every if self.callback is not None else self.steps
 
-    def saw(
-        self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor], stopped: bool
-    ) -> bool:
+    def saw(self, taken: int, carried: Callable[[], list[torch.Tensor]], results: list[torch.Tensor]) -> bool:
         ends = False
-        if self.callback is not None and taken % self.callback_every == 0 and not stopped:
+        if self.callback is not None and taken % self.callback_every == 0:
             parts = self.training.parts(carried())
             value, _ = self.training.value_and_grads(parts["params"], self.training.slice(parts))
             ends = self.callback(taken, self._nested(parts["params"]), value) is True
-        if self.file is not None and (self.file.is_due() or ends or stopped or taken == self.steps):
-            self.file.save(Saved(taken, self.backend, carried(), self._whole(results), stopped or ends))
+        if self.file is not None and self.file.is_due():
+            self.file.save(Saved(taken, self.backend, carried(), self._whole(results), ended=False))
         return ends
+
+    def ended(self, taken: int, carried: list[torch.Tensor], results: list[torch.Tensor], stopped: bool) -> None:
+        if self.file is not None:
+            self.file.save(Saved(taken, self.backend, carried, self._whole(results), stopped))
 
     def _whole(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
         """Results with those that came before the loop."""
@@ -211,6 +212,10 @@ class Descent:
             held[0] if held else None,
             made.source,
         )
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _like(state: list[Any], wanted: list[torch.Tensor]) -> list[torch.Tensor]:

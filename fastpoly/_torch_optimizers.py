@@ -105,7 +105,8 @@ class TorchRule(FunctionalOptimizer):
             if rate is not None:
                 group["lr"] = rate if rate.ndim == 0 else rate[at]
         if state is not None:
-            optimizer.state.update(zip(own, map(dict, state), strict=True))
+            copies = ({name: value.clone() for name, value in kept.items()} for kept in state)
+            optimizer.state.update(zip(own, copies, strict=True))
         with in_tensors(as_if_compiling=is_captured), _Tensors(own[0].dtype, is_captured):
             inspect.unwrap(self.cls.step)(optimizer)  # without torch's hooks, which import its compiler
         return own, [self._kept(optimizer.state[param], param) for param in own]

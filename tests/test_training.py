@@ -1,5 +1,6 @@
 """What a training loop does beside descending, each against the loop that a torch user would write."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import fastpoly
-from fastpoly import descend, descend_module
+from fastpoly import Interrupted, descend, descend_module
 
 RATE, STEPS = 0.05, 60
 GENERATOR = torch.Generator().manual_seed(5)
@@ -233,6 +234,23 @@ def test_a_run_goes_on_from_its_file_bit_for_bit(tmp_path):
         assert torch.equal(again.params[name], whole.params[name])
         assert torch.equal(again.averaged[name], whole.averaged[name])
     assert [entry.name for entry in file.parent.iterdir()] == ["run.pt"]
+
+
+def test_ctrl_c_writes_the_file(tmp_path):
+    file = tmp_path / "run.pt"
+
+    def ctrl_c(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as stop:
+        descend(loss, START, (X, Y), save=file, progress=ctrl_c, **OPTIONS)
+    taken = stop.value.partial.steps
+    assert 0 < taken < OPTIONS["steps"]
+    assert torch.load(file, weights_only=True)["steps"] == taken
+    whole = descend(loss, START, (X, Y), **OPTIONS)
+    again = descend(loss, START, (X, Y), save=file, **OPTIONS)
+    assert torch.equal(again.loss, whole.loss)
+    assert torch.equal(again.params["w"], whole.params["w"])
 
 
 KILLED = """
