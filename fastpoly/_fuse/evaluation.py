@@ -18,7 +18,7 @@ from fastpoly_kernels.machine_code import Linked
 
 from .._arrays import Array
 from .pack import get
-from .program import Program, aligned, bound, write_for_cpu
+from .program import Program, aligned, bound, write_for_a_call
 from .traced import found, read, written_anew
 
 Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
@@ -46,7 +46,7 @@ class Evaluation:
             UnsupportedOperationError: it cannot be fused.
         """
         reading = read(lambda tensors: [*tensors, *function(tensors)], like, names, 0)
-        written = found(reading, 0, write_for_cpu) or written_anew(reading, 0, write_for_cpu)
+        written = found(reading, 0, write_for_a_call) or written_anew(reading, 0, write_for_a_call)
         self.page, self.outside = written.page, reading.graph.outside
         self._program = bound(written, reading.constants)
         self._like = [tensor.detach() for tensor in like]

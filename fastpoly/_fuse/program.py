@@ -38,6 +38,9 @@ REGISTER_BYTES = 64
 CYCLES = 12_000
 """What a thread must have to do in a step: some microseconds, beside the tenth of one that a meeting takes."""
 
+CYCLES_OF_A_CALL = 1_000_000
+"""The same in a call of one step: to wake a thread takes some 50 microseconds."""
+
 CYCLES_A_SUM = 100
 """And what it must have to do beside for each sum that they tell each other."""
 
@@ -154,6 +157,15 @@ def _refuse_beyond_memory(written: Written) -> None:
 
 def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
     """See `traced.Writer`."""
+    return _write_for(CYCLES, graph, dtype, stop_at)
+
+
+def write_for_a_call(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
+    """The same of what is called for one step at a time."""
+    return _write_for(CYCLES_OF_A_CALL, graph, dtype, stop_at)
+
+
+def _write_for(least: int, graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
     schedule = Schedule(graph, lanes, available=available)
@@ -164,7 +176,7 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     threads = 1
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
-        threads = min(processors(), int(schedule.cycles / (CYCLES + CYCLES_A_SUM * shared)), MOST_THREADS)
+        threads = min(processors(), int(schedule.cycles / (least + CYCLES_A_SUM * shared)), MOST_THREADS)
     kernel, layout = write(schedule, dtype, stop_at, max(threads, 1))
     show("scheduled", lambda: planned(schedule))
     show("kernel", lambda: str(kernel))
