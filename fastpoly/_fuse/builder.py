@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from fastpoly_kernels.functions import is_called
 
 from . import ir
-from .expressions import Division, Expr, Index, Memory
+from .expressions import Axis, Division, Expr, Index, Memory
 from .graph import Node
 from .instructions import COMPARISONS
 from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
@@ -28,7 +28,7 @@ TRUTHS = COMPARISONS | {"and", "or", "xor", "not"}
 INVERSE = {"add": "sub", "mul": "div"}
 
 
-class Builder(Naming[Var]):
+class Builder(Naming):
     """See `Naming`.
 
     Attributes:
@@ -49,12 +49,19 @@ class Builder(Naming[Var]):
 
     def assign(self, var: Var, value: ir.Expr, about: Expr | Node | str | None = None) -> Var:
         """var = value; `about` is what the statement computes."""
-        self.body.append(Assign(var, value, self._note(about)))
+        self.body.append(Assign(var, value, self.note(about)))
         return var
 
-    def store(self, buffer: str, index: ir.Expr, value: ir.Expr, about: Expr | Node | str | None = None) -> None:
+    def store(
+        self,
+        buffer: str,
+        index: ir.Expr,
+        value: ir.Expr,
+        about: Expr | Node | str | None = None,
+        mask: ir.Expr | None = None,
+    ) -> None:
         """Write a value, one element or a register."""
-        self.body.append(Store(buffer, index, value, self._note(about)))
+        self.body.append(Store(buffer, index, value, self.note(about), mask))
 
     @contextmanager
     def loop(self, name: str, first: ir.Expr, end: ir.Expr, step: int = 1) -> Iterator[Var]:
@@ -71,11 +78,15 @@ class Builder(Naming[Var]):
         yield
         self.body = outer
 
-    def _note(self, about: Expr | Node | str | None) -> object:
+    def note(self, about: Expr | Node | str | None) -> object:
+        """The comment of a statement that computes this."""
         if isinstance(about, Expr):
             origin = self.schedule.origin.get(about)
             about = origin[0] if origin else None
         return about.origin if isinstance(about, Node) else about or ""
+
+    def barrier(self, why: str) -> None:
+        """Let all threads of a program come to here. On a CPU a program is one thread."""
 
     # -- names
 
@@ -95,7 +106,7 @@ class Builder(Naming[Var]):
             return
         value = self.value(expr)
         var = self.names[expr] = Var(self.hint(expr), value.kind)
-        (self.before if before else self.body).append(Assign(var, value, self._note(expr)))
+        (self.before if before else self.body).append(Assign(var, value, self.note(expr)))
 
     def arranged(self, parts: list[Expr]) -> tuple[list[Expr], set[Expr]]:
         """See `Naming.arranged`: so that elementary functions of several plain numbers can be taken together."""
@@ -142,14 +153,22 @@ class Builder(Naming[Var]):
             value: ir.Expr
             if isinstance(part, Division):
                 name = "floordiv" if part.sign == "//" else "mod"
-                value = Op(name, (self.index(part.index), Const(part.by, INDEX)), INDEX)
+                value = indices(name, self.index(part.index), number(part.by))
             else:
-                value = self.own(part.name)
+                value = self.axis(part)
             minus = factor < 0 and result is not None
             factor = -factor if minus else factor
-            value = value if factor == 1 else Op("mul", (Const(factor, INDEX), value), INDEX)
-            result = value if result is None else Op("sub" if minus else "add", (result, value), INDEX)
+            value = value if factor == 1 else indices("mul", number(factor), value)
+            result = value if result is None else indices("sub" if minus else "add", result, value)
         return shifted(result, index.constant)
+
+    def axis(self, axis: Axis) -> Var:
+        """The variable that counts an axis here."""
+        return self.own(axis.name)
+
+    def mask(self, axes: frozenset[Axis]) -> Var | None:
+        """The lanes that are there, of what depends on these axes; None if all are."""
+        return None
 
     # -- values
 
@@ -167,15 +186,15 @@ class Builder(Naming[Var]):
                 return var
             case "load":
                 memory, index = expr.args
-                return Load(memory.region, self.place(memory, index), kind_of("float", self.lanes_of(expr)))
+                return self._loaded(memory, self.place(memory, index), expr)
             case "lookup":
                 memory, rest, stride, which = expr.args
-                at = Op("integer", (self.value(which),), INDEX)
-                moved = Op("mul", (Const(stride, INDEX), at), INDEX)
-                return Load(memory.region, Op("add", (self.place(memory, rest), moved), INDEX), FLOAT)
+                moved = indices("mul", number(stride), indices("integer", self.value(which)))
+                return self._loaded(memory, indices("add", self.place(memory, rest), moved), expr)
             case "position":
                 index = self.index(expr.args[0])
-                return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), FLOAT)
+                kind = kind_of("float", index.kind.lanes)
+                return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), kind)
             case "mul" if is_negative(expr):
                 return self.operation("neg", self.value(expr.args[1]))
             case "add" | "mul":
@@ -185,6 +204,9 @@ class Builder(Naming[Var]):
     def lanes_of(self, expr: Expr) -> int:
         """How many lanes it has here."""
         return self.lanes if any(axis.name == "i" for axis in expr.axes) else 0
+
+    def _loaded(self, memory: Memory, place: ir.Expr, expr: Expr) -> Load:
+        return Load(memory.region, place, kind_of("float", self.lanes_of(expr)), self.mask(expr.axes))
 
     def joined(self, op: str, left: ir.Expr, right: Expr) -> ir.Expr:
         """A sum or a product: left + (a + b) as (left + a) + b, in one chain.
@@ -229,9 +251,14 @@ def shifted(value: ir.Expr | None, by: int) -> ir.Expr:
     """value + by, or by if there is no value."""
     if value is None or not by:
         return number(by) if value is None else value
-    return Op("add" if by > 0 else "sub", (value, number(abs(by))), INDEX)
+    return indices("add" if by > 0 else "sub", value, number(abs(by)))
+
+
+def indices(name: str, *args: ir.Expr) -> Op:
+    """An operation whose value is an index, one or a block of them."""
+    return Op(name, args, kind_of("index", max(arg.kind.lanes for arg in args)))
 
 
 def least(one: ir.Expr, other: ir.Expr) -> ir.Expr:
     """The smaller of two indices."""
-    return Op("min", (one, other), INDEX)
+    return indices("min", one, other)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from . import ir
+from .builder import indices, least, number, shifted
 from .expressions import Axis, Memory
-from .gpu_nests import NEUTRAL
-from .gpu_page import TOGETHER, GpuPage, block_of
+from .gpu_builder import SEEN, TOGETHER, GpuBuilder, block_of, numbers_from
+from .ir import BOOL, FLOAT, INDEX, Const, Do, Load, Op, Reduce, Var, View, operation
 from .layout import Layout
+from .nests import NEUTRAL
 from .plan import Accumulate, Nest
 from .schedule import Schedule
 
@@ -63,79 +66,101 @@ def give_each_its_own(schedule: Schedule) -> None:
 
 
 class Exchange:
-    """What a page says of the grid."""
+    """What a kernel says of the grid."""
 
-    def __init__(self, page: GpuPage, layout: Layout) -> None:
-        self.page = page
+    def __init__(self, builder: GpuBuilder, layout: Layout) -> None:
+        self.builder = builder
         self.layout = layout
         self.taken = 0  # of the room, in this step
-        page.partial = {root.var for sums in page.schedule.shared_sums() for root in sums if root.memory is None}
+        self.count = number(layout.programs)
+        self.program, self.programs = builder.own("program"), Var("programs", INDEX.of(block_of(layout.programs)))
+        self.met = Var("met", INDEX)
+        builder.span = Var("begin", INDEX), Var("end", INDEX)
+        shared = (root for sums in builder.schedule.shared_sums() for root in sums)
+        builder.partial = {root.var for root in shared if root.memory is None}
 
     def begin(self) -> None:
         """Before all steps: which samples are this program's."""
-        page, count, samples = self.page, self.layout.programs, self.page.schedule.samples
-        blocks, block = _blocks(samples), block_of(samples)
-        page.line("program = tl.program_id(0)")
-        page.line(f"programs = tl.arange(0, {block_of(count)})")
-        page.line(f"carry += program.to(tl.int64) * {self.layout.carry}")
-        page.line(f"own = scratch + {self.layout.scratch} + program.to(tl.int64) * {self.layout.own}")
-        page.line(f"begin = program * {blocks} // {count} * {block}")
-        page.line(f"end = tl.minimum((program + 1) * {blocks} // {count} * {block}, {samples})")
-        page.line("met = tl.full([], 0, tl.int64)")
+        builder, layout, samples = self.builder, self.layout, self.builder.schedule.samples
+        builder.assign(self.program, Op("program", (), INDEX))
+        builder.assign(self.programs, numbers_from(None, self.programs.kind.lanes))
+        wide = indices("wide", self.program)
+        builder.body.append(View("carry", "carry", indices("mul", wide, number(layout.carry))))
+        own = indices("add", number(layout.scratch), indices("mul", wide, number(layout.own)))
+        builder.body.append(View("own", "scratch", own))
+        begin, end = (
+            indices("mul", indices("floordiv", indices("mul", of, number(_blocks(samples))), self.count), block)
+            for of, block in ((of, number(block_of(samples))) for of in (self.program, shifted(self.program, 1)))
+        )
+        for bound, value in zip(builder.span, (begin, least(end, number(samples))), strict=True):
+            assert isinstance(bound, Var)
+            builder.assign(bound, value)
+        builder.assign(self.met, indices("wide", number(0)))
 
     def begin_step(self) -> None:
         """Two rooms in turn: a program that is a step ahead must not overwrite what another still reads."""
-        self.page.line(f"side = room + step % 2 * {self.layout.programs * self.layout.room}")
+        odd = indices("mod", self.builder.own("step"), number(2))
+        room = indices("mul", odd, number(self.layout.programs * self.layout.room))
+        self.builder.body.append(View("side", "room", room))
 
     def __call__(self, nests: Sequence[Nest]) -> bool:
         """Add up the sums of these nests, which have been written. Are there any?"""
-        page, count = self.page, self.layout.programs
-        sums = page.schedule.shared(nests)
+        builder = self.builder
+        sums = builder.schedule.shared(nests)
         if not sums:
             return False
         variables = [(root, self._place(1)) for root in sums if root.memory is None]
         kinds = {root.memory: root.kind for root in sums if root.memory is not None}
         memories = [(memory, kind, self._place(memory.size)) for memory, kind in kinds.items()]
         for root, place in variables:
-            page.line(f"tl.store(side + program + {place}, {page.called(root.var)})")
+            builder.store("side", indices("add", self.program, place), root.var)
         if memories:
-            page.line("tl.debug_barrier()  # until every thread sees what was written")
+            builder.barrier(SEEN)
         for memory, _, place in memories:
-            with page.elements(memory) as mask:
-                page.line(f"value = tl.load(own + {memory.start} + at, mask={mask}, other=0.0)")
-                page.line(f"tl.store(side + program + {place} + {count} * at, value, mask={mask})")
-        page.line(f"met += {count}")
-        page.line(f"{page.use('meet')}(counter, met)")
+            with builder.elements(memory) as (at, mask):
+                own = indices("add", number(memory.start), at)
+                to = indices("add", indices("add", self.program, place), indices("mul", self.count, at))
+                builder.store("side", to, Load("own", own, FLOAT.of(at.kind.lanes), mask), mask=mask)
+        builder.assign(self.met, indices("add", self.met, self.count))
+        builder.body.append(Do("meet", "counter", (self.met,)))
         for first in range(0, len(variables), TOGETHER):
             self._total(variables[first : first + TOGETHER])
         for memory, kind, place in memories:
             self._total_of(memory, kind, place)
         if memories:
-            page.line("tl.debug_barrier()  # until every thread sees what was written")
+            builder.barrier(SEEN)
         return True
 
-    def _place(self, size: int) -> int:
+    def _place(self, size: int) -> Const:
         """Where in the room so many sums lie: of each what every program has, one after the other."""
         start, self.taken = self.taken, self.taken + size
-        return start * self.layout.programs
+        return number(start * self.layout.programs)
 
-    def _total(self, sums: list[tuple[Accumulate, int]]) -> None:
+    def _loaded(self, kind: str, place: ir.Expr, program: ir.Expr) -> Load:
+        """What programs have there; what there is of none does not count."""
+        lanes = program.kind.lanes
+        mask = Op("lt", (program, self.count), BOOL.of(lanes))
+        return Load("side", indices("add", program, place), FLOAT.of(lanes), mask, float(NEUTRAL[kind].value))
+
+    def _total(self, sums: list[tuple[Accumulate, Const]]) -> None:
         """What all programs have of these sums, together."""
-        page, count = self.page, self.layout.programs
-        loads = [
-            f"tl.load(side + programs + {place}, mask=programs < {count}, other={page.plain(NEUTRAL[root.kind])})"
-            for root, place in sums
-        ]
-        page.reduce([(root, load) for (root, _), load in zip(sums, loads, strict=True)])
-        page.partial.difference_update(root.var for root, _ in sums)
-        page.summed(root.var for root, _ in sums)
+        builder = self.builder
+        builder.reduce([(root, self._loaded(root.kind, place, self.programs)) for root, place in sums])
+        builder.partial.difference_update(root.var for root, _ in sums)
+        builder.summed(root.var for root, _ in sums)
 
-    def _total_of(self, memory: Memory, kind: str, place: int) -> None:
-        """The same for the elements of a memory: a tile of them and of all programs at a time."""
-        page, count = self.page, self.layout.programs
-        with page.elements(memory, TILE // block_of(count)) as mask:
-            there = f"({mask})[:, None] & (programs < {count})[None, :]"
-            page.line(f"at_programs = side + {place} + {count} * at[:, None] + programs[None, :]")
-            page.line(f"value = tl.load(at_programs, mask={there}, other={page.plain(NEUTRAL[kind])})")
-            total = f"tl.reduce(value, 1, {page.combine((kind,))})"
-            page.line(f"tl.store(own + {memory.start} + at, {total}, mask={mask})")
+    def _total_of(self, memory: Memory, kind: str, place: Const) -> None:
+        """The same for the elements of a memory: a tile of them at a time, a row of what all programs have of each."""
+        builder, width = self.builder, self.programs.kind.lanes
+        with builder.elements(memory, TILE // width) as (at, mask):
+            rows, all_of = at.kind.lanes, INDEX.of(at.kind.lanes * width)
+            numbers = builder.assign(builder.new("numbers", all_of), numbers_from(None, all_of.lanes))
+            row = indices("floordiv", numbers, number(width))
+            element = builder.assign(builder.new("element", all_of), indices("add", builder.own("block"), row))
+            program = builder.assign(builder.new("of", all_of), indices("mod", numbers, number(width)))
+            values = self._loaded(kind, indices("add", place, indices("mul", self.count, element)), program)
+            there = Op("lt", (element, number(memory.size)), BOOL.of(all_of.lanes))
+            values.mask = operation("and", there, values.mask) if values.mask else there
+            total = builder.new("total", FLOAT.of(rows))
+            builder.body.append(Reduce((total,), (kind,), (values,), ("",), rows))
+            builder.store("own", indices("add", number(memory.start), at), total, mask=mask)

@@ -13,17 +13,20 @@ import torch
 from fastpoly_kernels.forking import new_lock
 from fastpoly_kernels.log import stage
 
+from .gpu_builder import block_of
 from .gpu_grid import CLOCK, LANES, MEETING, programs_for
-from .gpu_page import block_of
 from .gpu_warps import fitting
 from .gpu_write import write
 from .graph import Graph
+from .ir import Kernel
 from .layout import Layout
+from .listing import planned
 from .pack import get, put
 from .recursion import room_for
 from .schedule import Schedule
 from .stages import show
 from .sums import chain
+from .to_triton import to_triton
 from .traced import Written, traced
 
 MOST_SUMS = (96, 48)
@@ -156,7 +159,7 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
     return GpuProgram(written, kernel_of(written.text), data)
 
 
-def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
+def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, Kernel, Layout]:
     """See `traced.Writer`."""
     # its "register" is a block of any size: nothing is padded
     for most in MOST_SUMS:
@@ -164,9 +167,11 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         if fitting(schedule, dtype, block_of(schedule.samples)):
             break
     chain(schedule)
-    text, layout = write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
-    show("triton", lambda: text)
-    return schedule, text, layout
+    kernel, layout = write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
+    show("scheduled", lambda: planned(schedule))
+    show("kernel", lambda: str(kernel))
+    show("triton", lambda: to_triton(kernel))
+    return schedule, kernel, layout
 
 
 def multiprocessors() -> int:

@@ -138,6 +138,16 @@ class Plan:
         """Every constant that lies in memory, and where."""
         return [(node, memory) for (node, _), memory in self._memories.found.items() if memory.region == "data"]
 
+    def changing(self) -> list[tuple[Var, Expr]]:
+        """The variables that the step changes, and their successors."""
+        return [
+            (var, expr)
+            for node, value in zip(self.graph.inputs, self.successors, strict=False)
+            if not isinstance(value, Memory)
+            for var, expr in zip(self.variables[node].values(), value.values(), strict=True)
+            if expr is not Expr("local", var)
+        ]
+
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""

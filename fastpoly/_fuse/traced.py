@@ -30,6 +30,7 @@ from .schedule import Schedule
 from .stages import show
 from .survey import constants
 from .to_python import to_python
+from .to_triton import to_triton
 from .trace import trace
 from .whole_numbers import refuse_inexact_integers
 
@@ -44,10 +45,7 @@ REMEMBERED = 256
 
 Kept = TypeVar("Kept")
 
-Code = Kernel | str
-"""A kernel of loop IR, or the text of one."""
-
-Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, Code, Layout]]
+Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, Kernel, Layout]]
 """write(graph, dtype, stop_at): the schedule of a graph for some machine, its kernel, and where things lie."""
 
 
@@ -67,7 +65,7 @@ class Written:
             long that axis is (1 if the nest has none), and how many operations the body is.
     """
 
-    code: Code
+    code: Kernel
     dtype: str
     layout: Layout
     data: tuple[tuple[int, Memory], ...]
@@ -80,7 +78,7 @@ class Written:
     @lazy
     def text(self) -> str:
         """The kernel as a page to be read; printed when it is asked for."""
-        return self.code if isinstance(self.code, str) else to_python(self.code)
+        return to_triton(self.code) if self.code.warps else to_python(self.code)
 
     def page(self) -> str:
         """That text."""
@@ -89,7 +87,7 @@ class Written:
     @property
     def lines(self) -> int:
         """How long that page is, about."""
-        return self.code.count("\n") if isinstance(self.code, str) else self.code.statements + HEAD
+        return self.code.statements + HEAD
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()

@@ -40,30 +40,24 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     """
     layout = lay_out(schedule, threads)
     builder = Builder(schedule, dtype, layout.scratch)
-    places: dict[Var, ir.Expr] = {
-        var: number(start + at)
-        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
-        if memory is None
-        for at, var in enumerate(schedule.variables[node].values())
-    }
+    places = places_of(schedule, layout)
     in_memory = len(places) > MOST_VARIABLES
-    loads: list[Statement] = [ir.Assign(var, Load("carry", place, FLOAT)) for var, place in places.items()]
     exchange = _Exchange(builder, layout) if threads > 1 else None
     body = builder.body
     if in_memory:
-        body += loads
+        body += loaded(places)
     if exchange:
         exchange.begin_step()
     write_nests(builder, schedule, exchange.span if exchange else None, exchange)
     _write_end(builder, layout, stop_at, places if in_memory else {})
 
-    builder.body = whole = [Do("aligned_stack"), *([] if in_memory else loads), *builder.before]
+    builder.body = whole = [Do("aligned_stack"), *([] if in_memory else loaded(places)), *builder.before]
     if exchange:
         exchange.begin()
     row, taken = builder.own("row"), builder.own("taken")
     builder.assign(row, number(0))
     builder.assign(taken, number(0))
-    numbers = {name: builder.own(name) for name in ("steps", "every", "wait", *(["thread"] if threads > 1 else []))}
+    numbers = numbers_of(builder, *(["thread"] if threads > 1 else []))
     whole.append(Loop(builder.own("step"), number(0), numbers["steps"], 1, body))
     if not in_memory:
         whole += [Store("carry", place, var) for var, place in places.items()]
@@ -71,6 +65,26 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     arguments = ("carry", "data", "scratch", "out", "steps", "every", "wait", *shared)
     kernel = Kernel(dtype, schedule.lanes, arguments, numbers, whole, taken)
     return kernel, replace(layout, scratch=builder.scratch)
+
+
+def places_of(schedule: Schedule, layout: Layout) -> dict[Var, ir.Expr]:
+    """Where in `carry` each variable lies that goes from step to step."""
+    return {
+        var: number(start + at)
+        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
+        if memory is None
+        for at, var in enumerate(schedule.variables[node].values())
+    }
+
+
+def loaded(places: dict[Var, ir.Expr]) -> list[Statement]:
+    """Statements that load them."""
+    return [ir.Assign(var, Load("carry", place, FLOAT)) for var, place in places.items()]
+
+
+def numbers_of(builder: Builder, *others: str) -> dict[str, Var]:
+    """A kernel's arguments that are numbers."""
+    return {name: builder.own(name) for name in ("steps", "every", "wait", *others)}
 
 
 def write_nests(
@@ -112,7 +126,7 @@ def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
         write_nests(builder, iteration, None)
         outer, builder.schedule = builder.schedule, iteration
         builder.hoist(expr for _, expr in iteration.following)
-        _assign_together(builder, iteration.following, {})
+        assign_together(builder, iteration.following, {})
         builder.schedule = outer
     builder.names = names
 
@@ -221,7 +235,7 @@ def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: di
             builder.assign(row, _sum(row, number(layout.row)))
             builder.assign(wait, builder.own("every"))
         builder.assign(wait, Op("sub", (wait, number(1)), INDEX))
-    _assign_together(builder, changing(schedule), places)
+    assign_together(builder, schedule.changing(), places)
     for successor, (memory, start) in zip(successors, layout.carried, strict=True):
         if isinstance(successor, Memory) and memory is not None:
             _copy(builder, "carry", number(start), successor)
@@ -229,7 +243,7 @@ def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: di
     builder.assign(taken, _sum(taken, number(1)))
 
 
-def _assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
+def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
     """Let variables become what follows them, none before all that need it have read it."""
     values = [builder.value(expr) for _, expr in changes]
     needed: set[Var] = set()  # by those that come after
@@ -244,22 +258,13 @@ def _assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: 
             builder.assign(then, value, expr)
         else:
             builder.assign(var, value, expr)
+    if places:
+        builder.barrier("all have read what is overwritten here")
     for then, value, (var, _) in zip(following, values, changes, strict=True):
         if places:
             builder.store("carry", places[var], then)
         elif isinstance(then, Var) and then is not value:
             builder.assign(var, then)
-
-
-def changing(schedule: Schedule) -> list[tuple[Var, Expr]]:
-    """The variables that the step changes, and their successors."""
-    return [
-        (var, expr)
-        for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True)
-        if not isinstance(value, Memory)
-        for var, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
-        if expr is not Expr("local", var)
-    ]
 
 
 def _write_results(builder: Builder, layout: Layout) -> None:
