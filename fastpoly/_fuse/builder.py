@@ -15,7 +15,7 @@ from . import ir
 from .expressions import Axis, Division, Expr, Index, Memory
 from .graph import Node
 from .instructions import COMPARISONS
-from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
+from .ir import BOOL, FLOAT, INDEX, Assign, Break, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
 from .naming import Naming
 from .schedule import Schedule
 
@@ -35,6 +35,8 @@ class Builder(Naming):
         body: where statements are written to: the innermost loop's.
         before: those that belong before the loop over the steps.
         lanes: how many elements along the axis i are taken at a time; 0 if one by one.
+        blocks: for an axis whose elements in the lanes have numbers of their own: those, and the mask of the elements
+            that are there, None if all are.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
@@ -42,6 +44,7 @@ class Builder(Naming):
         self.body: list[Statement] = []
         self.before: list[Statement] = []
         self.lanes = 0
+        self.blocks: dict[Axis, tuple[Var, Var | None]] = {}
         self._together: dict[Expr, list[Expr]] = {}  # calls of one function on plain numbers
         self._own: dict[str, Var] = {}
 
@@ -84,6 +87,10 @@ class Builder(Naming):
             origin = self.schedule.origin.get(about)
             about = origin[0] if origin else None
         return about.origin if isinstance(about, Node) else about or ""
+
+    def stop_unless(self, goes_on: ir.Expr) -> None:
+        """Take no more steps if this does not hold."""
+        self.body.append(If(Op("not", (goes_on,), BOOL), [Break()]))
 
     def barrier(self, why: str) -> None:
         """Let all threads of a program come to here. On a CPU a program is one thread."""
@@ -164,11 +171,20 @@ class Builder(Naming):
 
     def axis(self, axis: Axis) -> Var:
         """The variable that counts an axis here."""
-        return self.own(axis.name)
+        return self.blocks[axis][0] if axis in self.blocks else self.own(axis.name)
 
     def mask(self, axes: frozenset[Axis]) -> Var | None:
         """The lanes that are there, of what depends on these axes; None if all are."""
-        return None
+        return next((self.blocks[axis][1] for axis in axes if axis in self.blocks), None)
+
+    def copy(self, to: str, start: ir.Expr, memory: Memory) -> None:
+        """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
+        whole = memory.size - memory.size % self.schedule.lanes
+        for first, end, width in ((0, whole, self.schedule.lanes), (whole, memory.size, 1)):
+            if first < end:
+                with self.loop("i", number(first), number(end), width) as i:
+                    value = Load(memory.region, shifted(i, memory.start), FLOAT.of(width if width > 1 else 0))
+                    self.store(to, indices("add", start, i), value)
 
     # -- values
 

@@ -43,8 +43,6 @@ class GpuBuilder(Builder):
     Attributes:
         step: the statements of a step, those in its loops left out.
         span: where the samples of a program begin and end.
-        blocks: for an axis that is a block: the numbers of its elements, and the mask of those that are there, None if
-            all are.
         warps: how many the program has.
         held: how many registers of each thread hold data through all steps.
         pending: the sums in variables that the step has yet to take.
@@ -55,7 +53,6 @@ class GpuBuilder(Builder):
         super().__init__(schedule, dtype, scratch)
         self.step = self.body
         self.span: tuple[ir.Expr, ir.Expr] = number(0), number(schedule.samples)
-        self.blocks: dict[Axis, tuple[Var, Var | None]] = {}
         self.warps = warps_for(schedule, dtype, block_of(schedule.samples), TOGETHER)
         self.held = 0
         roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
@@ -91,18 +88,10 @@ class GpuBuilder(Builder):
             yield at, Op("lt", (at, number(memory.size)), BOOL.of(size))
 
     def copy(self, to: str, start: ir.Expr, memory: Memory) -> None:
-        """Copy what a step keeps."""
+        """See `Builder.copy`."""
         with self.elements(memory) as (at, mask):
             value = Load(memory.region, indices("add", number(memory.start), at), FLOAT.of(at.kind.lanes), mask)
             self.store(to, indices("add", start, at), value, mask=mask)
-
-    def axis(self, axis: Axis) -> Var:
-        """See `Builder.axis`."""
-        return self.blocks[axis][0] if axis in self.blocks else super().axis(axis)
-
-    def mask(self, axes: frozenset[Axis]) -> Var | None:
-        """See `Builder.mask`."""
-        return next((self.blocks[axis][1] for axis in axes if axis in self.blocks), None)
 
     def resolved(self, expr: Expr) -> Expr:
         """A kept value is at hand where it still has a name; elsewhere it is loaded."""
@@ -113,16 +102,20 @@ class GpuBuilder(Builder):
 
     # -- threads
 
+    def stop_unless(self, goes_on: ir.Expr) -> None:
+        """See `Builder.stop_unless`. It goes on, and remembers the `first` step that nothing should follow."""
+        first, step = self.own("first"), self.own("step")
+        known = Op("or", (goes_on, Op("lt", (first, step), BOOL)), BOOL)
+        self.assign(first, indices("where", known, first, step))
+
     def barrier(self, why: str) -> None:
         """See `Builder.barrier`."""
         self.body.append(Do("barrier", note=why))
 
-    def reduce(self, sums: list[tuple[Accumulate, ir.Expr]]) -> None:
+    def reduce(self, sums: dict[Accumulate, ir.Expr]) -> None:
         """Add up what these values have over their lanes, all in one go."""
-        roots = [root for root, _ in sums]
-        values = tuple(value for _, value in sums)
-        notes = tuple(self.note(root.node) for root in roots)
-        self.body.append(Reduce(tuple(root.var for root in roots), tuple(root.kind for root in roots), values, notes))
+        names, kinds = tuple(root.var for root in sums), tuple(root.kind for root in sums)
+        self.body.append(Reduce(names, kinds, tuple(sums.values()), tuple(self.note(root.node) for root in sums)))
 
     def summed(self, sums: Iterable[Var]) -> None:
         """Note that these sums are there, and compute what only waited for them: small successors of variables.

@@ -145,7 +145,7 @@ class Exchange:
     def _total(self, sums: list[tuple[Accumulate, Const]]) -> None:
         """What all programs have of these sums, together."""
         builder = self.builder
-        builder.reduce([(root, self._loaded(root.kind, place, self.programs)) for root, place in sums])
+        builder.reduce({root: self._loaded(root.kind, place, self.programs) for root, place in sums})
         builder.partial.difference_update(root.var for root, _ in sums)
         builder.summed(root.var for root, _ in sums)
 

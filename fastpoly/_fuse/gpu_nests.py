@@ -7,6 +7,8 @@ for many.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from . import ir
 from .builder import number
 from .expressions import CHEAP, Axis, Expr
@@ -82,44 +84,31 @@ class _Body(Body):
             self.level(depth + 1)
             del builder.blocks[axis]
 
-    def _begins_with_rest(self, depth: int) -> bool:
-        return False
-
     def _update(self, mask: ir.Expr | None) -> None:
         """The innermost statements: write what is stored, add to what is summed, sum what has no loop."""
-        builder, at_once = self.builder, []
-        for root in self.roots:
-            value = builder.resolved(root.value)
-            if isinstance(root, Store):
-                self._write(root.memory, root.offset, builder.value(value), root.node)
-            elif self._scope(root) == len(self.order):
-                at_once.append((root, self._of_all(self._there(root, builder.value(value)))))
-            else:
-                before = self.running[root]
-                # the mask of one block is for all turns, and comes at the end
-                masked = self.lanes in self.order and self._is_masked(root)
-                new = self._there(root, builder.value(value)) if masked else None
-                sum_ = builder.operation(root.kind, before, new) if new else self._added(root.kind, before, value)
-                builder.assign(before, sum_, root.node)
-        self._reduce(at_once)
+        super()._update(mask)
+        values = {root: self.builder.value(root.value) for root in self.sums if self._scope(root) == len(self.order)}
+        self._reduce({root: self._there(root, value) for root, value in values.items()})
 
-    def _is_masked(self, root: Accumulate) -> bool:
-        """Has a sum over the lanes some where no element is, whose values are not 0 there?"""
-        masked = self.lanes in root.reduced and self.builder.mask(root.reduced) is not None
-        return masked and not (root.kind == "add" and self.zeros.vanishes(self.builder.resolved(root.value)))
+    def _with(self, root: Accumulate, value: Expr, mask: ir.Expr | None) -> ir.Expr:
+        """See `Body._with`. The mask of one block is for all turns, and comes at the end."""
+        if self.lanes not in self.order or self._mask_of(root) is None:
+            return super()._with(root, value, mask)
+        return self.builder.operation(root.kind, self.running[root], self._there(root, self.builder.value(value)))
+
+    def _mask_of(self, root: Accumulate) -> Var | None:
+        """The mask of what a sum over the lanes runs over; None where it needs none."""
+        vanishes = root.kind == "add" and self.zeros.vanishes(self.builder.resolved(root.value))
+        return None if vanishes else self.builder.mask(root.reduced)
 
     def _there(self, root: Accumulate, value: ir.Expr) -> ir.Expr:
-        """What an element adds to a sum over the lanes: nothing where there is no element."""
-        mask = self.builder.mask(root.reduced)
-        if mask is None or not self._is_masked(root):
-            return value
+        """What the elements add to a sum over the lanes: nothing where there is none."""
+        mask = self._mask_of(root)
+        if mask is None:
+            return value if value.kind.lanes else self.builder.splat(value)
         if root.kind == "add":
             return Op("masked", (mask, value), FLOAT.of(mask.kind.lanes))
         return self.builder.operation("where", mask, value, NEUTRAL[root.kind])
-
-    def _of_all(self, value: ir.Expr) -> ir.Expr:
-        """A block: it may be the same number for all elements."""
-        return value if value.kind.lanes else self.builder.splat(value)
 
     def _start(self, roots: list[Accumulate]) -> None:
         for root in roots:
@@ -132,26 +121,24 @@ class _Body(Body):
         return self.lanes in root.value.axes or (root.offset is not None and self.lanes in root.offset.axes)
 
     def _finish(self, roots: list[Accumulate]) -> None:
-        roots = self._add_parts(roots)
-        over_lanes = [root for root in roots if self.lanes in root.reduced]
-        masked = self.lanes not in self.order
-        sums = ((root, self.running[root]) for root in over_lanes)
-        self._reduce([(root, self._there(root, value) if masked else value) for root, value in sums])
-        for root in roots:
+        sums = {root: self.running[root] for root in self._add_parts(roots)}
+        over_lanes = {root: value for root, value in sums.items() if self.lanes in root.reduced}
+        in_blocks = self.lanes in self.order
+        self._reduce({root: value if in_blocks else self._there(root, value) for root, value in over_lanes.items()})
+        for root, value in sums.items():
             if root not in over_lanes:
-                self._store(root, self.running[root])
+                self._store(root, value)
 
-    def _reduce(self, sums: list[tuple[Accumulate, ir.Expr]]) -> None:
+    def _reduce(self, sums: dict[Accumulate, ir.Expr]) -> None:
         """Add up over the lanes, several sums at a time."""
-        order = {root: at for at, root in enumerate(_by_functions(self.builder, [root for root, _ in sums]))}
-        sums = sorted(sums, key=lambda pair: order[pair[0]])
-        together = -(-len(sums) // -(-len(sums) // TOGETHER)) if sums else 1  # as many each time
-        for first in range(0, len(sums), together):
-            some = sums[first : first + together]
-            self.builder.reduce(some)
-            for root, _ in some:
+        roots = _by_functions(self.builder, sums)
+        together = -(-len(roots) // -(-len(roots) // TOGETHER)) if roots else 1  # as many each time
+        for first in range(0, len(roots), together):
+            some = roots[first : first + together]
+            self.builder.reduce({root: sums[root] for root in some})
+            for root in some:
                 self._store(root, root.var)
-            self.builder.summed(root.var for root, _ in some)
+            self.builder.summed(root.var for root in some)
 
     def _store(self, root: Accumulate, value: ir.Expr) -> None:
         """Write a sum to memory, if it is not one in a variable."""
@@ -159,7 +146,7 @@ class _Body(Body):
             self._write(root.memory, root.offset, value, root.node)
 
 
-def _by_functions(builder: GpuBuilder, roots: list[Accumulate]) -> list[Accumulate]:
+def _by_functions(builder: GpuBuilder, roots: Iterable[Accumulate]) -> list[Accumulate]:
     """Sums in an order in which those are neighbours whose nearest elementary function is the same.
 
     Its values, one for each of a thread's elements, have their registers until the last of them is taken.

@@ -7,26 +7,24 @@ from dataclasses import replace
 
 from fastpoly_kernels.log import stage
 
-from . import ir
-from .builder import indices, number, shifted
-from .expressions import Memory
+from .builder import Builder, indices, number, shifted
 from .gpu_builder import LARGEST_BLOCK, SEEN, GpuBuilder, block_of
 from .gpu_grid import Exchange, give_each_its_own
 from .gpu_nests import write_nest
-from .ir import BOOL, If, Kernel, Loop, Op, Store
+from .ir import BOOL, Kernel, Loop, Op, Store, operation
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
 from .schedule import Schedule
-from .write import assign_together, loaded, numbers_of, places_of
+from .write import loaded, numbers_of, places_of, store_results, write_end
 
 
 @stage("write")
 def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: int = 1) -> tuple[Kernel, Layout]:
     """The kernel of a schedule, and where its arguments' elements lie.
 
-    Its arguments are those of a CPU's (`write.write`), but the result: `stopped` becomes the first step with a result
-    that is not finite, or `steps`; what comes after it means nothing. Programs of a grid get a room where they tell each
-    other their sums, and a counter of those that have come to a meeting.
+    It has the arguments of a CPU's (see `write.write`), and what that returns goes to `stopped`: the first step with a
+    result that is not finite, or `steps`; what comes after it means nothing. Programs of a grid get a room where they
+    tell each other their sums, and a counter of those that have come to a meeting.
 
     Args:
         schedule: with one lane: nothing needs to be padded to whole registers.
@@ -55,7 +53,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: 
         elif any(written):
             builder.barrier(SEEN)
             waits = True
-    _write_end(builder, layout, stop_at, places if in_memory else {})
+    write_end(builder, layout, stop_at, places if in_memory else {}, _write_results)
     if waits:
         builder.barrier("before the next step overwrites it")
 
@@ -80,47 +78,11 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: 
     return kernel, replace(layout, lanes=LARGEST_BLOCK, threads=32 * builder.warps)
 
 
-def _write_end(builder: GpuBuilder, layout: Layout, stop_at: int | None, places: dict[ir.Var, ir.Expr]) -> None:
-    """What comes after the nests: the look for divergence, the results, and the successors."""
-    schedule = builder.schedule
-    results, successors = schedule.results, schedule.successors
-    builder.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
-    if stop_at is not None:
-        value = results[stop_at]
-        assert not isinstance(value, Memory)
-        (loss,) = map(builder.value, value.values())
-        first, step = builder.own("first"), builder.own("step")
-        goes_on = Op("or", (Op("isfinite", (loss,), BOOL), Op("lt", (first, step), BOOL)), BOOL)
-        builder.assign(first, indices("where", goes_on, first, step))
-    if results:
-        _write_results(builder, layout)
-    assign_together(builder, schedule.changing(), places)
-    moved = [
-        (value, start)
-        for value, (memory, start) in zip(successors, layout.carried, strict=True)
-        if isinstance(value, Memory) and memory is not None
-    ]
-    if moved:
-        builder.barrier("a warp may be behind, and still read what is overwritten here")
-    for memory, start in moved:
-        builder.copy("carry", number(start), memory)
-
-
-def _write_results(builder: GpuBuilder, layout: Layout) -> None:
+def _write_results(builder: Builder, layout: Layout) -> None:
     row, wait, every = map(builder.own, ("row", "wait", "every"))
     now = due = Op("eq", (wait, number(0)), BOOL)
     if layout.programs > 1:
-        due = Op("and", (now, Op("eq", (builder.own("program"), number(0)), BOOL)), BOOL)
-    memories: list[tuple[Memory, int]] = []
-    for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True):
-        if isinstance(value, Memory):
-            memories.append((value, start))
-            continue
-        for at, expr in enumerate(value.values(), start):
-            builder.store("out", shifted(row, at), builder.value(expr), mask=due)
-    if memories:
-        with builder.into(If(due)):
-            for memory, start in memories:
-                builder.copy("out", shifted(row, start), memory)
+        due = operation("and", now, Op("eq", (builder.own("program"), number(0)), BOOL))
+    store_results(builder, layout, due)
     builder.assign(row, indices("where", now, shifted(row, layout.row), row))
     builder.assign(wait, indices("sub", indices("where", now, every, wait), number(1)))

@@ -13,9 +13,9 @@ through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for wha
 A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
 together; `to_llvm` makes of it the text of an LLVM module, `to_python` a page of Python for a reader.
 
-A GPU's kernel is one, too. Its registers are blocks, of which the threads of a program have some lanes each. Places may
-be blocks of indices, masks say which lanes are read or written, and `Reduce` adds up several blocks at a time. What one
-thread stores another sees after `Do("barrier")`. `View` is a part of a buffer. `to_triton` makes a page of Triton of it.
+A GPU's kernel is one, too. Its registers are blocks, of which the threads of a program have some lanes each. Places
+may be blocks of indices, masks say which lanes are read or written, and `Reduce` adds up several blocks at a time. What
+one thread stores another sees after `Do("barrier")`. `View` is a part of a buffer. `to_triton` makes a page of Triton.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Store:
 
 @dataclass(eq=False, slots=True)
 class Reduce:
-    """vars = the sums (products, ...: `kinds`) of `values` over their lanes, all in one go and always in the same order.
+    """vars = the sums (products, ...: `kinds`) of `values` over their lanes, in one go and always in the same order.
 
     Of values in several `rows`, one after the other, each row has a sum of its own.
     """

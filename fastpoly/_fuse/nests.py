@@ -309,11 +309,16 @@ class Body:
             if root in self.beginning:
                 self._set_sum(root, self._begun(root, mask, value), root.node)
                 continue
-            before = self._sum(root)
-            new = self._added(root.kind, before, value)
-            if mask is not None and self.lanes in root.reduced:
-                new = self.builder.operation("where", mask, new, before)
-            self._set_sum(root, new, root.node)
+            if self._scope(root) < len(self.order):
+                self._set_sum(root, self._with(root, value, mask), root.node)
+
+    def _with(self, root: Accumulate, value: Expr, mask: ir.Expr | None) -> ir.Expr:
+        """A sum with one value more, or with those in the lanes of a mask."""
+        before = self._sum(root)
+        new = self._added(root.kind, before, value)
+        if mask is None or self.lanes not in root.reduced:
+            return new
+        return self.builder.operation("where", mask, new, before)
 
     def _begun(self, root: Accumulate, mask: ir.Expr | None, expr: Expr) -> ir.Expr:
         """What a sum begins with: the value in the lanes of a mask."""

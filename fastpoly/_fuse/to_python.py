@@ -122,11 +122,9 @@ class Page:
 
     def stored(self, store: Store) -> str:
         """Writing one element, or a register."""
-        place, value = self.value(store.index), self.value(store.value)
+        buffer, place, value = store.buffer, self.value(store.index), self.value(store.value)
         several = store.value.kind.lanes
-        return (
-            f"{self.use('store')}({store.buffer}, {place}, {value})" if several else f"{store.buffer}[{place}] = {value}"
-        )
+        return f"{self.use('store')}({buffer}, {place}, {value})" if several else f"{buffer}[{place}] = {value}"
 
     def assignment(self, var: Var, value: Expr) -> str:
         """An assignment, of an index as one of += and -= if it can be."""

@@ -152,8 +152,9 @@ class _Page(Page):
 
     def typed(self, value: Expr) -> str:
         """A value that has the type of numbers even if it is one: to be stored, carried on, or a function's."""
-        is_number = isinstance(value, Const) and isinstance(value.value, float)
-        return self.number(value) if is_number else self.value(value)
+        if isinstance(value, Const) and isinstance(value.value, float):
+            return self.number(value)
+        return self.value(value)
 
     def number(self, const: Const, block: int | None = None) -> str:
         """A number with a type, or a block of it."""

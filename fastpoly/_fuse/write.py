@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
 
@@ -12,7 +13,7 @@ from . import ir
 from .blocks import groups, write_group
 from .builder import Builder, number, shifted
 from .expressions import Axis, Expr, Index, Memory
-from .ir import BOOL, FLOAT, INDEX, Break, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
+from .ir import BOOL, FLOAT, INDEX, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
 from .plan import Nest
@@ -49,13 +50,14 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     if exchange:
         exchange.begin_step()
     write_nests(builder, schedule, exchange.span if exchange else None, exchange)
-    _write_end(builder, layout, stop_at, places if in_memory else {})
+    write_end(builder, layout, stop_at, places if in_memory else {}, _write_results)
+    taken = builder.own("taken")
+    builder.assign(taken, shifted(taken, 1))
 
     builder.body = whole = [Do("aligned_stack"), *([] if in_memory else loaded(places)), *builder.before]
     if exchange:
         exchange.begin()
-    row, taken = builder.own("row"), builder.own("taken")
-    builder.assign(row, number(0))
+    builder.assign(builder.own("row"), number(0))
     builder.assign(taken, number(0))
     numbers = numbers_of(builder, *(["thread"] if threads > 1 else []))
     whole.append(Loop(builder.own("step"), number(0), numbers["steps"], 1, body))
@@ -174,7 +176,7 @@ class _Exchange:
         blocks: list[tuple[Memory, str, int]] = []
         for memory, kind in memories.items():
             blocks.append((memory, kind, start))
-            _copy(builder, "room", _sum(mine, number(start)), memory)
+            builder.copy("room", _sum(mine, number(start)), memory)
             start += memory.size
         met = builder.own("met")
         builder.assign(met, _sum(met, number(self.layout.threads)))
@@ -210,7 +212,13 @@ def _elements(memory: Memory) -> tuple[Axis, Index]:
     return axis, Index.of(axis)
 
 
-def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: dict[Var, ir.Expr]) -> None:
+def write_end(
+    builder: Builder,
+    layout: Layout,
+    stop_at: int | None,
+    places: dict[Var, ir.Expr],
+    write_results: Callable[[Builder, Layout], None],
+) -> None:
     """What comes after the nests: the test for divergence, the results, and the successors.
 
     `places` are those in `carry` of variables that are stored in every step.
@@ -222,25 +230,17 @@ def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: di
         value = results[stop_at]
         assert not isinstance(value, Memory)
         (loss,) = map(builder.value, value.values())
-        is_finite = Op("isfinite", (loss,), BOOL)
-        builder.body.append(If(Op("not", (is_finite,), BOOL), [Break()]))
+        builder.stop_unless(Op("isfinite", (loss,), BOOL))
     if results:
-        wait, row = builder.own("wait"), builder.own("row")
-        with builder.into(If(Op("eq", (wait, number(0)), BOOL))):
-            if layout.threads > 1:
-                with builder.into(If(Op("eq", (builder.own("thread"), number(0)), BOOL))):
-                    _write_results(builder, layout)
-            else:
-                _write_results(builder, layout)
-            builder.assign(row, _sum(row, number(layout.row)))
-            builder.assign(wait, builder.own("every"))
-        builder.assign(wait, Op("sub", (wait, number(1)), INDEX))
+        write_results(builder, layout)
     assign_together(builder, schedule.changing(), places)
-    for successor, (memory, start) in zip(successors, layout.carried, strict=True):
-        if isinstance(successor, Memory) and memory is not None:
-            _copy(builder, "carry", number(start), successor)
-    taken = builder.own("taken")
-    builder.assign(taken, _sum(taken, number(1)))
+    moved = [
+        (kept, start) for kept, (_, start) in zip(successors, layout.carried, strict=True) if isinstance(kept, Memory)
+    ]
+    if moved:
+        builder.barrier("a warp may be behind, and still read what is overwritten here")
+    for memory, start in moved:
+        builder.copy("carry", number(start), memory)
 
 
 def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
@@ -268,22 +268,27 @@ def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: d
 
 
 def _write_results(builder: Builder, layout: Layout) -> None:
+    wait, row = builder.own("wait"), builder.own("row")
+    with builder.into(If(Op("eq", (wait, number(0)), BOOL))):
+        if layout.threads > 1:
+            with builder.into(If(Op("eq", (builder.own("thread"), number(0)), BOOL))):
+                store_results(builder, layout)
+        else:
+            store_results(builder, layout)
+        builder.assign(row, _sum(row, number(layout.row)))
+        builder.assign(wait, builder.own("every"))
+    builder.assign(wait, Op("sub", (wait, number(1)), INDEX))
+
+
+def store_results(builder: Builder, layout: Layout, due: ir.Expr | None = None) -> None:
+    """Write the results to a row of `out`, if they are due."""
     row = builder.own("row")
-    for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True):
-        if isinstance(value, Memory):
-            _copy(builder, "out", shifted(row, start), value)
-            continue
-        for at, expr in enumerate(value.values(), start):
-            builder.store("out", shifted(row, at), builder.value(expr))
-
-
-def _copy(builder: Builder, to: str, start: ir.Expr, memory: Memory) -> None:
-    """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
-    axis, everywhere = _elements(memory)
-    lanes = builder.schedule.lanes
-    whole = memory.size - memory.size % lanes
-    for first, end, width in ((0, whole, lanes), (whole, memory.size, 1)):
-        if first < end:
-            with builder.loop(axis.name, number(first), number(end), width) as i:
-                kind = FLOAT.of(width if width > 1 else 0)
-                builder.store(to, _sum(start, i), Load(memory.region, builder.place(memory, everywhere), kind))
+    places = [(value, start) for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True)]
+    for value, start in places:
+        if not isinstance(value, Memory):
+            for at, expr in enumerate(value.values(), start):
+                builder.store("out", shifted(row, at), builder.value(expr), mask=due)
+    memories = [(value, start) for value, start in places if isinstance(value, Memory)]
+    with builder.into(If(due)) if due and memories else nullcontext():
+        for memory, start in memories:
+            builder.copy("out", shifted(row, start), memory)
