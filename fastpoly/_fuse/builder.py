@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from fastpoly_kernels.functions import is_called
 
@@ -26,6 +27,9 @@ TRUTHS = COMPARISONS | {"and", "or", "xor", "not"}
 """Operations whose value is a bool."""
 
 INVERSE = {"add": "sub", "mul": "div"}
+
+About: TypeAlias = "Expr | Node | str | None"
+Mask: TypeAlias = "ir.Expr | None"
 
 
 class Builder(Naming):
@@ -50,19 +54,12 @@ class Builder(Naming):
 
     # -- statements
 
-    def assign(self, var: Var, value: ir.Expr, about: Expr | Node | str | None = None) -> Var:
+    def assign(self, var: Var, value: ir.Expr, about: About = None) -> Var:
         """var = value; `about` is what the statement computes."""
         self.body.append(Assign(var, value, self.note(about)))
         return var
 
-    def store(
-        self,
-        buffer: str,
-        index: ir.Expr,
-        value: ir.Expr,
-        about: Expr | Node | str | None = None,
-        mask: ir.Expr | None = None,
-    ) -> None:
+    def store(self, buffer: str, index: ir.Expr, value: ir.Expr, about: About = None, mask: Mask = None) -> None:
         """Write a value, one element or a register."""
         self.body.append(Store(buffer, index, value, self.note(about), mask))
 
@@ -81,12 +78,16 @@ class Builder(Naming):
         yield
         self.body = outer
 
-    def note(self, about: Expr | Node | str | None) -> object:
+    def note(self, about: About) -> object:
         """The comment of a statement that computes this."""
         if isinstance(about, Expr):
             origin = self.schedule.origin.get(about)
             about = origin[0] if origin else None
         return about.origin if isinstance(about, Node) else about or ""
+
+    def long_zero(self) -> ir.Expr:
+        """0, to count far from."""
+        return number(0)
 
     def stop_unless(self, goes_on: ir.Expr) -> None:
         """Take no more steps if this does not hold."""

@@ -23,9 +23,6 @@ LARGEST_BLOCK = 1024
 TOGETHER = 16
 """Sums that go through the tree together: their shuffles already overlap, and each holds a register on the way."""
 
-SEEN = "until every thread sees what was written"
-"""Why there is a barrier."""
-
 SMALL = frozenset({"add", "sub", "mul", "number", "local"})
 MOST_EARLY = 6
 """Operations of a successor that is computed as soon as its sums are there: the whole expression is computed there, and
@@ -72,13 +69,6 @@ class GpuBuilder(Builder):
             self.assign(mask, Op("lt", (numbers, number(axis.size)), mask.kind))
         self.blocks[axis] = numbers, mask
 
-    def one_block(self, axis: Axis) -> None:
-        """Number the elements of an axis that a block covers, for all steps."""
-        if axis not in self.blocks:
-            body, self.body = self.body, self.before
-            self.block(axis)
-            self.body = body
-
     @contextmanager
     def elements(self, memory: Memory, most: int | None = None) -> Iterator[tuple[Var, Op]]:
         """Write a loop over the elements of a memory, at most so many at a time; yields where it is, and their mask."""
@@ -87,11 +77,12 @@ class GpuBuilder(Builder):
             at = self.assign(self.new("at", INDEX.of(size)), numbers_from(block, size))
             yield at, Op("lt", (at, number(memory.size)), BOOL.of(size))
 
-    def copy(self, to: str, start: ir.Expr, memory: Memory) -> None:
-        """See `Builder.copy`."""
+    def copy(self, to: str, start: ir.Expr, memory: Memory, stride: int = 1) -> None:
+        """See `Builder.copy`; to every so manieth element."""
         with self.elements(memory) as (at, mask):
             value = Load(memory.region, indices("add", number(memory.start), at), FLOAT.of(at.kind.lanes), mask)
-            self.store(to, indices("add", start, at), value, mask=mask)
+            moved = at if stride == 1 else indices("mul", number(stride), at)
+            self.store(to, indices("add", start, moved), value, mask=mask)
 
     def resolved(self, expr: Expr) -> Expr:
         """A kept value is at hand where it still has a name; elsewhere it is loaded."""
@@ -101,6 +92,10 @@ class GpuBuilder(Builder):
         return expr
 
     # -- threads
+
+    def long_zero(self) -> ir.Expr:
+        """See `Builder.long_zero`: in 64 bits."""
+        return indices("wide", number(0))
 
     def stop_unless(self, goes_on: ir.Expr) -> None:
         """See `Builder.stop_unless`. It goes on, and remembers the `first` step that nothing should follow."""

@@ -7,16 +7,15 @@ through `room`: every program writes what it has, they meet, and each adds up wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from . import ir
-from .builder import indices, least, number, shifted
+from .builder import indices, least, number
+from .exchange import Exchange
 from .expressions import Axis, Memory
-from .gpu_builder import SEEN, TOGETHER, GpuBuilder, block_of, numbers_from
-from .ir import BOOL, FLOAT, INDEX, Const, Do, Load, Op, Reduce, Var, View, operation
+from .gpu_builder import TOGETHER, GpuBuilder, block_of, numbers_from
+from .ir import FLOAT, INDEX, Const, Load, Op, Reduce, Var, View, operation
 from .layout import Layout
 from .nests import NEUTRAL
-from .plan import Accumulate, Nest
+from .plan import Accumulate
 from .schedule import Schedule
 
 CLOCK = 1.98e9
@@ -65,102 +64,71 @@ def give_each_its_own(schedule: Schedule) -> None:
             memory.region = "own"
 
 
-class Exchange:
+class GpuExchange(Exchange):
     """What a kernel says of the grid."""
 
+    names = ("program", "begin", "end")
+
     def __init__(self, builder: GpuBuilder, layout: Layout) -> None:
-        self.builder = builder
-        self.layout = layout
-        self.taken = 0  # of the room, in this step
-        self.count = number(layout.programs)
-        self.program, self.programs = builder.own("program"), Var("programs", INDEX.of(block_of(layout.programs)))
-        self.met = Var("met", INDEX)
-        builder.span = Var("begin", INDEX), Var("end", INDEX)
+        super().__init__(builder, layout, block_of(builder.schedule.samples))
+        self.builder: GpuBuilder = builder
+        self.programs = builder.new("programs", INDEX.of(block_of(layout.threads)))
+        builder.span = self.span
         shared = (root for sums in builder.schedule.shared_sums() for root in sums)
         builder.partial = {root.var for root in shared if root.memory is None}
 
     def begin(self) -> None:
-        """Before all steps: which samples are this program's."""
-        builder, layout, samples = self.builder, self.layout, self.builder.schedule.samples
-        builder.assign(self.program, Op("program", (), INDEX))
+        """See `Exchange.begin`."""
+        builder, layout, end = self.builder, self.layout, self.span[1]
+        builder.assign(self.me, Op("program", (), INDEX))
         builder.assign(self.programs, numbers_from(None, self.programs.kind.lanes))
-        wide = indices("wide", self.program)
+        wide = indices("wide", self.me)
         builder.body.append(View("carry", "carry", indices("mul", wide, number(layout.carry))))
         own = indices("add", number(layout.scratch), indices("mul", wide, number(layout.own)))
         builder.body.append(View("own", "scratch", own))
-        begin, end = (
-            indices("mul", indices("floordiv", indices("mul", of, number(_blocks(samples))), self.count), block)
-            for of, block in ((of, number(block_of(samples))) for of in (self.program, shifted(self.program, 1)))
-        )
-        for bound, value in zip(builder.span, (begin, least(end, number(samples))), strict=True):
-            assert isinstance(bound, Var)
-            builder.assign(bound, value)
-        builder.assign(self.met, indices("wide", number(0)))
+        super().begin()
+        builder.assign(end, least(end, number(builder.schedule.samples)))
 
     def begin_step(self) -> None:
-        """Two rooms in turn: a program that is a step ahead must not overwrite what another still reads."""
-        odd = indices("mod", self.builder.own("step"), number(2))
-        room = indices("mul", odd, number(self.layout.programs * self.layout.room))
-        self.builder.body.append(View("side", "room", room))
+        """See `Exchange.begin_step`."""
+        self.builder.body.append(View("side", "room", self._side()))
 
-    def __call__(self, nests: Sequence[Nest]) -> bool:
-        """Add up the sums of these nests, which have been written. Are there any?"""
-        builder = self.builder
-        sums = builder.schedule.shared(nests)
-        if not sums:
-            return False
-        variables = [(root, self._place(1)) for root in sums if root.memory is None]
-        kinds = {root.memory: root.kind for root in sums if root.memory is not None}
-        memories = [(memory, kind, self._place(memory.size)) for memory, kind in kinds.items()]
-        for root, place in variables:
-            builder.store("side", indices("add", self.program, place), root.var)
-        if memories:
-            builder.barrier(SEEN)
-        for memory, _, place in memories:
-            with builder.elements(memory) as (at, mask):
-                own = indices("add", number(memory.start), at)
-                to = indices("add", indices("add", self.program, place), indices("mul", self.count, at))
-                builder.store("side", to, Load("own", own, FLOAT.of(at.kind.lanes), mask), mask=mask)
-        builder.assign(self.met, indices("add", self.met, self.count))
-        builder.body.append(Do("meet", "counter", (self.met,)))
-        for first in range(0, len(variables), TOGETHER):
-            self._total(variables[first : first + TOGETHER])
-        for memory, kind, place in memories:
-            self._total_of(memory, kind, place)
-        if memories:
-            builder.barrier(SEEN)
-        return True
+    def _at(self, at: int) -> Const:
+        """Where sums lie: of each what every program has, one after the other."""
+        return number(at * self.layout.threads)
 
-    def _place(self, size: int) -> Const:
-        """Where in the room so many sums lie: of each what every program has, one after the other."""
-        start, self.taken = self.taken, self.taken + size
-        return number(start * self.layout.programs)
+    def _tell(self, var: Var, at: int) -> None:
+        self.builder.store("side", indices("add", self.me, self._at(at)), var)
 
-    def _loaded(self, kind: str, place: ir.Expr, program: ir.Expr) -> Load:
-        """What programs have there; what there is of none does not count."""
-        lanes = program.kind.lanes
-        mask = Op("lt", (program, self.count), BOOL.of(lanes))
-        return Load("side", indices("add", program, place), FLOAT.of(lanes), mask, float(NEUTRAL[kind].value))
+    def _tell_all(self, memory: Memory, at: int) -> None:
+        self.builder.copy("side", indices("add", self.me, self._at(at)), memory, self.layout.threads)
 
-    def _total(self, sums: list[tuple[Accumulate, Const]]) -> None:
-        """What all programs have of these sums, together."""
-        builder = self.builder
-        builder.reduce({root: self._loaded(root.kind, place, self.programs) for root, place in sums})
-        builder.partial.difference_update(root.var for root, _ in sums)
-        builder.summed(root.var for root, _ in sums)
+    def _loaded(self, kind: str, place: ir.Expr, program: Var, among: ir.Expr | None = None) -> Load:
+        """What programs have there; what there is of none, or not `among` what there is, does not count."""
+        mask = operation("lt", program, number(self.layout.threads))
+        mask = operation("and", among, mask) if among else mask
+        other = float(NEUTRAL[kind].value)
+        return Load("side", indices("add", program, place), FLOAT.of(program.kind.lanes), mask, other)
 
-    def _total_of(self, memory: Memory, kind: str, place: Const) -> None:
-        """The same for the elements of a memory: a tile of them at a time, a row of what all programs have of each."""
+    def _total(self, sums: dict[Accumulate, int]) -> None:
+        roots = list(sums)
+        for first in range(0, len(roots), TOGETHER):
+            some = roots[first : first + TOGETHER]
+            self.builder.reduce({root: self._loaded(root.kind, self._at(sums[root]), self.programs) for root in some})
+            self.builder.partial.difference_update(root.var for root in some)
+            self.builder.summed(root.var for root in some)
+
+    def _total_of(self, memory: Memory, kind: str, at: int) -> None:
+        """See `Exchange._total_of`. A tile of the elements at a time: a row of what all programs have of each."""
         builder, width = self.builder, self.programs.kind.lanes
-        with builder.elements(memory, TILE // width) as (at, mask):
-            rows, all_of = at.kind.lanes, INDEX.of(at.kind.lanes * width)
+        with builder.elements(memory, TILE // width) as (elements, mask):
+            all_of = INDEX.of(elements.kind.lanes * width)
             numbers = builder.assign(builder.new("numbers", all_of), numbers_from(None, all_of.lanes))
             row = indices("floordiv", numbers, number(width))
             element = builder.assign(builder.new("element", all_of), indices("add", builder.own("block"), row))
             program = builder.assign(builder.new("of", all_of), indices("mod", numbers, number(width)))
-            values = self._loaded(kind, indices("add", place, indices("mul", self.count, element)), program)
-            there = Op("lt", (element, number(memory.size)), BOOL.of(all_of.lanes))
-            values.mask = operation("and", there, values.mask) if values.mask else there
-            total = builder.new("total", FLOAT.of(rows))
-            builder.body.append(Reduce((total,), (kind,), (values,), ("",), rows))
-            builder.store("own", indices("add", number(memory.start), at), total, mask=mask)
+            place = indices("add", self._at(at), indices("mul", number(self.layout.threads), element))
+            values = self._loaded(kind, place, program, operation("lt", element, number(memory.size)))
+            total = builder.new("total", FLOAT.of(elements.kind.lanes))
+            builder.body.append(Reduce((total,), (kind,), (values,), ("",), elements.kind.lanes))
+            builder.store("own", indices("add", number(memory.start), elements), total, mask=mask)

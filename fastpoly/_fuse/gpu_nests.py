@@ -7,7 +7,8 @@ for many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 from . import ir
 from .builder import number
@@ -21,13 +22,18 @@ from .turns import Turn, jammed
 HELD = 96
 """Registers of a thread that hold data through all steps, of 255; more is read in every step, from the cache."""
 
+FINITE = frozenset({"add", "sub", "mul", "where", "maximum", "minimum", "absolute", "kept"})
+"""Operations that make finite numbers of finite ones."""
+
 
 def write_nest(builder: GpuBuilder, nest: Nest) -> bool:
     """Write a nest. Does it write to memory, so that others must wait for it?"""
     roots, axis = jammed(builder.schedule, nest, TOGETHER)
     lanes = nest.loops.lanes
-    if lanes is not None and lanes.size <= block_of(lanes.size):
-        builder.one_block(lanes)
+    if lanes is not None and lanes.size <= block_of(lanes.size) and lanes not in builder.blocks:
+        step, builder.body = builder.body, builder.before
+        builder.block(lanes)
+        builder.body = step
     builder.lanes = block_of(lanes.size) if lanes else 0
     # first of all: what is named from here on may not load what this nest has yet to store
     builder.kept_here = kept_in(nest)
@@ -47,7 +53,8 @@ def _hold(builder: GpuBuilder, values: list[Expr]) -> None:
     """Read data that are a block once, before all steps, as long as there are registers for them."""
     for expr in builder.unnamed(values):
         if expr.op == "load" and expr.args[0].region == "data" and expr.axes and expr.axes <= set(builder.blocks):
-            registers = max(registers_of(axis.size, builder.warps, builder.dtype) for axis in expr.axes)
+            words = 2 if builder.dtype == "float64" else 1
+            registers = max(-(-block_of(axis.size) // (32 * builder.warps)) * words for axis in expr.axes)
             if builder.held + registers <= HELD:
                 builder.held += registers
                 builder.name(expr, before=True)
@@ -60,7 +67,7 @@ class _Body(Body):
 
     def __init__(self, builder: GpuBuilder, loops: Loops, turn: Turn) -> None:
         super().__init__(builder, loops, turn, None)
-        self.zeros = _Zeros(loops.lanes)
+        self.vanishes = vanishing(loops.lanes)
 
     def _order(self, loops: Loops) -> tuple[Axis, ...]:
         return tuple(axis for axis in loops.order if axis not in self.builder.blocks)
@@ -98,7 +105,7 @@ class _Body(Body):
 
     def _mask_of(self, root: Accumulate) -> Var | None:
         """The mask of what a sum over the lanes runs over; None where it needs none."""
-        vanishes = root.kind == "add" and self.zeros.vanishes(self.builder.resolved(root.value))
+        vanishes = root.kind == "add" and self.vanishes(self.builder.resolved(root.value))
         return None if vanishes else self.builder.mask(root.reduced)
 
     def _there(self, root: Accumulate, value: ir.Expr) -> ir.Expr:
@@ -162,44 +169,27 @@ def _by_functions(builder: GpuBuilder, roots: Iterable[Accumulate]) -> list[Accu
     return [root for group in found.values() for root in group]
 
 
-def registers_of(size: int, warps: int, dtype: str) -> int:
-    """Registers of a thread that a block for an axis of so many elements takes."""
-    return -(-block_of(size) // (32 * warps)) * (2 if dtype == "float64" else 1)
+def vanishing(lanes: Axis | None) -> Callable[[Expr], bool]:
+    """Is an expression 0 where the data are 0, as they are where a block has no elements? It needs no mask there."""
 
-
-class _Zeros:
-    """What is 0 where the data are 0, as they are where a block has no elements: nothing there needs a mask.
-
-    Each expression is looked at once; they share their parts.
-    """
-
-    def __init__(self, lanes: Axis | None) -> None:
-        self.lanes = lanes
-        self.zero: dict[Expr, bool] = {}
-        self.finite: dict[Expr, bool] = {}
-
-    def vanishes(self, expr: Expr) -> bool:
-        """Is it 0 there?"""
-        if expr not in self.zero:
-            self.zero[expr] = self._vanishes(expr)
-        return self.zero[expr]
-
-    def _vanishes(self, expr: Expr) -> bool:
-        if expr.op == "load":
-            return self.lanes in expr.axes
-        if expr.op == "kept":
-            return self.vanishes(expr.args[0])
-        if expr.op in ("add", "sub"):
-            return self.vanishes(expr.args[0]) and self.vanishes(expr.args[1])
-        if expr.op == "mul":
-            one, other = expr.args
-            return (self.vanishes(one) and self.is_finite(other)) or (self.vanishes(other) and self.is_finite(one))
+    @cache
+    def vanishes(expr: Expr) -> bool:
+        match expr.op:
+            case "load":
+                return lanes in expr.axes
+            case "kept":
+                return vanishes(expr.args[0])
+            case "add" | "sub":
+                return vanishes(expr.args[0]) and vanishes(expr.args[1])
+            case "mul":
+                one, other = expr.args
+                return (vanishes(one) and is_finite(other)) or (vanishes(other) and is_finite(one))
         return False
 
-    def is_finite(self, expr: Expr) -> bool:
+    @cache
+    def is_finite(expr: Expr) -> bool:
         """Is it finite wherever what it is made of is? 0 times infinity is not 0."""
-        if expr not in self.finite:
-            plain = expr.op in ("add", "sub", "mul", "where", "maximum", "minimum", "absolute", "kept")
-            operands = [operand for operand in expr.args if isinstance(operand, Expr) and not operand.is_bool]
-            self.finite[expr] = expr.op in ("number", "local", "load") or (plain and all(map(self.is_finite, operands)))
-        return self.finite[expr]
+        operands = (operand for operand in expr.args if isinstance(operand, Expr) and not operand.is_bool)
+        return expr.op in ("number", "local", "load") or (expr.op in FINITE and all(map(is_finite, operands)))
+
+    return vanishes

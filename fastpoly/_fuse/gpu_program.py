@@ -20,13 +20,10 @@ from .gpu_write import write
 from .graph import Graph
 from .ir import Kernel
 from .layout import Layout
-from .listing import planned
 from .pack import get, put
 from .recursion import room_for
 from .schedule import Schedule
-from .stages import show
 from .sums import chain
-from .to_triton import to_triton
 from .traced import Written, traced
 
 MOST_SUMS = (96, 48)
@@ -167,11 +164,7 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         if fitting(schedule, dtype, block_of(schedule.samples)):
             break
     chain(schedule)
-    kernel, layout = write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
-    show("scheduled", lambda: planned(schedule))
-    show("kernel", lambda: str(kernel))
-    show("triton", lambda: to_triton(kernel))
-    return schedule, kernel, layout
+    return schedule, *write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
 
 
 def multiprocessors() -> int:

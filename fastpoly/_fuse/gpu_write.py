@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from fastpoly_kernels.log import stage
 
-from .builder import Builder, indices, number, shifted
-from .gpu_builder import LARGEST_BLOCK, SEEN, GpuBuilder, block_of
-from .gpu_grid import Exchange, give_each_its_own
+from .builder import indices, number, shifted
+from .exchange import SEEN
+from .gpu_builder import LARGEST_BLOCK, GpuBuilder, block_of
+from .gpu_grid import GpuExchange, give_each_its_own
 from .gpu_nests import write_nest
-from .ir import BOOL, Kernel, Loop, Op, Store, operation
+from .ir import BOOL, Kernel, Op, Var, operation
 from .layout import Layout, lay_out
-from .nests import MOST_VARIABLES
 from .schedule import Schedule
-from .write import loaded, numbers_of, places_of, store_results, write_end
+from .write import Writer
 
 
 @stage("write")
@@ -34,55 +34,53 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: 
     """
     if programs > 1:
         give_each_its_own(schedule)
-    layout = replace(lay_out(schedule, programs), programs=programs)
+    layout = lay_out(schedule, programs)
     builder = GpuBuilder(schedule, dtype, layout.scratch)
-    exchange = Exchange(builder, layout) if programs > 1 else None
-    places = places_of(schedule, layout)
-    in_memory = len(places) > MOST_VARIABLES
-    step = builder.body
-    if exchange:
-        exchange.begin_step()
-    if in_memory:
-        step += loaded(places)
-    waits = in_memory
-    for _, level in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
-        nests = list(level)
-        written = [write_nest(builder, nest) for nest in nests]
-        if exchange and exchange(nests):
-            waits = True
-        elif any(written):
-            builder.barrier(SEEN)
-            waits = True
-    write_end(builder, layout, stop_at, places if in_memory else {}, _write_results)
-    if waits:
-        builder.barrier("before the next step overwrites it")
-
-    builder.body = whole = []
-    if exchange:
-        exchange.begin()
-    whole += [*([] if in_memory else loaded(places)), *builder.before]
-    numbers = numbers_of(builder)
-    builder.assign(builder.own("row"), indices("wide", number(0)), "long results leave 32 bits")
-    if stop_at is not None:
-        builder.assign(builder.own("first"), numbers["steps"])
-    whole.append(Loop(builder.own("step"), number(0), numbers["steps"], 1, step))
-    if not in_memory:
-        whole += [Store("carry", place, var) for var, place in places.items()]
-    if stop_at is not None:
-        is_first = Op("eq", (exchange.program, number(0)), BOOL) if exchange else None
-        builder.store("stopped", number(0), builder.own("first"), mask=is_first)
-    arguments = ("carry", "data", "scratch", "out", "stopped", *(("room", "counter") if exchange else ()), *numbers)
-    kernel = Kernel(
-        dtype, block_of(schedule.samples), arguments, numbers, whole, warps=builder.warps, programs=programs
-    )
-    return kernel, replace(layout, lanes=LARGEST_BLOCK, threads=32 * builder.warps)
+    exchange = GpuExchange(builder, layout) if programs > 1 else None
+    kernel = _Writer(builder, layout, exchange, stop_at).kernel()
+    return kernel, replace(layout, programs=programs, lanes=LARGEST_BLOCK, threads=32 * builder.warps)
 
 
-def _write_results(builder: Builder, layout: Layout) -> None:
-    row, wait, every = map(builder.own, ("row", "wait", "every"))
-    now = due = Op("eq", (wait, number(0)), BOOL)
-    if layout.programs > 1:
-        due = operation("and", now, Op("eq", (builder.own("program"), number(0)), BOOL))
-    store_results(builder, layout, due)
-    builder.assign(row, indices("where", now, shifted(row, layout.row), row))
-    builder.assign(wait, indices("sub", indices("where", now, every, wait), number(1)))
+class _Writer(Writer):
+    """See `Writer`. Threads wait for each other where one may read what another has written."""
+
+    builder: GpuBuilder
+    waits = False
+
+    def nests(self) -> None:
+        self.waits = self.in_memory
+        for _, level in itertools.groupby(self.schedule.nests, key=lambda nest: nest.level):
+            nests = list(level)
+            written = [write_nest(self.builder, nest) for nest in nests]
+            if self.exchange and self.exchange(nests):
+                self.waits = True
+            elif any(written):
+                self.builder.barrier(SEEN)
+                self.waits = True
+
+    def count(self) -> None:
+        if self.waits:
+            self.builder.barrier("before the next step overwrites it")
+
+    def begin(self) -> None:
+        builder = self.builder
+        builder.assign(builder.own("row"), builder.long_zero(), "long results leave 32 bits")
+        if self.stop_at is not None:
+            builder.assign(builder.own("first"), builder.own("steps"))
+
+    def results(self) -> None:
+        builder = self.builder
+        row, wait, every = map(builder.own, ("row", "wait", "every"))
+        due = Op("eq", (wait, number(0)), BOOL)
+        self.store_results(operation("and", due, self.is_first) if self.is_first else due)
+        builder.assign(row, indices("where", due, shifted(row, self.layout.row), row))
+        builder.assign(wait, shifted(indices("where", due, every, wait), -1))
+
+    def finished(self, numbers: dict[str, Var]) -> Kernel:
+        builder, programs = self.builder, self.layout.threads
+        if self.stop_at is not None:
+            builder.store("stopped", number(0), builder.own("first"), mask=self.is_first)
+        shared = ("room", "counter") if self.exchange else ()
+        arguments = ("carry", "data", "scratch", "out", "stopped", *shared, *numbers)
+        lanes = block_of(self.schedule.samples)
+        return Kernel(builder.dtype, lanes, arguments, numbers, self.whole, warps=builder.warps, programs=programs)

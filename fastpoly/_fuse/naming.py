@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from .expressions import Expr
@@ -18,7 +17,7 @@ NAME = 6
 """Columns of a name, about."""
 
 
-class Naming(ABC):
+class Naming:
     """What the expressions of a schedule are called where its kernel is written.
 
     Attributes:
@@ -34,9 +33,9 @@ class Naming(ABC):
         self.names: dict[Expr, Var] = {}
         self.kept_here: frozenset[Expr] = frozenset()
 
-    @abstractmethod
     def name(self, expr: Expr, before: bool = False) -> None:
         """Compute an expression and name it; `before` all steps, or here."""
+        raise NotImplementedError
 
     def hint(self, expr: Expr) -> str:
         """What to call an expression: as its data, or as the operation that it comes from."""

@@ -20,14 +20,11 @@ from . import ir
 from .arguments import array_of
 from .graph import Graph
 from .layout import Layout
-from .listing import planned
 from .machine import Kernel, compiled, register_bits
 from .pack import get, put
 from .registers import registers_at_a_time
 from .schedule import Schedule
-from .stages import show
 from .sums import chain
-from .to_python import to_python
 from .traced import Written, traced
 from .write import write
 
@@ -162,11 +159,7 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
         threads = min(processors(), int(schedule.cycles / (CYCLES + CYCLES_A_SUM * shared)), MOST_THREADS)
-    kernel, layout = write(schedule, dtype, stop_at, max(threads, 1))
-    show("scheduled", lambda: planned(schedule))
-    show("kernel", lambda: str(kernel))
-    show("python", lambda: to_python(kernel))
-    return schedule, kernel, layout
+    return schedule, *write(schedule, dtype, stop_at, max(threads, 1))
 
 
 _together = new_lock()

@@ -13,25 +13,7 @@ from fastpoly_kernels.functions import is_called
 from fastpoly_kernels.pages import NAMES
 
 from .instructions import INSTRUCTIONS
-from .ir import (
-    INDEX,
-    Assign,
-    Break,
-    Const,
-    Do,
-    Expr,
-    If,
-    Kernel,
-    Load,
-    Loop,
-    Op,
-    Reduce,
-    Statement,
-    Store,
-    Var,
-    View,
-    inside,
-)
+from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
 from .names import PYTHON, Names
 from .naming import WIDE
 
@@ -84,8 +66,7 @@ class Page:
 
     def imports(self) -> list[str]:
         lines = ["import math", ""] if "math" in self.used else []
-        used = sorted(self.used & NAMES)
-        return [*lines, *(imported("fastpoly_kernels.pages", used) if used else [])]
+        return [*lines, *imported("fastpoly_kernels.pages", self.used & NAMES)]
 
     def line(self, text: str, indent: int, note: object = "") -> None:
         line, comment = "    " * indent + text, str(note)
@@ -113,11 +94,11 @@ class Page:
                 case Do(name=name, buffer=buffer, args=args, note=note):
                     texts = [*[buffer] * bool(buffer), *map(self.value, args)]
                     self.line(f"{self.called(name)}({', '.join(texts)})", indent, note)
-                case Reduce() | View():
-                    self.on_a_gpu(statement, indent)
+                case _:
+                    self.other(statement, indent)
 
-    def on_a_gpu(self, statement: Reduce | View, indent: int) -> None:
-        """What only a GPU's kernels have."""
+    def other(self, statement: Statement, indent: int) -> None:
+        """What a CPU's kernels do not have."""
         raise NotImplementedError(str(statement))
 
     def stored(self, store: Store) -> str:
@@ -215,11 +196,11 @@ class Page:
         return f"{self.use('float32')}({text})" if typed else text
 
 
-def imported(module: str, names: list[str]) -> list[str]:
+def imported(module: str, names: set[str]) -> list[str]:
     """The lines that import these names from a module."""
-    line = f"from {module} import {', '.join(names)}"
+    text, indent = ", ".join(sorted(names)), "    "
+    line = f"from {module} import {text}"
     if len(line) <= WIDE:
-        return [line]
-    indent = "    "
-    rest = textwrap.wrap(", ".join(names) + ",", WIDE, initial_indent=indent, subsequent_indent=indent)
+        return [line] if names else []
+    rest = textwrap.wrap(text + ",", WIDE, initial_indent=indent, subsequent_indent=indent)
     return [f"from {module} import (", *rest, ")"]

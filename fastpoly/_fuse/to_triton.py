@@ -13,7 +13,7 @@ import numpy as np
 from fastpoly_kernels.functions import FUNCTIONS
 
 from .instructions import COMPARISONS
-from .ir import Const, Expr, Kernel, Load, Op, Reduce, Store, Var, View
+from .ir import Const, Expr, Kernel, Load, Op, Reduce, Statement, Store, Var, View
 from .names import PYTHON
 from .naming import WIDE
 from .to_python import INFIX, STRENGTH, Page, imported
@@ -78,14 +78,9 @@ class _Page(Page):
         lines = ["import triton", "import triton.language as tl"]
         if "libdevice" in self.used:
             lines.append("from triton.language.extra import libdevice")
-        own = {"triton_grid": self.used & {"meet"}, "triton_math": self.used & OWN}
-        found = [
-            line
-            for module, names in own.items()
-            if names
-            for line in imported(f"fastpoly_kernels.{module}", sorted(names))
-        ]
-        return [*lines, "", *found] if found else lines
+        grid = imported("fastpoly_kernels.triton_grid", self.used & {"meet"})
+        own = grid + imported("fastpoly_kernels.triton_math", self.used & OWN)
+        return [*lines, "", *own] if own else lines
 
     # -- sums
 
@@ -99,10 +94,15 @@ class _Page(Page):
         arguments = ", ".join([*ones, *others])
         return ["@triton.jit", f"def {name}({arguments}):", f"    return {', '.join(results)}", "", ""]
 
-    def on_a_gpu(self, statement: Reduce | View, indent: int) -> None:
-        if isinstance(statement, View):
-            self.line(f"{statement.buffer} = {self.pointer(statement.of, statement.index)}", indent)
-            return
+    def other(self, statement: Statement, indent: int) -> None:
+        match statement:
+            case View(buffer=buffer, of=of, index=index):
+                self.line(f"{buffer} = {self.pointer(of, index)}", indent)
+            case Reduce():
+                self.reduce(statement, indent)
+
+    def reduce(self, statement: Reduce, indent: int) -> None:
+        """Sums that are taken in one go."""
         if statement.kinds not in self.combines:
             self.combines[statement.kinds] = self.new("combine")
         combine, rows = self.combines[statement.kinds], statement.rows

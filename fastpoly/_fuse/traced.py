@@ -21,7 +21,7 @@ from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
 from .layout import Layout
-from .listing import listing
+from .listing import listing, planned
 from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .recursion import room_for
 from .reroll import rerolled
@@ -197,6 +197,8 @@ def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
     schedule, code, layout = write(graph, dtype, stop_at)
+    show("scheduled", lambda: planned(schedule))
+    show("kernel", lambda: str(code))
     position = {node: i for i, node in enumerate(known)}
     written = Written(
         code,
@@ -214,6 +216,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
             f"the step cannot be fused: its kernel would have {written.lines:,} lines, and take minutes to compile. "
             "Way out: write it with operations of whole tensors instead of their elements, or backend='eager'"
         )
+    show("triton" if code.warps else "python", written.page)
     return written
 
 
