@@ -113,7 +113,7 @@ class _Reader:
         name = statement.targets[0].id
         self.numbers.pop(name, None)
         self.masks.pop(name, None)
-        if name == "end":
+        if name == "end" and isinstance(statement.value, ast.Call):
             self.ends[name] = statement.value.args[1].value
         if isinstance(statement.value, ast.Compare):
             self.masks[name] = statement.value

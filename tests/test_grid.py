@@ -23,7 +23,7 @@ DOUBLE = torch.float64
 @contextmanager
 def card(multiprocessors, meeting=1e-12, block=1024):
     """While it lasts, kernels are written for a GPU of so many multiprocessors, on which a meeting takes so long."""
-    from fastpoly._fuse import gpu_grid, gpu_builder, gpu_program, traced
+    from fastpoly._fuse import gpu_builder, gpu_grid, gpu_program, traced
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_program, "multiprocessors", lambda: multiprocessors)

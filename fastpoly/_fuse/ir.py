@@ -265,7 +265,7 @@ class Kernel:
 
     def __repr__(self) -> str:
         head = f"kernel({', '.join(self.arguments)}), {self.dtype}, {self.lanes} lanes:"
-        return f"{head}\n{_indented(self.body)}\n    return {self.result}"
+        return f"{head}\n{_indented(self.body)}" + (f"\n    return {self.result}" if self.result else "")
 
 
 def _where(mask: Expr | None) -> str:
