@@ -137,6 +137,23 @@ def test_functions_of_a_number(interpreted, dtype):
         torch.testing.assert_close(got, want)
 
 
+def turned(numbers):
+    """In the process of the fixture `interpreted`: what their signs decide, turned."""
+    import interpreted_gpu  # noqa: F401
+
+    def step(a):
+        return a + 0, [1 / -a, -(a * a), torch.copysign(a + 1, -a)]
+
+    return [scan(step, torch.tensor(numbers), (), 1, backend=backend)[1] for backend in ("eager", "triton")]
+
+
+def test_the_negative_of_zero(interpreted):
+    """Is -0, by which an infinity has another sign."""
+    for want, got in zip(*interpreted(turned, [0.0, -0.0, 2.0]), strict=True):
+        assert torch.equal(got, want)
+        assert torch.equal(got.signbit(), want.signbit())
+
+
 def scanned(carry, length):
     """In the process of the fixture `interpreted`."""
     import interpreted_gpu  # noqa: F401

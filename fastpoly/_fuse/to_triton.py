@@ -13,7 +13,7 @@ import numpy as np
 from fastpoly_kernels.functions import FUNCTIONS
 
 from .instructions import COMPARISONS
-from .ir import Const, Expr, Kernel, Load, Op, Reduce, Statement, Store, Var, View
+from .ir import FLOAT, Const, Expr, Kernel, Load, Op, Reduce, Statement, Store, Var, View
 from .names import PYTHON
 from .naming import WIDE
 from .to_python import INFIX, STRENGTH, Page, imported
@@ -139,6 +139,11 @@ class _Page(Page):
         return f"{self.name(var)} = {self.typed(value)}" if isinstance(value, Const) else super().assignment(var, value)
 
     # -- numbers
+
+    def infix(self, op: Op) -> str:
+        if op.name == "neg":  # Triton's -x is 0 - x, which is no -0
+            op = Op("mul", (op.args[0], Const(-1.0, FLOAT)), op.kind)
+        return super().infix(op)
 
     def takes_numbers(self, op: Op) -> bool:
         """May numbers stand as they are beside this operator, taking the other operand's type? Not in comparisons."""
