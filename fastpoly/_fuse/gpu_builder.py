@@ -104,7 +104,6 @@ class GpuBuilder(Builder):
         self.assign(first, indices("where", known, first, step))
 
     def barrier(self, why: str) -> None:
-        """See `Builder.barrier`."""
         self.body.append(Do("barrier", note=why))
 
     def reduce(self, sums: dict[Accumulate, ir.Expr]) -> None:

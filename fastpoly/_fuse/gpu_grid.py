@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import ir
 from .builder import indices, least, number
 from .exchange import Exchange
-from .expressions import Axis, Memory
+from .expressions import Memory
 from .gpu_builder import TOGETHER, GpuBuilder, block_of, numbers_from
 from .ir import FLOAT, INDEX, Const, Load, Op, Reduce, Var, View, operation
 from .layout import Layout
@@ -37,12 +37,8 @@ def programs_for(schedule: Schedule, dtype: str, most: int) -> int:
     meetings = sum(bool(sums) for sums in schedule.shared_sums())
     if most < 2 or not meetings or not schedule.can_be_shared:
         return 1
-    return max(1, min(most, _blocks(schedule.samples), int(seconds(schedule.cycles, dtype) / (meetings * MEETING))))
-
-
-def _blocks(samples: int) -> int:
-    """In how many blocks they are taken."""
-    return -(-samples // block_of(samples))
+    blocks = -(-schedule.samples // block_of(schedule.samples))
+    return max(1, min(most, blocks, int(seconds(schedule.cycles, dtype) / (meetings * MEETING))))
 
 
 def seconds(cycles: float, dtype: str) -> float:
@@ -52,13 +48,7 @@ def seconds(cycles: float, dtype: str) -> float:
 
 def give_each_its_own(schedule: Schedule) -> None:
     """Let what has no element for each sample lie in `own`."""
-    samples = Axis("i", schedule.samples)
-    of_samples = {
-        root.memory
-        for nest in schedule.nests
-        for root in nest.roots
-        if root.offset is not None and samples in root.offset.axes
-    }
+    of_samples = schedule.of_samples()
     for memory in schedule.memories:
         if memory.region == "scratch" and memory not in of_samples:
             memory.region = "own"
@@ -78,7 +68,6 @@ class GpuExchange(Exchange):
         builder.partial = {root.var for root in shared if root.memory is None}
 
     def begin(self) -> None:
-        """See `Exchange.begin`."""
         builder, layout, end = self.builder, self.layout, self.span[1]
         builder.assign(self.me, Op("program", (), INDEX))
         builder.assign(self.programs, numbers_from(None, self.programs.kind.lanes))
@@ -90,7 +79,6 @@ class GpuExchange(Exchange):
         builder.assign(end, least(end, number(builder.schedule.samples)))
 
     def begin_step(self) -> None:
-        """See `Exchange.begin_step`."""
         self.builder.body.append(View("side", "room", self._side()))
 
     def _at(self, at: int) -> Const:

@@ -154,19 +154,13 @@ class Plan:
         if self.recurrences:
             return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
+        of_samples = self.of_samples()
+        if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
+            return False  # a part of something longer
         for nest in self.nests:
             lanes = nest.loops.lanes
             if any(axis.size == self.samples for axis in nest.loops.order if axis is not lanes):
                 return False
-            own = Axis("i", self.samples)
-            of_samples = {
-                root.memory
-                for other in self.nests
-                for root in other.roots
-                if root.memory is not None and root.offset is not None and own in root.offset.axes
-            }
-            if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
-                return False  # a part of something longer
             if lanes is None or lanes.size != self.samples:
                 read = (leaf for root in nest.roots for leaf in leaves(root.value) if leaf.op != "local")
                 if any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in of_samples for leaf in read):
@@ -190,6 +184,12 @@ class Plan:
                 ):
                     return False
         return True
+
+    def of_samples(self) -> set[Memory]:
+        """What the nests write that has an element for each sample."""
+        own = Axis("i", self.samples)
+        roots = (root for nest in self.nests for root in nest.roots)
+        return {root.memory for root in roots if root.memory and root.offset and own in root.offset.axes}
 
     def shared(self, nests: Sequence[Nest]) -> list[Accumulate]:
         """The sums over the samples that these nests take: what threads add up if each has its own samples."""

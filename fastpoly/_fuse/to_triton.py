@@ -15,7 +15,6 @@ from fastpoly_kernels.functions import FUNCTIONS
 from .instructions import COMPARISONS
 from .ir import FLOAT, Const, Expr, Kernel, Load, Op, Reduce, Statement, Store, Var, View
 from .names import PYTHON
-from .naming import WIDE
 from .to_python import INFIX, STRENGTH, Page, imported
 
 OWN = frozenset(name for name, function in FUNCTIONS.items() if function.triton == "own")
@@ -114,13 +113,11 @@ class _Page(Page):
         rest = f"{int(rows > 0)}, {combine})"
         if len(texts) == 1:
             self.line(f"{names} = tl.reduce({texts[0]}, {rest}", indent, statement.notes[0])
-        elif len(names) + sum(map(len, texts)) < WIDE - 20:
-            self.line(f"{names} = tl.reduce(({', '.join(texts)}), {rest}", indent)
-        else:
-            self.line(f"{names} = tl.reduce((", indent)
-            for text, note in zip(texts, statement.notes, strict=True):
-                self.line(f"{text},", indent + 1, note)
-            self.line(f"), {rest}", indent)
+            return
+        self.line(f"{names} = tl.reduce((", indent)
+        for text, note in zip(texts, statement.notes, strict=True):
+            self.line(f"{text},", indent + 1, note)
+        self.line(f"), {rest}", indent)
 
     # -- memory
 
