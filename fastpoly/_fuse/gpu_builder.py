@@ -42,18 +42,21 @@ class GpuBuilder(Builder):
         span: where the samples of a program begin and end.
         warps: how many the program has.
         held: how many registers of each thread hold data through all steps.
-        pending: the sums in variables that the step has yet to take.
+        samples: how long the axis is whose blocks have the shortest names.
+        pending: the sums in variables that the step has yet to take, and the variables of its scans.
         partial: the sums in variables of which a program of a grid has yet only its part.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
         super().__init__(schedule, dtype, scratch)
         self.step = self.body
+        self.samples = schedule.samples
         self.span: tuple[ir.Expr, ir.Expr] = number(0), number(schedule.samples)
         self.warps = warps_for(schedule, dtype, block_of(schedule.samples), TOGETHER)
         self.held = 0
         roots = (root for nest in schedule.nests for root in nest.roots if isinstance(root, Accumulate))
         self.pending = {root.var for root in roots if root.memory is None}
+        self.pending.update(var for recurrence in schedule.recurrences for var in recurrence.variables())
         self.partial: set[Var] = set()
 
     # -- blocks
@@ -61,7 +64,7 @@ class GpuBuilder(Builder):
     def block(self, axis: Axis, first: ir.Expr | None = None) -> None:
         """Give the elements of an axis from `first` on their numbers, as many as a block has, and their mask."""
         size = block_of(axis.size)
-        end = f"_{axis.size}" * (axis.size != self.schedule.samples)
+        end = f"_{axis.size}" * (axis.size != self.samples)
         numbers = self.assign(self.new(f"i{end}", INDEX.of(size)), numbers_from(first, size))
         mask = None
         if axis.size % size:

@@ -52,7 +52,8 @@ def write_nest(builder: GpuBuilder, nest: Nest) -> bool:
 def _hold(builder: GpuBuilder, values: list[Expr]) -> None:
     """Read data that are a block once, before all steps, as long as there are registers for them."""
     for expr in builder.unnamed(values):
-        if expr.op == "load" and expr.args[0].region == "data" and expr.axes and expr.axes <= set(builder.blocks):
+        is_data = expr.op == "load" and expr.args[0].region == "data" and not expr.times
+        if is_data and expr.axes and expr.axes <= set(builder.blocks):
             words = 2 if builder.dtype == "float64" else 1
             registers = max(-(-block_of(axis.size) // (32 * builder.warps)) * words for axis in expr.axes)
             if builder.held + registers <= HELD:
@@ -84,7 +85,7 @@ class _Body(Body):
     def _along_lanes(self, depth: int) -> None:
         """The lanes axis block by block."""
         builder, axis = self.builder, self.order[depth]
-        bounds = builder.span if axis.size == builder.schedule.samples else (number(0), number(axis.size))
+        bounds = builder.span if axis.size == builder.samples else (number(0), number(axis.size))
         with builder.loop("block", *bounds, builder.lanes) as first:
             builder.block(axis, first)
             self._statements(depth + 1)

@@ -71,7 +71,9 @@ def registers(schedule: Schedule, dtype: str, block: int, warps: int) -> float:
 
 def _in_registers(schedule: Schedule) -> bool:
     """Has no loop, and no block goes to memory."""
-    return all(not nest.loops.outer and not nest.loops.inner and _sums(nest) == nest.roots for nest in schedule.nests)
+    return not schedule.recurrences and all(
+        not nest.loops.outer and not nest.loops.inner and _sums(nest) == nest.roots for nest in schedule.nests
+    )
 
 
 def _cycles(schedule: Schedule, dtype: str, block: int, warps: int, together: int) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 from fastpoly_kernels.log import stage
 
+from .blocks import levels
 from .builder import indices, number, shifted
 from .exchange import SEEN
 from .gpu_builder import LARGEST_BLOCK, GpuBuilder, block_of
@@ -14,6 +14,8 @@ from .gpu_grid import GpuExchange, give_each_its_own
 from .gpu_nests import write_nest
 from .ir import BOOL, Kernel, Op, Var, operation
 from .layout import Layout, lay_out
+from .plan import Nest
+from .recurrences import Recurrence
 from .schedule import Schedule
 from .write import Writer
 
@@ -45,28 +47,29 @@ class _Writer(Writer):
     """See `Writer`. Threads wait for each other where one may read what another has written."""
 
     builder: GpuBuilder
-    waits = False
 
-    def nests(self) -> None:
-        self.waits = self.in_memory
-        for _, level in itertools.groupby(self.schedule.nests, key=lambda nest: nest.level):
-            nests = list(level)
-            written = [write_nest(self.builder, nest) for nest in nests]
-            if self.exchange and self.exchange(nests):
-                self.waits = True
-            elif any(written):
-                self.builder.barrier(SEEN)
-                self.waits = True
+    def groups(self) -> list[list[Nest]]:
+        return levels(self.builder.schedule.nests)
 
-    def count(self) -> None:
-        if self.waits:
-            self.builder.barrier("before the next step overwrites it")
+    def group(self, nests: list[Nest]) -> None:
+        written = [write_nest(self.builder, nest) for nest in nests]
+        met = self.exchange is not None and self.exchange(nests)
+        if any(written) and not met:
+            self.builder.barrier(SEEN)
+        self.waits |= met or any(written)
+
+    def scan(self, recurrence: Recurrence) -> None:
+        super().scan(recurrence)
+        self.builder.summed(set(recurrence.variables()))
 
     def begin(self) -> None:
         builder = self.builder
         builder.assign(builder.own("row"), builder.long_zero(), "long results leave 32 bits")
         if self.stop_at is not None:
             builder.assign(builder.own("first"), builder.own("steps"))
+
+    def count(self) -> None:
+        """It takes all of them."""
 
     def results(self) -> None:
         builder = self.builder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -19,7 +18,6 @@ from .nests import MOST_VARIABLES
 from .plan import Nest
 from .recurrences import Recurrence
 from .schedule import Schedule
-from .turns import Part
 
 
 @stage("write")
@@ -44,7 +42,11 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
 
 
 class Writer:
-    """A kernel while it is written."""
+    """A kernel while it is written.
+
+    Attributes:
+        waits: is anything written to memory in a step, so that no thread may begin the next one before the others?
+    """
 
     def __init__(self, builder: Builder, layout: Layout, exchange: Exchange | None, stop_at: int | None) -> None:
         self.builder = builder
@@ -61,7 +63,7 @@ class Writer:
             if memory is None
             for at, var in enumerate(self.schedule.variables[node].values())
         }
-        self.in_memory = len(self.places) > MOST_VARIABLES
+        self.waits = self.in_memory = len(self.places) > MOST_VARIABLES
 
     def kernel(self) -> Kernel:
         """All of it."""
@@ -71,8 +73,9 @@ class Writer:
             self.exchange.begin_step()
         if self.in_memory:
             step += loads
-        self.nests()
+        self.nests(self.schedule)
         self.end()
+        self.count()
         builder.body = self.whole
         if self.exchange:
             self.exchange.begin()
@@ -90,9 +93,50 @@ class Writer:
         self.builder.assign(self.builder.own("row"), number(0))
         self.builder.assign(self.builder.own("taken"), number(0))
 
-    def nests(self) -> None:
-        """What the nests of a step do."""
-        write_nests(self.builder, self.schedule, self.exchange.span if self.exchange else None, self.exchange)
+    def nests(self, schedule: Schedule) -> None:
+        """What the nests of a schedule do, and its scans between them."""
+        outer, self.builder.schedule = self.builder.schedule, schedule
+        recurrences = list(schedule.recurrences)
+        for together in self.groups():
+            while recurrences and recurrences[0].level < together[0].level:
+                self.scan(recurrences.pop(0))
+            self.group(together)
+        for recurrence in recurrences:
+            self.scan(recurrence)
+        self.builder.schedule = outer
+
+    def groups(self) -> list[list[Nest]]:
+        """The nests of the builder's schedule in the order in which they run."""
+        return groups(self.builder)
+
+    def group(self, nests: list[Nest]) -> None:
+        """Nests that need none of each other's sums."""
+        write_group(self.builder, nests, self.exchange.span if self.exchange else None)
+        if self.exchange:
+            self.exchange(nests)
+
+    def scan(self, recurrence: Recurrence) -> None:
+        """The loop of a scan. What is named within it means nothing outside."""
+        builder, iteration = self.builder, recurrence.iteration
+        fixed = recurrence.fixed(builder.resolved)
+        builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
+        for expr in fixed:
+            if expr not in builder.names:
+                builder.name(expr, before=expr.invariant)
+        for var, start in recurrence.starts:
+            builder.assign(var, builder.value(start))
+        count = iteration.scan.count
+        turns = (number(count - 1), number(-1), -1) if iteration.scan.backwards else (number(0), number(count), 1)
+        names = dict(builder.names)
+        with builder.loop(iteration.time.name, *turns):
+            self.nests(iteration)
+            outer, builder.schedule = builder.schedule, iteration
+            builder.hoist(expr for _, expr in iteration.following)
+            assign_together(builder, iteration.following, {})
+            builder.schedule = outer
+            if self.waits:
+                builder.barrier("before the next iteration overwrites it")
+        builder.names = names
 
     def end(self) -> None:
         """What comes after them: the test for divergence, the results, and the successors."""
@@ -113,10 +157,11 @@ class Writer:
             builder.barrier("a warp may be behind, and still read what is overwritten here")
         for memory, start in moved:
             builder.copy("carry", number(start), memory)
-        self.count()
+        if self.waits:
+            builder.barrier("before the next step overwrites it")
 
     def count(self) -> None:
-        """The end of a step."""
+        """Note that a step is taken."""
         taken = self.builder.own("taken")
         self.builder.assign(taken, shifted(taken, 1))
 
@@ -152,50 +197,6 @@ class Writer:
             arguments = (*arguments, "room", "counter", "thread")
         builder = self.builder
         return Kernel(builder.dtype, self.schedule.lanes, arguments, numbers, self.whole, builder.own("taken"))
-
-
-def write_nests(
-    builder: Builder, schedule: Schedule, part: Part | None, after: Callable[[Sequence[Nest]], object] | None = None
-) -> None:
-    """Write what the nests of a schedule do, where the builder is.
-
-    Args:
-        part: the samples to take, if not all.
-        after: called with nests that have been written and need each other's sums no longer.
-    """
-    outer, builder.schedule = builder.schedule, schedule
-    recurrences = list(schedule.recurrences)
-    for together in groups(builder):
-        while recurrences and recurrences[0].level < together[0].level:
-            _write_recurrence(builder, recurrences.pop(0))
-        write_group(builder, together, part)
-        if after:
-            after(together)
-    for recurrence in recurrences:
-        _write_recurrence(builder, recurrence)
-    builder.schedule = outer
-
-
-def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
-    """Write the loop of a scan. What is named within it means nothing outside."""
-    iteration = recurrence.iteration
-    fixed = recurrence.fixed(builder.resolved)
-    builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
-    for expr in fixed:
-        if expr not in builder.names:
-            builder.name(expr, before=expr.invariant)
-    for var, start in recurrence.starts:
-        builder.assign(var, builder.value(start))
-    count = iteration.scan.count
-    turns = (number(count - 1), number(-1), -1) if iteration.scan.backwards else (number(0), number(count), 1)
-    names = dict(builder.names)
-    with builder.loop(iteration.time.name, *turns):
-        write_nests(builder, iteration, None)
-        outer, builder.schedule = builder.schedule, iteration
-        builder.hoist(expr for _, expr in iteration.following)
-        assign_together(builder, iteration.following, {})
-        builder.schedule = outer
-    builder.names = names
 
 
 def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
