@@ -90,8 +90,8 @@ class Builder(Naming):
         return number(0)
 
     def stop_unless(self, goes_on: ir.Expr) -> None:
-        """Take no more steps if this does not hold."""
-        self.body.append(If(Op("not", (goes_on,), BOOL), [Break()]))
+        """Take no more steps if this does not hold; `taken` are those before."""
+        self.body.append(If(Op("not", (goes_on,), BOOL), [Assign(self.own("taken"), self.own("step")), Break()]))
 
     def barrier(self, why: str) -> None:
         """Let all threads of a program come to here. On a CPU a program is one thread."""

@@ -101,10 +101,10 @@ class GpuBuilder(Builder):
         return indices("wide", number(0))
 
     def stop_unless(self, goes_on: ir.Expr) -> None:
-        """See `Builder.stop_unless`. It goes on, and remembers the `first` step that nothing should follow."""
-        first, step = self.own("first"), self.own("step")
-        known = Op("or", (goes_on, Op("lt", (first, step), BOOL)), BOOL)
-        self.assign(first, indices("where", known, first, step))
+        """See `Builder.stop_unless`. It goes on, with what means nothing."""
+        taken, step = self.own("taken"), self.own("step")
+        known = Op("or", (goes_on, Op("lt", (taken, step), BOOL)), BOOL)
+        self.assign(taken, indices("where", known, taken, step))
 
     def barrier(self, why: str) -> None:
         self.body.append(Do("barrier", note=why))

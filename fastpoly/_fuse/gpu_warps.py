@@ -43,7 +43,7 @@ def warps_for(schedule: Schedule, dtype: str, block: int, together: int) -> int:
         together: sums that go through the tree together.
     """
     usual = max(1, block // 128)
-    if not _in_registers(schedule):
+    if schedule.recurrences or not _in_registers(schedule):
         return usual
     best: int | None = None
     for count in fitting(schedule, dtype, block):
@@ -71,9 +71,7 @@ def registers(schedule: Schedule, dtype: str, block: int, warps: int) -> float:
 
 def _in_registers(schedule: Schedule) -> bool:
     """Has no loop, and no block goes to memory."""
-    return not schedule.recurrences and all(
-        not nest.loops.outer and not nest.loops.inner and _sums(nest) == nest.roots for nest in schedule.nests
-    )
+    return all(not nest.loops.outer and not nest.loops.inner and _sums(nest) == nest.roots for nest in schedule.nests)
 
 
 def _cycles(schedule: Schedule, dtype: str, block: int, warps: int, together: int) -> float:

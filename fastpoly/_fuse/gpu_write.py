@@ -62,15 +62,6 @@ class _Writer(Writer):
         super().scan(recurrence)
         self.builder.summed(set(recurrence.variables()))
 
-    def begin(self) -> None:
-        builder = self.builder
-        builder.assign(builder.own("row"), builder.long_zero(), "long results leave 32 bits")
-        if self.stop_at is not None:
-            builder.assign(builder.own("first"), builder.own("steps"))
-
-    def count(self) -> None:
-        """It takes all of them."""
-
     def results(self) -> None:
         builder = self.builder
         row, wait, every = map(builder.own, ("row", "wait", "every"))
@@ -82,7 +73,7 @@ class _Writer(Writer):
     def finished(self, numbers: dict[str, Var]) -> Kernel:
         builder, programs = self.builder, self.layout.threads
         if self.stop_at is not None:
-            builder.store("stopped", number(0), builder.own("first"), mask=self.is_first)
+            builder.store("stopped", number(0), builder.own("taken"), mask=self.is_first)
         shared = ("room", "counter") if self.exchange else ()
         arguments = ("carry", "data", "scratch", "out", "stopped", *shared, *numbers)
         lanes = block_of(self.schedule.samples)

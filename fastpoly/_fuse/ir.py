@@ -362,14 +362,11 @@ def _choice(args: tuple[Expr, ...]) -> Kind:
     return Kind(_arithmetic(tuple(sides)).base, _lanes(args))
 
 
-def _one(base: str) -> Callable[[tuple[Expr, ...]], Kind]:
-    def reduced(args: tuple[Expr, ...]) -> Kind:
-        (arg,) = args
-        if arg.kind.base != "float" or not arg.kind.lanes:
-            raise KindError("no register of floats")
-        return Kind(base)
-
-    return reduced
+def _reduced(args: tuple[Expr, ...]) -> Kind:
+    (arg,) = args
+    if arg.kind.base != "float" or not arg.kind.lanes:
+        raise KindError("no register of floats")
+    return FLOAT
 
 
 def _conversion(of: str, to: str) -> Callable[[tuple[Expr, ...]], Kind]:
@@ -388,7 +385,7 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     **dict.fromkeys(("div", "neg"), _of_floats),
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),
-    **dict.fromkeys(("total", "product", "largest", "smallest"), _one("float")),
+    **dict.fromkeys(("total", "product", "largest", "smallest"), _reduced),
     "where": _choice,
     "isfinite": _conversion("float", "bool"),
     "position": _conversion("index", "float"),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .expressions import CHEAP, Axis, Expr, Index, Memory, Places
+from .expressions import CHEAP, Axis, Expr, Index, Memory, Places, in_order
 from .graph import Graph, Node
 from .ir import Var
 from .memories import Memories
@@ -223,14 +223,9 @@ class Plan:
     def measured(self, nest: Nest) -> tuple[int, int, int]:
         """How often its body is run for one element of its lanes axis, how long that is, and the operations in it."""
         lanes = nest.loops.lanes
-        seen: set[Expr] = set()
-        stack = [root.value for root in nest.roots]
-        while stack:
-            expr = stack.pop()
-            if expr not in seen and expr.op not in ("number", "local", "kept"):
-                seen.add(expr)
-                stack.extend(expr.operands)
-        operations = sum(1 if e.op in CHEAP else 25 for e in seen) + len(nest.roots)
+        free = ("number", "local", "kept")
+        parts = in_order((root.value for root in nest.roots), lambda expr: () if expr.op in free else expr.operands)
+        operations = sum(1 if e.op in CHEAP else 25 for e in parts if e.op not in free) + len(nest.roots)
         turns = math.prod(axis.size for axis in nest.loops.order if axis is not lanes)
         return turns, lanes.size if lanes else 1, operations
 
@@ -243,15 +238,4 @@ class Plan:
 
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
-    found: dict[Expr, None] = {}
-    seen: set[Expr] = set()
-    stack = [expr]
-    while stack:
-        at = stack.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if at.op in ("load", "local", "kept", "lookup"):
-            found[at] = None
-        stack.extend(at.operands)
-    return list(found)
+    return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]

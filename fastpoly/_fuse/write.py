@@ -75,23 +75,17 @@ class Writer:
             step += loads
         self.nests(self.schedule)
         self.end()
-        self.count()
         builder.body = self.whole
         if self.exchange:
             self.exchange.begin()
-        self.begin()
-        self.whole += [*([] if self.in_memory else loads), *builder.before]
         steps, every, wait = map(builder.own, ("steps", "every", "wait"))
+        builder.assign(builder.own("row"), builder.long_zero())
+        builder.assign(builder.own("taken"), steps)
+        self.whole += [*([] if self.in_memory else loads), *builder.before]
         self.whole.append(Loop(builder.own("step"), number(0), steps, 1, step))
         if not self.in_memory:
             self.whole += [Store("carry", place, var) for var, place in self.places.items()]
         return self.finished({"steps": steps, "every": every, "wait": wait})
-
-    def begin(self) -> None:
-        """What comes before the steps."""
-        self.builder.body.append(Do("aligned_stack"))
-        self.builder.assign(self.builder.own("row"), number(0))
-        self.builder.assign(self.builder.own("taken"), number(0))
 
     def nests(self, schedule: Schedule) -> None:
         """What the nests of a schedule do, and its scans between them."""
@@ -160,11 +154,6 @@ class Writer:
         if self.waits:
             builder.barrier("before the next step overwrites it")
 
-    def count(self) -> None:
-        """Note that a step is taken."""
-        taken = self.builder.own("taken")
-        self.builder.assign(taken, shifted(taken, 1))
-
     def results(self) -> None:
         """Write a row of results, if one is due."""
         builder = self.builder
@@ -195,29 +184,25 @@ class Writer:
         if self.exchange:
             numbers["thread"] = self.exchange.me
             arguments = (*arguments, "room", "counter", "thread")
-        builder = self.builder
-        return Kernel(builder.dtype, self.schedule.lanes, arguments, numbers, self.whole, builder.own("taken"))
+        body: list[Statement] = [Do("aligned_stack"), *self.whole]
+        return Kernel(self.builder.dtype, self.schedule.lanes, arguments, numbers, body, self.builder.own("taken"))
 
 
 def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
     """Let variables become what follows them, none before all that need it have read it."""
     values = [builder.value(expr) for _, expr in changes]
     needed: set[Var] = set()  # by those that come after
-    following: list[ir.Expr] = [*values]
-    for at in reversed(range(len(changes))):
-        var, expr = changes[at]
+    following: dict[Var, Var] = {}
+    for (var, _), value in zip(reversed(changes), reversed(values), strict=True):
         if var in needed or places:
-            following[at] = Var(f"next_{var.name}", FLOAT)
-        needed.update(ir.variables(values[at]))
-    for then, value, (var, expr) in zip(following, values, changes, strict=True):
-        if isinstance(then, Var) and then is not value:
-            builder.assign(then, value, expr)
-        else:
-            builder.assign(var, value, expr)
+            following[var] = Var(f"next_{var.name}", FLOAT)
+        needed.update(ir.variables(value))
+    for (var, expr), value in zip(changes, values, strict=True):
+        builder.assign(following.get(var, var), value, expr)
     if places:
         builder.barrier("all have read what is overwritten here")
-    for then, value, (var, _) in zip(following, values, changes, strict=True):
+    for var, then in reversed(following.items()):
         if places:
             builder.store("carry", places[var], then)
-        elif isinstance(then, Var) and then is not value:
+        else:
             builder.assign(var, then)
