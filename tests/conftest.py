@@ -103,7 +103,7 @@ def kernels_of_the_tests(request, tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def every_plan_is_in_order():
-    """Of whatever is fused in this process: see `plans`; and of whatever is compiled: see `fastpoly._fuse.verify`."""
+    """Of whatever is fused in this process: see `plans`; and of whatever is printed for a compiler: see `verify`."""
     if importlib.util.find_spec("torch") is None:
         yield
         return
@@ -114,16 +114,18 @@ def every_plan_is_in_order():
 
 
 def verify_kernels(patch):
-    from fastpoly._fuse import machine
+    from fastpoly._fuse import machine, traced
     from fastpoly._fuse.verify import verify
 
-    text = machine.Text
+    def verified(printed):
+        def of(kernel, *rest):
+            verify(kernel)
+            return printed(kernel, *rest)
 
-    def verified(kernel, symbol):
-        verify(kernel)
-        return text(kernel, symbol)
+        return of
 
-    patch.setattr(machine, "Text", verified)
+    patch.setattr(machine, "Text", verified(machine.Text))
+    patch.setattr(traced, "to_triton", verified(traced.to_triton))
 
 
 @pytest.fixture(autouse=True)

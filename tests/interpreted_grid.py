@@ -6,9 +6,9 @@ So what is tested with a hundred samples goes through the meetings of programs, 
 import interpreted_gpu
 from interpreted_gpu import pytest_configure  # noqa: F401
 
-from fastpoly._fuse import gpu_grid, gpu_page, gpu_program
+from fastpoly._fuse import gpu_builder, gpu_grid, gpu_program
 
-gpu_page.LARGEST_BLOCK = 16
+gpu_builder.LARGEST_BLOCK = 16
 gpu_grid.MEETING = 1e-15
 gpu_program.multiprocessors = lambda: 3
 

@@ -98,6 +98,12 @@ class _Reader:
     def loop(self, loop):
         """A loop: whatever follows on itself is met in the second turn."""
         name, bounds = loop.target.id, loop.iter.args
+        if name.startswith("t"):  # a scan's, whose turns do not come into each other's way for the rows that they have
+            for turn in range(*map(ast.literal_eval, bounds)):
+                self.numbers[name] = np.array([turn])
+                self.statements(loop.body)
+            self.numbers.pop(name)
+            return
         if all(isinstance(bound, ast.Constant) for bound in bounds):
             self.numbers[name] = np.arange(*(bound.value for bound in bounds))
         elif ast.unparse(bounds[-2:][0]) in self.ends:  # a program's part, and others' with it
@@ -113,7 +119,7 @@ class _Reader:
         name = statement.targets[0].id
         self.numbers.pop(name, None)
         self.masks.pop(name, None)
-        if name == "end":
+        if name == "end" and isinstance(statement.value, ast.Call):
             self.ends[name] = statement.value.args[1].value
         if isinstance(statement.value, ast.Compare):
             self.masks[name] = statement.value

@@ -212,6 +212,33 @@ def test_it_gives_eagers_losses(interpreted, name):
     assert interpreted(emulated, losses, name, "triton", steps) == pytest.approx(want, rel=1e-12)
 
 
+def looped(backend, most_nodes):
+    """In the process of `interpreted`: the losses of a loop over time, and whether the kernel has that loop."""
+    from fastpoly._fuse import traced
+
+    x = numbers(30).cuda()
+
+    def loss(p):
+        states = [p[:2] * 0]
+        for t in range(30):
+            states.append(torch.tanh(p[:2] * states[-1] + p[2] * x[t]))
+        return sum((state**2).sum() for state in states) + (states[-1] - 1).prod()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traced, "MOST_NODES", most_nodes)
+        run = descend(loss, numbers(3).cuda(), learn_rate=1e-2, steps=3, backend=backend)
+    return run.loss.tolist(), "for t0 in range(" in (run.source or "")
+
+
+def test_a_loop_that_is_too_long_to_be_written_out(interpreted):
+    """Is a loop of the kernel."""
+    want, _ = interpreted(emulated, looped, "eager", 10**6)
+    for most_nodes in (10**6, 200):
+        got, is_loop = interpreted(emulated, looped, "triton", most_nodes)
+        assert got == pytest.approx(want, rel=1e-12)
+        assert is_loop == (most_nodes == 200)
+
+
 @pytest.mark.parametrize("name", SAID)
 def test_it_gives_eagers_losses_or_is_refused_as_on_the_cpu(interpreted, name):
     """For one reason, and with the caller's line."""

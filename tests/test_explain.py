@@ -6,6 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from fastpoly._fuse.gpu_program import write_for_gpu
+from fastpoly._fuse.stages import collected
+from fastpoly._fuse.traced import traced
 
 MODULE = """
 import torch
@@ -74,6 +79,21 @@ def test_mistakes_are_told_in_a_line(tmp_path, words, said):
     assert told.returncode != 0
     assert said in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_program_of_a_gpu_has_its_pages():
+    data = torch.linspace(0, 1, 300, dtype=torch.float64)
+
+    def step(carried):
+        return [carried[0] - 0.1 * torch.tanh(carried[0] * data).sum()]
+
+    with collected() as stages:
+        written = traced(step, [torch.zeros((), dtype=torch.float64)], {}, None, write_for_gpu)[0]
+    pages = dict(stages)
+    assert [*pages] == ["traced", "rerolled", "scheduled", "kernel", "triton"]
+    assert "sum = add of" in pages["kernel"]
+    assert pages["triton"] == written.text
+    assert "tl.reduce(" in pages["triton"]
 
 
 def test_every_program_is_written_where_it_is_asked_for(tmp_path):

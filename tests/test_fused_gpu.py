@@ -15,6 +15,7 @@ import torch
 import zoo
 from machine_code_gpu import ARCHITECTURES, compiled_launches, machine_code, opcodes
 from raw_runs import fit
+from recurrent_losses import recurrent
 from torch.utils import _pytree as tree
 
 from fastpoly import BackendUnavailableError, DivergenceWarning, descend, scan
@@ -137,6 +138,23 @@ def test_functions_of_a_number(interpreted, dtype):
         torch.testing.assert_close(got, want)
 
 
+def turned(numbers):
+    """In the process of the fixture `interpreted`: what their signs decide, turned."""
+    import interpreted_gpu  # noqa: F401
+
+    def step(a):
+        return a + 0, [1 / -a, -(a * a), torch.copysign(a + 1, -a)]
+
+    return [scan(step, torch.tensor(numbers), (), 1, backend=backend)[1] for backend in ("eager", "triton")]
+
+
+def test_the_negative_of_zero(interpreted):
+    """Is -0, by which an infinity has another sign."""
+    for want, got in zip(*interpreted(turned, [0.0, -0.0, 2.0]), strict=True):
+        assert torch.equal(got, want)
+        assert torch.equal(got.signbit(), want.signbit())
+
+
 def scanned(carry, length):
     """In the process of the fixture `interpreted`."""
     import interpreted_gpu  # noqa: F401
@@ -159,6 +177,27 @@ def test_outputs_that_lie_in_memory(interpreted, size):
         assert row.tolist() == pytest.approx(want.tolist(), abs=1e-15)
         assert float(total) == pytest.approx(float(expected), abs=1e-12)
     assert torch.equal(last, rows[-1])
+
+
+def over_time(seed, backend):
+    """In the process of the fixture `interpreted`: a loss with a loop, and the page of its kernel."""
+    import interpreted_gpu  # noqa: F401
+
+    of = recurrent(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = descend(of.loss, of.params, (of.data,), learn_rate=1e-3, steps=2, backend=backend)
+    return run.params, run.loss, run.source or ""
+
+
+# two values with a loop within their loop; three that each have a row
+@pytest.mark.parametrize("seed", [5, 8, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 40))])
+def test_loops_over_time(interpreted, seed):
+    want, expected, _ = interpreted(over_time, seed, "eager")
+    params, losses, page = interpreted(over_time, seed, "triton")
+    assert "for t0 in range(" in page
+    assert losses.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert off(params, want) <= 1e-12
 
 
 TESTS = ["elementwise", "operations", "torch_losses", "random_graphs", "found_by_fuzzing"]

@@ -23,12 +23,12 @@ DOUBLE = torch.float64
 @contextmanager
 def card(multiprocessors, meeting=1e-12, block=1024):
     """While it lasts, kernels are written for a GPU of so many multiprocessors, on which a meeting takes so long."""
-    from fastpoly._fuse import gpu_grid, gpu_page, gpu_program, traced
+    from fastpoly._fuse import gpu_builder, gpu_grid, gpu_program, traced
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_program, "multiprocessors", lambda: multiprocessors)
         patch.setattr(gpu_grid, "MEETING", meeting)
-        patch.setattr(gpu_page, "LARGEST_BLOCK", block)
+        patch.setattr(gpu_builder, "LARGEST_BLOCK", block)
         patch.setattr(traced, "_known", OrderedDict())
         yield
 

@@ -23,8 +23,10 @@ from fastpoly._fuse.ir import (
     Load,
     Loop,
     Op,
+    Reduce,
     Store,
     Var,
+    View,
     operation,
 )
 from fastpoly._fuse.llvm_pieces import number
@@ -259,6 +261,8 @@ def test_operands_go_together():
 
 X, Y = Var("x", FLOAT), Var("y", FLOAT)
 ONE, ZERO, TEN = n(1.0), n(0), n(10)
+BLOCK, PLACES = Var("block", FLOAT.of(4)), Op("numbers", (), INDEX.of(4))
+SPLAT = Op("splat", (ONE,), FLOAT.of(4))
 
 
 @pytest.mark.parametrize(
@@ -279,6 +283,16 @@ ONE, ZERO, TEN = n(1.0), n(0), n(10)
         ([Assign(X, Const(1, FLOAT))], "1 as float"),
         ([Assign(X, Op("add", (ONE, ZERO), FLOAT))], "numbers of two kinds"),
         ([Assign(X, Op("add", (ONE, ONE), INDEX))], "add of float, float as index"),
+        ([Assign(BLOCK, Load("data", PLACES, FLOAT.of(8)))], "4 places for 8 lanes"),
+        ([Assign(BLOCK, Load("data", PLACES, BLOCK.kind, Const(True, BOOL)))], "bool is a mask of 4 lanes"),
+        ([Store("out", PLACES, ONE, mask=operation("lt", ZERO, ZERO))], "bool is a mask of 4 lanes"),
+        ([Store("out", ZERO, ZERO)], "index is stored"),
+        ([Reduce((X,), ("add",), (ONE,), ("",))], "blocks of different lengths"),
+        ([Reduce((X,), ("add",), (SPLAT,), ("",), 2)], "x is float and becomes a sum"),
+        ([Reduce((BLOCK,), ("add",), (SPLAT,), ("",), 3)], "floatx4 and becomes a sum"),
+        ([View("own", "nowhere", ZERO)], "no buffer nowhere"),
+        ([View("own", "data", PLACES)], "4 places for 0 lanes"),
+        ([Store("own", ZERO, ONE), View("own", "out", ZERO)], "no buffer own"),
     ],
 )
 def test_what_does_not_hold_together_is_found(body, what):

@@ -5,6 +5,7 @@ import torch
 import zoo
 from hypothesis import given, settings
 from races import races
+from recurrent_losses import recurrent
 from test_operations_complete import every_step
 from test_random_graphs import AS_DRAWN, losses
 from torch.utils import _pytree as tree
@@ -167,6 +168,15 @@ def test_no_warp_overwrites_what_another_has_yet_to_read():
 def test_the_zoo(name, dtype):
     model = zoo.model(name, dtype)
     assert races_of(descent(model.loss, model.data), model.params) == []
+
+
+@pytest.mark.parametrize("seed", [1, 6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30))])
+def test_loops_over_time(seed):
+    """Of rows that other rows are computed from."""
+    of = recurrent(seed)
+    text, memories = written(descent(of.loss, (of.data,)), of.params)
+    assert "for t0 in range(" in text
+    assert races(text, memories) == []
 
 
 def test_some_operations():

@@ -226,7 +226,6 @@ class _Prospect:
         if self.device.type == "cpu":
             from .._fuse.machine import is_compiled
 
-            assert not isinstance(self.written.code, str), "a page of Triton has no machine code"
             return is_compiled(self.written.code)
         if self.written.text in _launched:
             return "memory"

@@ -35,6 +35,7 @@
     names.py        names for a page, each once
     naming.py       which expressions are computed by themselves
     to_python.py    a kernel as a page of Python, to be read
+    to_triton.py    a GPU's kernel as a page of Triton, to be compiled
     listing.py      graphs and plans in words
     stages.py       a program after each stage, for whoever wants to see it
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
@@ -42,6 +43,7 @@
     turns.py        what a nest does in one turn of its loops
     nests.py        a loop nest
     blocks.py       nests that share their data, on one block of samples after the other
+    exchange.py     threads that share the samples, and tell each other their sums
     write.py        the whole kernel, the loop over the steps on the outside
     llvm_pieces.py  numbers, elementary functions and meetings of threads, as text for LLVM
     to_llvm.py      a kernel as text for LLVM
@@ -49,12 +51,13 @@
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
 
-and for a GPU, from naming.py on:
+and what is different for a GPU:
 
-    gpu_page.py     a page of Triton: an axis is a block of elements, spread over threads
-    gpu_nests.py    a loop nest on such a page, with sums that go through the tree of threads together
-    gpu_grid.py     a step shared by programs, which meet for their sums
-    gpu_write.py    the whole kernel: one program takes all steps, or each of several
+    gpu_warps.py    how many warps a program has
+    gpu_builder.py  see builder.py: an axis is a block of elements, spread over threads
+    gpu_nests.py    see nests.py: sums go through the tree of threads together
+    gpu_grid.py     see exchange.py: programs meet for their sums
+    gpu_write.py    see write.py: one program takes all steps, or each of several
     gpu_program.py  all of it together, for tensors on a GPU
 
 Each imports only what stands above it.

@@ -28,19 +28,20 @@ MOST_BLOCKS = 2048
 
 def groups(builder: Builder) -> list[list[Nest]]:
     """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
-    levels = [list(nests) for _, nests in itertools.groupby(builder.schedule.nests, key=lambda nest: nest.level)]
+    by_level = levels(builder.schedule.nests)
     if not (builder.schedule.waits_for_loads and builder.schedule.can_be_shared):
-        return levels
+        return by_level
     found: list[list[Nest]] = []
-    for level in levels:
+    for level in by_level:
         if found and _go_together(builder, found[-1], level):
             found[-1] = found[-1] + level
         else:
             found.append(level)
-    return [part for group in found for part in ([group] if block_of(builder, group) else _levels(group))]
+    return [part for group in found for part in ([group] if block_of(builder, group) else levels(group))]
 
 
-def _levels(nests: list[Nest]) -> list[list[Nest]]:
+def levels(nests: list[Nest]) -> list[list[Nest]]:
+    """The nests of each level."""
     return [list(level) for _, level in itertools.groupby(nests, key=lambda nest: nest.level)]
 
 

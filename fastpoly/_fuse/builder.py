@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from fastpoly_kernels.functions import is_called
 
 from . import ir
-from .expressions import Division, Expr, Index, Memory
+from .expressions import Axis, Division, Expr, Index, Memory
 from .graph import Node
 from .instructions import COMPARISONS
-from .ir import BOOL, FLOAT, INDEX, Assign, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
+from .ir import BOOL, FLOAT, INDEX, Assign, Break, Const, If, Kind, Load, Loop, Op, Statement, Store, Var, kind_of
 from .naming import Naming
 from .schedule import Schedule
 
@@ -27,14 +28,19 @@ TRUTHS = COMPARISONS | {"and", "or", "xor", "not"}
 
 INVERSE = {"add": "sub", "mul": "div"}
 
+About: TypeAlias = "Expr | Node | str | None"
+Mask: TypeAlias = "ir.Expr | None"
 
-class Builder(Naming[Var]):
+
+class Builder(Naming):
     """See `Naming`.
 
     Attributes:
         body: where statements are written to: the innermost loop's.
         before: those that belong before the loop over the steps.
         lanes: how many elements along the axis i are taken at a time; 0 if one by one.
+        blocks: for an axis whose elements in the lanes have numbers of their own: those, and the mask of the elements
+            that are there, None if all are.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
@@ -42,19 +48,20 @@ class Builder(Naming[Var]):
         self.body: list[Statement] = []
         self.before: list[Statement] = []
         self.lanes = 0
+        self.blocks: dict[Axis, tuple[Var, Var | None]] = {}
         self._together: dict[Expr, list[Expr]] = {}  # calls of one function on plain numbers
         self._own: dict[str, Var] = {}
 
     # -- statements
 
-    def assign(self, var: Var, value: ir.Expr, about: Expr | Node | str | None = None) -> Var:
+    def assign(self, var: Var, value: ir.Expr, about: About = None) -> Var:
         """var = value; `about` is what the statement computes."""
-        self.body.append(Assign(var, value, self._note(about)))
+        self.body.append(Assign(var, value, self.note(about)))
         return var
 
-    def store(self, buffer: str, index: ir.Expr, value: ir.Expr, about: Expr | Node | str | None = None) -> None:
+    def store(self, buffer: str, index: ir.Expr, value: ir.Expr, about: About = None, mask: Mask = None) -> None:
         """Write a value, one element or a register."""
-        self.body.append(Store(buffer, index, value, self._note(about)))
+        self.body.append(Store(buffer, index, value, self.note(about), mask))
 
     @contextmanager
     def loop(self, name: str, first: ir.Expr, end: ir.Expr, step: int = 1) -> Iterator[Var]:
@@ -71,11 +78,23 @@ class Builder(Naming[Var]):
         yield
         self.body = outer
 
-    def _note(self, about: Expr | Node | str | None) -> object:
+    def note(self, about: About) -> object:
+        """The comment of a statement that computes this."""
         if isinstance(about, Expr):
             origin = self.schedule.origin.get(about)
             about = origin[0] if origin else None
         return about.origin if isinstance(about, Node) else about or ""
+
+    def long_zero(self) -> ir.Expr:
+        """0, to count far from."""
+        return number(0)
+
+    def stop_unless(self, goes_on: ir.Expr) -> None:
+        """Take no more steps if this does not hold; `taken` are those before."""
+        self.body.append(If(Op("not", (goes_on,), BOOL), [Assign(self.own("taken"), self.own("step")), Break()]))
+
+    def barrier(self, why: str) -> None:
+        """Let all threads of a program come to here. On a CPU a program is one thread."""
 
     # -- names
 
@@ -95,7 +114,7 @@ class Builder(Naming[Var]):
             return
         value = self.value(expr)
         var = self.names[expr] = Var(self.hint(expr), value.kind)
-        (self.before if before else self.body).append(Assign(var, value, self._note(expr)))
+        (self.before if before else self.body).append(Assign(var, value, self.note(expr)))
 
     def arranged(self, parts: list[Expr]) -> tuple[list[Expr], set[Expr]]:
         """See `Naming.arranged`: so that elementary functions of several plain numbers can be taken together."""
@@ -142,14 +161,31 @@ class Builder(Naming[Var]):
             value: ir.Expr
             if isinstance(part, Division):
                 name = "floordiv" if part.sign == "//" else "mod"
-                value = Op(name, (self.index(part.index), Const(part.by, INDEX)), INDEX)
+                value = indices(name, self.index(part.index), number(part.by))
             else:
-                value = self.own(part.name)
+                value = self.axis(part)
             minus = factor < 0 and result is not None
             factor = -factor if minus else factor
-            value = value if factor == 1 else Op("mul", (Const(factor, INDEX), value), INDEX)
-            result = value if result is None else Op("sub" if minus else "add", (result, value), INDEX)
+            value = value if factor == 1 else indices("mul", number(factor), value)
+            result = value if result is None else indices("sub" if minus else "add", result, value)
         return shifted(result, index.constant)
+
+    def axis(self, axis: Axis) -> Var:
+        """The variable that counts an axis here."""
+        return self.blocks[axis][0] if axis in self.blocks else self.own(axis.name)
+
+    def mask(self, axes: frozenset[Axis]) -> Var | None:
+        """The lanes that are there, of what depends on these axes; None if all are."""
+        return next((self.blocks[axis][1] for axis in axes if axis in self.blocks), None)
+
+    def copy(self, to: str, start: ir.Expr, memory: Memory) -> None:
+        """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
+        whole = memory.size - memory.size % self.schedule.lanes
+        for first, end, width in ((0, whole, self.schedule.lanes), (whole, memory.size, 1)):
+            if first < end:
+                with self.loop("i", number(first), number(end), width) as i:
+                    value = Load(memory.region, shifted(i, memory.start), FLOAT.of(width if width > 1 else 0))
+                    self.store(to, indices("add", start, i), value)
 
     # -- values
 
@@ -167,16 +203,15 @@ class Builder(Naming[Var]):
                 return var
             case "load":
                 memory, index = expr.args
-                return Load(memory.region, self.place(memory, index), kind_of("float", self.lanes_of(expr)))
+                return self._loaded(memory, self.place(memory, index), expr)
             case "lookup":
                 memory, rest, stride, which = expr.args
-                at = Op("integer", (self.value(which),), INDEX)
-                moved = Op("mul", (Const(stride, INDEX), at), INDEX)
-                kind = kind_of("float", self.lanes_of(expr))
-                return Load(memory.region, Op("add", (self.place(memory, rest), moved), INDEX), kind)
+                moved = indices("mul", number(stride), indices("integer", self.value(which)))
+                return self._loaded(memory, indices("add", self.place(memory, rest), moved), expr)
             case "position":
                 index = self.index(expr.args[0])
-                return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), FLOAT)
+                kind = kind_of("float", index.kind.lanes)
+                return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), kind)
             case "mul" if is_negative(expr):
                 return self.operation("neg", self.value(expr.args[1]))
             case "add" | "mul":
@@ -186,6 +221,9 @@ class Builder(Naming[Var]):
     def lanes_of(self, expr: Expr) -> int:
         """How many lanes it has here."""
         return self.lanes if any(axis.name == "i" for axis in expr.axes) else 0
+
+    def _loaded(self, memory: Memory, place: ir.Expr, expr: Expr) -> Load:
+        return Load(memory.region, place, kind_of("float", self.lanes_of(expr)), self.mask(expr.axes))
 
     def joined(self, op: str, left: ir.Expr, right: Expr) -> ir.Expr:
         """A sum or a product: left + (a + b) as (left + a) + b, in one chain.
@@ -230,9 +268,14 @@ def shifted(value: ir.Expr | None, by: int) -> ir.Expr:
     """value + by, or by if there is no value."""
     if value is None or not by:
         return number(by) if value is None else value
-    return Op("add" if by > 0 else "sub", (value, number(abs(by))), INDEX)
+    return indices("add" if by > 0 else "sub", value, number(abs(by)))
+
+
+def indices(name: str, *args: ir.Expr) -> Op:
+    """An operation whose value is an index, one or a block of them."""
+    return Op(name, args, kind_of("index", max(arg.kind.lanes for arg in args)))
 
 
 def least(one: ir.Expr, other: ir.Expr) -> ir.Expr:
     """The smaller of two indices."""
-    return Op("min", (one, other), INDEX)
+    return indices("min", one, other)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -406,3 +407,16 @@ def where(condition: Any, a: Any, b: Any) -> Expr:
 def call(function: str, *operands: Any) -> Expr:
     """An elementary function, by name; see `fastpoly_kernels.functions`."""
     return Expr(function, *(Expr.of(operand).as_float() for operand in operands))
+
+
+def in_order(roots: Iterable[Expr], operands: Callable[[Expr], Iterable[Expr]] | None = None) -> list[Expr]:
+    """Everything that the roots are made of, operands first."""
+    operands = operands or (lambda expr: expr.operands)
+    found: dict[Expr, None] = {}
+    stack = list(roots)
+    while stack:
+        waiting = [operand for operand in operands(stack[-1]) if operand not in found]
+        stack.extend(waiting)
+        if not waiting:
+            found[stack.pop()] = None
+    return list(found)

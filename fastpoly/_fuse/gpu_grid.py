@@ -7,13 +7,15 @@ through `room`: every program writes what it has, they meet, and each adds up wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from .expressions import Axis, Memory
-from .gpu_nests import NEUTRAL
-from .gpu_page import TOGETHER, GpuPage, block_of
+from . import ir
+from .builder import indices, least, number
+from .exchange import Exchange
+from .expressions import Memory
+from .gpu_builder import TOGETHER, GpuBuilder, block_of, numbers_from
+from .ir import FLOAT, INDEX, Const, Load, Op, Reduce, Var, View, operation
 from .layout import Layout
-from .plan import Accumulate, Nest
+from .nests import NEUTRAL
+from .plan import Accumulate
 from .schedule import Schedule
 
 CLOCK = 1.98e9
@@ -35,12 +37,8 @@ def programs_for(schedule: Schedule, dtype: str, most: int) -> int:
     meetings = sum(bool(sums) for sums in schedule.shared_sums())
     if most < 2 or not meetings or not schedule.can_be_shared:
         return 1
-    return max(1, min(most, _blocks(schedule.samples), int(seconds(schedule.cycles, dtype) / (meetings * MEETING))))
-
-
-def _blocks(samples: int) -> int:
-    """In how many blocks they are taken."""
-    return -(-samples // block_of(samples))
+    blocks = -(-schedule.samples // block_of(schedule.samples))
+    return max(1, min(most, blocks, int(seconds(schedule.cycles, dtype) / (meetings * MEETING))))
 
 
 def seconds(cycles: float, dtype: str) -> float:
@@ -50,92 +48,75 @@ def seconds(cycles: float, dtype: str) -> float:
 
 def give_each_its_own(schedule: Schedule) -> None:
     """Let what has no element for each sample lie in `own`."""
-    samples = Axis("i", schedule.samples)
-    of_samples = {
-        root.memory
-        for nest in schedule.nests
-        for root in nest.roots
-        if root.offset is not None and samples in root.offset.axes
-    }
+    of_samples = schedule.of_samples()
     for memory in schedule.memories:
         if memory.region == "scratch" and memory not in of_samples:
             memory.region = "own"
 
 
-class Exchange:
-    """What a page says of the grid."""
+class GpuExchange(Exchange):
+    """What a kernel says of the grid."""
 
-    def __init__(self, page: GpuPage, layout: Layout) -> None:
-        self.page = page
-        self.layout = layout
-        self.taken = 0  # of the room, in this step
-        page.partial = {root.var for sums in page.schedule.shared_sums() for root in sums if root.memory is None}
+    names = ("program", "begin", "end")
+
+    def __init__(self, builder: GpuBuilder, layout: Layout) -> None:
+        super().__init__(builder, layout, block_of(builder.schedule.samples))
+        self.builder: GpuBuilder = builder
+        self.programs = builder.new("programs", INDEX.of(block_of(layout.threads)))
+        builder.span = self.span
+        shared = (root for sums in builder.schedule.shared_sums() for root in sums)
+        builder.partial = {root.var for root in shared if root.memory is None}
 
     def begin(self) -> None:
-        """Before all steps: which samples are this program's."""
-        page, count, samples = self.page, self.layout.programs, self.page.schedule.samples
-        blocks, block = _blocks(samples), block_of(samples)
-        page.line("program = tl.program_id(0)")
-        page.line(f"programs = tl.arange(0, {block_of(count)})")
-        page.line(f"carry += program.to(tl.int64) * {self.layout.carry}")
-        page.line(f"own = scratch + {self.layout.scratch} + program.to(tl.int64) * {self.layout.own}")
-        page.line(f"begin = program * {blocks} // {count} * {block}")
-        page.line(f"end = tl.minimum((program + 1) * {blocks} // {count} * {block}, {samples})")
-        page.line("met = tl.full([], 0, tl.int64)")
+        builder, layout, end = self.builder, self.layout, self.span[1]
+        builder.assign(self.me, Op("program", (), INDEX))
+        builder.assign(self.programs, numbers_from(None, self.programs.kind.lanes))
+        wide = indices("wide", self.me)
+        builder.body.append(View("carry", "carry", indices("mul", wide, number(layout.carry))))
+        own = indices("add", number(layout.scratch), indices("mul", wide, number(layout.own)))
+        builder.body.append(View("own", "scratch", own))
+        super().begin()
+        builder.assign(end, least(end, number(builder.schedule.samples)))
 
     def begin_step(self) -> None:
-        """Two rooms in turn: a program that is a step ahead must not overwrite what another still reads."""
-        self.page.line(f"side = room + step % 2 * {self.layout.programs * self.layout.room}")
+        self.builder.body.append(View("side", "room", self._side()))
 
-    def __call__(self, nests: Sequence[Nest]) -> bool:
-        """Add up the sums of these nests, which have been written. Are there any?"""
-        page, count = self.page, self.layout.programs
-        sums = page.schedule.shared(nests)
-        if not sums:
-            return False
-        variables = [(root, self._place(1)) for root in sums if root.memory is None]
-        kinds = {root.memory: root.kind for root in sums if root.memory is not None}
-        memories = [(memory, kind, self._place(memory.size)) for memory, kind in kinds.items()]
-        for root, place in variables:
-            page.line(f"tl.store(side + program + {place}, {page.called(root.var)})")
-        if memories:
-            page.line("tl.debug_barrier()  # until every thread sees what was written")
-        for memory, _, place in memories:
-            with page.elements(memory) as mask:
-                page.line(f"value = tl.load(own + {memory.start} + at, mask={mask}, other=0.0)")
-                page.line(f"tl.store(side + program + {place} + {count} * at, value, mask={mask})")
-        page.line(f"met += {count}")
-        page.line(f"{page.use('meet')}(counter, met)")
-        for first in range(0, len(variables), TOGETHER):
-            self._total(variables[first : first + TOGETHER])
-        for memory, kind, place in memories:
-            self._total_of(memory, kind, place)
-        if memories:
-            page.line("tl.debug_barrier()  # until every thread sees what was written")
-        return True
+    def _at(self, at: int) -> Const:
+        """Where sums lie: of each what every program has, one after the other."""
+        return number(at * self.layout.threads)
 
-    def _place(self, size: int) -> int:
-        """Where in the room so many sums lie: of each what every program has, one after the other."""
-        start, self.taken = self.taken, self.taken + size
-        return start * self.layout.programs
+    def _tell(self, var: Var, at: int) -> None:
+        self.builder.store("side", indices("add", self.me, self._at(at)), var)
 
-    def _total(self, sums: list[tuple[Accumulate, int]]) -> None:
-        """What all programs have of these sums, together."""
-        page, count = self.page, self.layout.programs
-        loads = [
-            f"tl.load(side + programs + {place}, mask=programs < {count}, other={page.plain(NEUTRAL[root.kind])})"
-            for root, place in sums
-        ]
-        page.reduce([(root, load) for (root, _), load in zip(sums, loads, strict=True)])
-        page.partial.difference_update(root.var for root, _ in sums)
-        page.summed(root.var for root, _ in sums)
+    def _tell_all(self, memory: Memory, at: int) -> None:
+        self.builder.copy("side", indices("add", self.me, self._at(at)), memory, self.layout.threads)
 
-    def _total_of(self, memory: Memory, kind: str, place: int) -> None:
-        """The same for the elements of a memory: a tile of them and of all programs at a time."""
-        page, count = self.page, self.layout.programs
-        with page.elements(memory, TILE // block_of(count)) as mask:
-            there = f"({mask})[:, None] & (programs < {count})[None, :]"
-            page.line(f"at_programs = side + {place} + {count} * at[:, None] + programs[None, :]")
-            page.line(f"value = tl.load(at_programs, mask={there}, other={page.plain(NEUTRAL[kind])})")
-            total = f"tl.reduce(value, 1, {page.combine((kind,))})"
-            page.line(f"tl.store(own + {memory.start} + at, {total}, mask={mask})")
+    def _loaded(self, kind: str, place: ir.Expr, program: Var, among: ir.Expr | None = None) -> Load:
+        """What programs have there; what there is of none, or not `among` what there is, does not count."""
+        mask = operation("lt", program, number(self.layout.threads))
+        mask = operation("and", among, mask) if among else mask
+        other = float(NEUTRAL[kind].value)
+        return Load("side", indices("add", program, place), FLOAT.of(program.kind.lanes), mask, other)
+
+    def _total(self, sums: dict[Accumulate, int]) -> None:
+        roots = list(sums)
+        for first in range(0, len(roots), TOGETHER):
+            some = roots[first : first + TOGETHER]
+            self.builder.reduce({root: self._loaded(root.kind, self._at(sums[root]), self.programs) for root in some})
+            self.builder.partial.difference_update(root.var for root in some)
+            self.builder.summed(root.var for root in some)
+
+    def _total_of(self, memory: Memory, kind: str, at: int) -> None:
+        """See `Exchange._total_of`. A tile of the elements at a time: a row of what all programs have of each."""
+        builder, width = self.builder, self.programs.kind.lanes
+        with builder.elements(memory, TILE // width) as (elements, mask):
+            all_of = INDEX.of(elements.kind.lanes * width)
+            numbers = builder.assign(builder.new("numbers", all_of), numbers_from(None, all_of.lanes))
+            row = indices("floordiv", numbers, number(width))
+            element = builder.assign(builder.new("element", all_of), indices("add", builder.own("block"), row))
+            program = builder.assign(builder.new("of", all_of), indices("mod", numbers, number(width)))
+            place = indices("add", self._at(at), indices("mul", number(self.layout.threads), element))
+            values = self._loaded(kind, place, program, operation("lt", element, number(memory.size)))
+            total = builder.new("total", FLOAT.of(elements.kind.lanes))
+            builder.body.append(Reduce((total,), (kind,), (values,), ("",), elements.kind.lanes))
+            builder.store("own", indices("add", number(memory.start), elements), total, mask=mask)

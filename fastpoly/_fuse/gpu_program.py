@@ -13,16 +13,16 @@ import torch
 from fastpoly_kernels.forking import new_lock
 from fastpoly_kernels.log import stage
 
+from .gpu_builder import block_of
 from .gpu_grid import CLOCK, LANES, MEETING, programs_for
-from .gpu_page import block_of
 from .gpu_warps import fitting
 from .gpu_write import write
 from .graph import Graph
+from .ir import Kernel
 from .layout import Layout
 from .pack import get, put
 from .recursion import room_for
 from .schedule import Schedule
-from .stages import show
 from .sums import chain
 from .traced import Written, traced
 from .whole_inputs import refuse_start
@@ -159,7 +159,7 @@ def bound(written: Written, constants: Sequence[torch.Tensor], device: torch.dev
     return GpuProgram(written, kernel_of(written.text), data)
 
 
-def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, str, Layout]:
+def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, Kernel, Layout]:
     """See `traced.Writer`."""
     # its "register" is a block of any size: nothing is padded
     for most in MOST_SUMS:
@@ -167,9 +167,7 @@ def write_for_gpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
         if fitting(schedule, dtype, block_of(schedule.samples)):
             break
     chain(schedule)
-    text, layout = write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
-    show("triton", lambda: text)
-    return schedule, text, layout
+    return schedule, *write(schedule, dtype, stop_at, programs_for(schedule, dtype, multiprocessors()))
 
 
 def multiprocessors() -> int:

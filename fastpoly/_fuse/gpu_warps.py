@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .expressions import CHEAP, Axis, Expr
+from .expressions import CHEAP, Axis, Expr, in_order
 from .plan import Accumulate, Nest
 from .schedule import Schedule
 
@@ -43,7 +43,7 @@ def warps_for(schedule: Schedule, dtype: str, block: int, together: int) -> int:
         together: sums that go through the tree together.
     """
     usual = max(1, block // 128)
-    if not _in_registers(schedule):
+    if schedule.recurrences or not _in_registers(schedule):
         return usual
     best: int | None = None
     for count in fitting(schedule, dtype, block):
@@ -94,16 +94,8 @@ def _sums(nest: Nest) -> list[Accumulate]:
 
 def _blocks(nest: Nest) -> list[Expr]:
     """What is computed for every element, operands first."""
-    found: dict[Expr, None] = {}
-    stack = [root.value for root in nest.roots]
-    while stack:
-        expr = stack[-1]
-        waiting = [operand for operand in expr.operands if operand not in found]
-        stack.extend(waiting)
-        if not waiting:
-            found[stack.pop()] = None
     lanes: Axis | None = nest.loops.lanes
-    return [expr for expr in found if lanes in expr.axes]
+    return [expr for expr in in_order(root.value for root in nest.roots) if lanes in expr.axes]
 
 
 def _live(nest: Nest) -> int:

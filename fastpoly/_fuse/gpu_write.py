@@ -1,38 +1,32 @@
-"""From a schedule to the text of a Triton kernel: one program takes all the steps, or several share the samples."""
+"""From a schedule to a GPU's kernel: one program takes all the steps, or several share the samples."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fastpoly_kernels.log import stage
 
-from .expressions import Memory
-from .gpu_grid import Exchange, give_each_its_own
+from .blocks import levels
+from .builder import indices, number, shifted
+from .exchange import SEEN
+from .gpu_builder import LARGEST_BLOCK, GpuBuilder, block_of
+from .gpu_grid import GpuExchange, give_each_its_own
 from .gpu_nests import write_nest
-from .gpu_page import LARGEST_BLOCK, GpuPage
-from .ir import Var
+from .ir import BOOL, Kernel, Op, Var, operation
 from .layout import Layout, lay_out
-from .naming import WIDE
-from .nests import MOST_VARIABLES
+from .plan import Nest
+from .recurrences import Recurrence
 from .schedule import Schedule
-from .write import changing
-
-DOC = '''    """Take `steps` steps in {dtype}, in {programs} of {warps} warp{plural}.
-
-    carry: what goes from step to step; data: what never changes; scratch: room for what one step keeps.
-    out: a row of results after `wait` steps and then after every `every` steps.
-    stopped: the first step with a result that is not finite, or `steps`; what comes after it means nothing.{shared}
-    """'''
-
-SHARED = """
-    room: where programs tell each other their sums; counter: how many have come to a meeting."""
+from .write import Writer
 
 
 @stage("write")
-def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: int = 1) -> tuple[str, Layout]:
-    """The kernel of a schedule as text, and where its arguments' elements lie.
+def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: int = 1) -> tuple[Kernel, Layout]:
+    """The kernel of a schedule, and where its arguments' elements lie.
+
+    It has the arguments of a CPU's (see `write.write`), and what that returns goes to `stopped`: the first step with a
+    result that is not finite, or `steps`; what comes after it means nothing. Programs of a grid get a room where they
+    tell each other their sums, and a counter of those that have come to a meeting.
 
     Args:
         schedule: with one lane: nothing needs to be padded to whole registers.
@@ -42,147 +36,45 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, programs: 
     """
     if programs > 1:
         give_each_its_own(schedule)
-    layout = replace(lay_out(schedule, programs), programs=programs)
-    page = GpuPage(schedule, dtype, layout.scratch, programs)
-    exchange = Exchange(page, layout) if programs > 1 else None
-    page.indent = 2
-    variables = {
-        var: f"carry + {start + at}"
-        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
-        if memory is None
-        for at, var in enumerate(schedule.variables[node].values())
-    }
-    for var in variables:  # they have their own names before anything else has them
-        page.called(var)
-    in_memory = len(variables) > MOST_VARIABLES
-    if exchange:
-        exchange.begin_step()
-    if in_memory:
-        for var, place in variables.items():
-            page.line(f"{page.called(var)} = tl.load({place})")
-    waits = in_memory
-    for _, level in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
-        nests = list(level)
-        written = [write_nest(page, nest) for nest in nests]
-        if exchange and exchange(nests):
-            waits = True
-        elif any(written):
-            page.line("tl.debug_barrier()  # until every thread sees what was written")
-            waits = True
-    _write_end(page, layout, stop_at, variables, in_memory)
-    if waits:
-        page.line("tl.debug_barrier()  # before the next step overwrites it")
-    step, page.lines, page.indent = page.lines, [], 1
-
-    if exchange:
-        exchange.begin()
-    if not in_memory:
-        for var, place in variables.items():
-            page.line(f"{page.called(var)} = tl.load({place})")
-    for line in page.before:
-        page.line(line)
-    page.line("row = tl.full([], 0, tl.int64)")  # long results leave 32 bits
-    if stop_at is not None:
-        page.line("first = steps")
-    page.line("for step in range(steps):")
-    page.lines += step
-    if not in_memory:
-        for var, place in variables.items():
-            page.line(f"tl.store({place}, {page.called(var)})")
-    if stop_at is not None:
-        page.line(f"tl.store(stopped, first{', mask=program == 0' if exchange else ''})")
-
-    warps, shared = page.warps, "room, counter, " if exchange else ""
-    layout = replace(layout, lanes=LARGEST_BLOCK, threads=32 * warps)
-    combining = [line for kinds, name in page.combines.items() for line in _combining(page, name, kinds)]
-    lines = [
-        *page.imports(),
-        "",
-        "",
-        *combining,
-        '@triton.jit(do_not_specialize=["steps", "every", "wait"])',
-        f"def kernel(carry, data, scratch, out, stopped, {shared}steps, every, wait):",
-        DOC.format(
-            dtype=dtype,
-            programs=f"{programs} programs" if exchange else "one program",
-            warps=warps,
-            plural="s" if warps > 1 else "",
-            shared=SHARED if exchange else "",
-        ),
-        *page.lines,
-    ]
-    return "\n".join(lines) + "\n", layout
+    layout = lay_out(schedule, programs)
+    builder = GpuBuilder(schedule, dtype, layout.scratch)
+    exchange = GpuExchange(builder, layout) if programs > 1 else None
+    kernel = _Writer(builder, layout, exchange, stop_at).kernel()
+    return kernel, replace(layout, programs=programs, lanes=LARGEST_BLOCK, threads=32 * builder.warps)
 
 
-def _combining(page: GpuPage, name: str, kinds: Sequence[str]) -> list[str]:
-    """A function that combines two lots of sums (products, ...) of these kinds."""
-    ones, others = ([f"{letter}{n}" for n in range(len(kinds))] for letter in "ab")
-    results = ", ".join(page.combined(*parts) for parts in zip(kinds, ones, others, strict=True))
-    return ["@triton.jit", f"def {name}({', '.join(ones)}, {', '.join(others)}):", f"    return {results}", "", ""]
+class _Writer(Writer):
+    """See `Writer`. Threads wait for each other where one may read what another has written."""
 
+    builder: GpuBuilder
 
-def _write_end(page: GpuPage, layout: Layout, stop_at: int | None, variables: dict[Var, str], in_memory: bool) -> None:
-    """What comes after the nests: the look for divergence, the results, and the successors."""
-    schedule = page.schedule
-    results, successors = schedule.results, schedule.successors
-    page.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
-    if stop_at is not None:
-        value = results[stop_at]
-        assert not isinstance(value, Memory)
-        (text,) = map(page.value, value.values())
-        page.line(f"first = tl.where((tl.abs({text}) < float('inf')) | (first < step), first, step)")
-    if results:
-        _write_results(page, layout)
-    changes = [(var, page.value(expr), expr) for var, expr in changing(schedule)]
-    together = f"{', '.join(page.called(var) for var, _, _ in changes)} = {', '.join(text for _, text, _ in changes)}"
-    if changes and len(together) <= WIDE and not in_memory:
-        page.line(together)
-    else:  # none may change before all are known
-        following = {var: page.early[var] for var, _, _ in changes if var in page.early}
-        for var, text, expr in changes:
-            if var not in following:
-                following[var] = page.new_name(f"next_{var.name}")
-                page.line(f"{following[var]} = {text}", expr)
-        if in_memory:
-            page.line("tl.debug_barrier()")
-        for var, then in following.items():
-            page.line(f"tl.store({variables[var]}, {then})" if in_memory else f"{page.called(var)} = {then}")
-    moved = [
-        (value, start)
-        for value, (memory, start) in zip(successors, layout.carried, strict=True)
-        if isinstance(value, Memory) and memory is not None
-    ]
-    if moved:
-        page.line("tl.debug_barrier()  # a warp may be behind, and still read what is overwritten here")
-    for value, start in moved:
-        _copy(page, "carry", str(start), value)
+    def groups(self) -> list[list[Nest]]:
+        return levels(self.builder.schedule.nests)
 
+    def group(self, nests: list[Nest]) -> None:
+        written = [write_nest(self.builder, nest) for nest in nests]
+        met = self.exchange is not None and self.exchange(nests)
+        if any(written) and not met:
+            self.builder.barrier(SEEN)
+        self.waits |= met or any(written)
 
-def _write_results(page: GpuPage, layout: Layout) -> None:
-    scalars = [
-        (at, expr)
-        for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
-        if not isinstance(value, Memory)
-        for at, expr in enumerate(value.values(), start)
-    ]
-    due = "(wait == 0) & (program == 0)" if layout.programs > 1 else "wait == 0"
-    for at, expr in scalars:
-        page.line(f"tl.store(out + row{f' + {at}' if at else ''}, {page.value(expr)}, mask={due})")
-    blocks = [
-        (value, start)
-        for value, (_, start) in zip(page.schedule.results, layout.results, strict=True)
-        if isinstance(value, Memory)
-    ]
-    if blocks:
-        with page.block(f"if {due}:"):
-            for value, start in blocks:
-                _copy(page, "out", f"row + {start}", value)
-    page.line(f"row = tl.where(wait == 0, row + {layout.row}, row)")
-    page.line("wait = tl.where(wait == 0, every, wait) - 1")
+    def scan(self, recurrence: Recurrence) -> None:
+        super().scan(recurrence)
+        self.builder.summed(set(recurrence.variables()))
 
+    def results(self) -> None:
+        builder = self.builder
+        row, wait, every = map(builder.own, ("row", "wait", "every"))
+        due = Op("eq", (wait, number(0)), BOOL)
+        self.store_results(operation("and", due, self.is_first) if self.is_first else due)
+        builder.assign(row, indices("where", due, shifted(row, self.layout.row), row))
+        builder.assign(wait, shifted(indices("where", due, every, wait), -1))
 
-def _copy(page: GpuPage, to: str, start: str, memory: Memory) -> None:
-    """Copy what a step keeps."""
-    with page.elements(memory) as mask:
-        page.line(f"value = tl.load({memory.region} + {memory.start} + at, mask={mask}, other=0.0)")
-        page.line(f"tl.store({to} + {start} + at, value, mask={mask})")
+    def finished(self, numbers: dict[str, Var]) -> Kernel:
+        builder, programs = self.builder, self.layout.threads
+        if self.stop_at is not None:
+            builder.store("stopped", number(0), builder.own("taken"), mask=self.is_first)
+        shared = ("room", "counter") if self.exchange else ()
+        arguments = ("carry", "data", "scratch", "out", "stopped", *shared, *numbers)
+        lanes = block_of(self.schedule.samples)
+        return Kernel(builder.dtype, lanes, arguments, numbers, self.whole, warps=builder.warps, programs=programs)

@@ -12,6 +12,10 @@ through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for wha
 
 A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
 together; `to_llvm` makes of it the text of an LLVM module, `to_python` a page of Python for a reader.
+
+A GPU's kernel is one, too. Its registers are blocks, of which the threads of a program have some lanes each. Places
+may be blocks of indices, masks say which lanes are read or written, and `Reduce` adds up several blocks at a time. What
+one thread stores another sees after `Do("barrier")`. `View` is a part of a buffer. `to_triton` makes a page of Triton.
 """
 
 from __future__ import annotations
@@ -82,14 +86,20 @@ class Var:
 
 @dataclass(eq=False, slots=True)
 class Load:
-    """Elements of a buffer from `index` on: one, or as many as the kind has lanes."""
+    """Elements of a buffer from `index` on, one or as many as the kind has lanes; or those at each lane's own index.
+
+    Lanes in which a `mask` does not hold are `other`.
+    """
 
     buffer: str
     index: Expr
     kind: Kind
+    mask: Expr | None = None
+    other: float = 0.0
 
     def __repr__(self) -> str:
-        return f"{self.buffer}[{self.index}{f' +: {self.kind.lanes}' if self.kind.lanes else ''}]"
+        several = f" +: {self.kind.lanes}" if self.kind.lanes and not self.index.kind.lanes else ""
+        return f"{self.buffer}[{self.index}{several}]{_where(self.mask)}"
 
 
 @dataclass(eq=False, slots=True)
@@ -125,15 +135,37 @@ class Assign:
 
 @dataclass(eq=False, slots=True)
 class Store:
-    """Write a value, in as many elements as it has lanes, to a buffer from `index` on."""
+    """Write a value, in as many elements as it has lanes, to a buffer from `index` on, or at each lane's own index.
+
+    Lanes in which a `mask` does not hold are not written.
+    """
 
     buffer: str
     index: Expr
     value: Expr
     note: object = ""
+    mask: Expr | None = None
 
     def __repr__(self) -> str:
-        return f"{self.buffer}[{self.index}] = {self.value}"
+        return f"{self.buffer}[{self.index}] = {self.value}{_where(self.mask)}"
+
+
+@dataclass(eq=False, slots=True)
+class Reduce:
+    """vars = the sums (products, ...: `kinds`) of `values` over their lanes, in one go and always in the same order.
+
+    Of values in several `rows`, one after the other, each row has a sum of its own.
+    """
+
+    vars: tuple[Var, ...]
+    kinds: tuple[str, ...]
+    values: tuple[Expr, ...]
+    notes: tuple[object, ...]
+    rows: int = 0
+
+    def __repr__(self) -> str:
+        sums = (f"{kind} of {value}" for kind, value in zip(self.kinds, self.values, strict=True))
+        return f"{', '.join(map(str, self.vars))} = {', '.join(sums)}{f', {self.rows} rows' if self.rows else ''}"
 
 
 @dataclass(eq=False, slots=True)
@@ -171,17 +203,30 @@ class Break:
 
 @dataclass(eq=False, slots=True)
 class Do:
-    """Something without a value: "aligned_stack", or "meet" at a counter."""
+    """Something without a value: "aligned_stack", "meet" at a counter, or the "barrier" of a program's threads."""
 
     name: str
     buffer: str = ""
     args: tuple[Expr, ...] = ()
+    note: object = ""
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join([self.buffer] * bool(self.buffer) + [*map(str, self.args)])})"
 
 
-Statement: TypeAlias = Assign | Store | Loop | If | Break | Do
+@dataclass(eq=False, slots=True)
+class View:
+    """From here on `buffer` is what another one has from `index` on."""
+
+    buffer: str
+    of: str
+    index: Expr
+
+    def __repr__(self) -> str:
+        return f"{self.buffer} = {self.of}[{self.index}:]"
+
+
+Statement: TypeAlias = Assign | Store | Reduce | Loop | If | Break | Do | View
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +239,9 @@ class Kernel:
         arguments: their names: of its arrays (buffers), and of numbers.
         numbers: those that are numbers, indices, by name.
         body: what it does.
-        result: the index that it returns.
+        result: the index that it returns, if it does.
+        warps: of each program on a GPU; 0 on a CPU.
+        programs: how many of those share the samples.
     """
 
     dtype: str
@@ -202,7 +249,9 @@ class Kernel:
     arguments: tuple[str, ...]
     numbers: dict[str, Var]
     body: list[Statement]
-    result: Expr
+    result: Expr | None = None
+    warps: int = 0
+    programs: int = 1
 
     @lazy
     def statements(self) -> int:
@@ -216,7 +265,11 @@ class Kernel:
 
     def __repr__(self) -> str:
         head = f"kernel({', '.join(self.arguments)}), {self.dtype}, {self.lanes} lanes:"
-        return f"{head}\n{_indented(self.body)}\n    return {self.result}"
+        return f"{head}\n{_indented(self.body)}" + (f"\n    return {self.result}" if self.result else "")
+
+
+def _where(mask: Expr | None) -> str:
+    return f" where {mask}" if mask else ""
 
 
 def _indented(body: list[Statement]) -> str:
@@ -240,8 +293,8 @@ def variables(value: Expr) -> set[Var]:
                 found.add(var)
             case Op(args=args):
                 stack += args
-            case Load(index=index):
-                stack.append(index)
+            case Load(index=index, mask=mask):
+                stack += [index, mask] if mask else [index]
     return found
 
 
@@ -284,9 +337,9 @@ def _of_floats(args: tuple[Expr, ...]) -> Kind:
 
 
 def _of_indices(args: tuple[Expr, ...]) -> Kind:
-    if any(arg.kind != INDEX for arg in args):
+    if any(arg.kind.base != "index" for arg in args):
         raise KindError("no indices")
-    return INDEX
+    return INDEX.of(_lanes(args))
 
 
 def _logic(args: tuple[Expr, ...]) -> Kind:
@@ -309,22 +362,19 @@ def _choice(args: tuple[Expr, ...]) -> Kind:
     return Kind(_arithmetic(tuple(sides)).base, _lanes(args))
 
 
-def _one(base: str) -> Callable[[tuple[Expr, ...]], Kind]:
-    def reduced(args: tuple[Expr, ...]) -> Kind:
-        (arg,) = args
-        if arg.kind.base != "float" or not arg.kind.lanes:
-            raise KindError("no register of floats")
-        return Kind(base)
-
-    return reduced
+def _reduced(args: tuple[Expr, ...]) -> Kind:
+    (arg,) = args
+    if arg.kind.base != "float" or not arg.kind.lanes:
+        raise KindError("no register of floats")
+    return FLOAT
 
 
-def _conversion(of: Kind, to: Kind) -> Callable[[tuple[Expr, ...]], Kind]:
+def _conversion(of: str, to: str) -> Callable[[tuple[Expr, ...]], Kind]:
     def converted(args: tuple[Expr, ...]) -> Kind:
         (arg,) = args
-        if arg.kind != of:
+        if arg.kind.base != of:
             raise KindError(f"no {of}")
-        return to
+        return kind_of(to, arg.kind.lanes)
 
     return converted
 
@@ -335,17 +385,20 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     **dict.fromkeys(("div", "neg"), _of_floats),
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),
-    **dict.fromkeys(("total", "product", "largest", "smallest"), _one("float")),
+    **dict.fromkeys(("total", "product", "largest", "smallest"), _reduced),
     "where": _choice,
-    "isfinite": _conversion(FLOAT, BOOL),
-    "position": _conversion(INDEX, FLOAT),
-    "integer": _conversion(FLOAT, INDEX),
+    "isfinite": _conversion("float", "bool"),
+    "position": _conversion("index", "float"),
+    "integer": _conversion("float", "index"),
+    "wide": _conversion("index", "index"),
 }
 """From an operation and its operands to the kind of its value. Those in `FUNCTIONS` are of floats.
 
 Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
 (the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest),
-`packed` (numbers, one for each lane). `lane` is the number in one of them.
+`packed` (numbers, one for each lane), `numbers` (0, 1, 2, ...). `lane` is the number in one of them.
+
+On a GPU an index has 32 bits unless it is made of a `wide` one, and `program` is which of the grid's this is.
 """
 
 

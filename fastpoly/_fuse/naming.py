@@ -1,13 +1,12 @@
-"""Which expressions get a name, in a kernel or on a page: what is used twice, in deeper loops, or in long lines."""
+"""Which expressions get a name in a kernel: what is used twice, in deeper loops, or in long lines."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Generic, TypeVar
 
 from .expressions import Expr
 from .instructions import INSTRUCTIONS
+from .ir import Var
 from .plan import Root
 from .schedule import Schedule
 
@@ -17,13 +16,8 @@ WIDE = 100
 NAME = 6
 """Columns of a name, about."""
 
-INFIX = frozenset(INSTRUCTIONS)
-"""What is written between its operands."""
 
-Name = TypeVar("Name")
-
-
-class Naming(ABC, Generic[Name]):
+class Naming:
     """What the expressions of a schedule are called where its kernel is written.
 
     Attributes:
@@ -36,12 +30,12 @@ class Naming(ABC, Generic[Name]):
         self.schedule = schedule
         self.dtype = dtype
         self.scratch = scratch
-        self.names: dict[Expr, Name] = {}
+        self.names: dict[Expr, Var] = {}
         self.kept_here: frozenset[Expr] = frozenset()
 
-    @abstractmethod
     def name(self, expr: Expr, before: bool = False) -> None:
         """Compute an expression and name it; `before` all steps, or here."""
+        raise NotImplementedError
 
     def hint(self, expr: Expr) -> str:
         """What to call an expression: as its data, or as the operation that it comes from."""
@@ -144,4 +138,4 @@ def _own_width(expr: Expr) -> int:
     """About how many columns an expression takes beside those of its operands."""
     if expr.op == "load":
         return NAME if expr.args[0].region == "data" else 3 * NAME  # data have names, others say where they lie
-    return 3 if expr.op in INFIX else len(expr.op) + 2 * len(expr.operands)
+    return 3 if expr.op in INSTRUCTIONS else len(expr.op) + 2 * len(expr.operands)

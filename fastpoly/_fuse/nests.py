@@ -43,7 +43,7 @@ def write_nest(builder: Builder, nest: Nest, part: Part | None) -> None:
         part = None
     with beginning(builder, nest):
         for turn in turns(builder, nest, part):
-            body = _Body(builder, nest.loops, turn, part)
+            body = Body(builder, nest.loops, turn, part)
             body.level(0)
             for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
                 builder.names.pop(expr, None)
@@ -94,13 +94,13 @@ def _is_written_whole(builder: Builder, root: Root, lanes: Axis) -> bool:
     return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
 
 
-class _Body:
+class Body:
     """One nest while it is written."""
 
     def __init__(self, builder: Builder, loops: Loops, turn: Turn, part: Part | None) -> None:
         self.builder = builder
         self.lanes = loops.lanes
-        self.order = loops.order
+        self.order = self._order(loops)
         self.roots = roots = turn.roots
         self.sums = [root for root in roots if isinstance(root, Accumulate)]
         self.steps = turn.steps
@@ -111,8 +111,16 @@ class _Body:
         self.running: dict[Accumulate, Var] = {}  # the sums so far, each in a variable of its own
         self.beginning: list[Accumulate] = []  # the sums that the statements at hand begin
         self.exprs = [expr for expr in builder.unnamed(root.value for root in roots) if expr.axes]
-        self.depth = {expr: max(self.order.index(axis) for axis in expr.axes) + 1 for expr in self.exprs}
+        self.depth = {expr: self._depth(expr) for expr in self.exprs}
         self.named = self._named()
+
+    def _order(self, loops: Loops) -> tuple[Axis, ...]:
+        """The axes that have a loop."""
+        return loops.order
+
+    def _depth(self, expr: Expr) -> int:
+        """Inside of how many loops it is computed."""
+        return max((self.order.index(axis) + 1 for axis in expr.axes if axis in self.order), default=0)
 
     def _slots(self) -> dict[Accumulate, ir.Expr]:
         """Where in memory sums are taken, register by register, if there are too many for variables."""
@@ -134,6 +142,8 @@ class _Body:
         starting = self._starting(depth)
         if not self._begins_with_rest(depth):
             self._start(starting)
+        if depth == 0:
+            self._statements(0)
         if depth == len(self.order):
             self._update(None)
         elif self.order[depth] is self.lanes and self.builder.lanes:
@@ -160,11 +170,11 @@ class _Body:
 
     def _starting(self, depth: int) -> list[Accumulate]:
         """The sums that begin and end inside of so many loops."""
-        return [root for root in self.sums if self._scope(root) == depth]
+        return [root for root in self.sums if self._scope(root) == depth < len(self.order)]
 
     def _scope(self, root: Accumulate) -> int:
-        """Inside of how many loops a sum begins and ends: of those around the first that it runs over."""
-        return next(depth for depth, axis in enumerate(self.order) if axis in root.reduced)
+        """Inside of how many loops a sum begins and ends: of those around the first that it runs over, if any does."""
+        return next((depth for depth, axis in enumerate(self.order) if axis in root.reduced), len(self.order))
 
     def _along_lanes(self, depth: int) -> None:
         builder, axis, width = self.builder, self.order[depth], self.builder.schedule.lanes
@@ -301,11 +311,16 @@ class _Body:
             if root in self.beginning:
                 self._set_sum(root, self._begun(root, mask, value), root.node)
                 continue
-            before = self._sum(root)
-            new = self._added(root.kind, before, value)
-            if mask is not None and self.lanes in root.reduced:
-                new = self.builder.operation("where", mask, new, before)
-            self._set_sum(root, new, root.node)
+            if self._scope(root) < len(self.order):
+                self._set_sum(root, self._with(root, value, mask), root.node)
+
+    def _with(self, root: Accumulate, value: Expr, mask: ir.Expr | None) -> ir.Expr:
+        """A sum with one value more, or with those in the lanes of a mask."""
+        before = self._sum(root)
+        new = self._added(root.kind, before, value)
+        if mask is None or self.lanes not in root.reduced:
+            return new
+        return self.builder.operation("where", mask, new, before)
 
     def _begun(self, root: Accumulate, mask: ir.Expr | None, expr: Expr) -> ir.Expr:
         """What a sum begins with: the value in the lanes of a mask."""
@@ -349,25 +364,30 @@ class _Body:
         """Write to memory, in every lane if it depends on the axis of the lanes."""
         if self.builder.lanes and self.lanes in offset.axes and not value.kind.lanes:
             value = self.builder.splat(value)
-        self.builder.store(memory.region, self.builder.place(memory, offset), value, node)
+        builder = self.builder
+        builder.store(memory.region, builder.place(memory, offset), value, node, builder.mask(offset.axes))
 
     def _start(self, roots: list[Accumulate]) -> None:
         for root in roots:
-            # lane by lane if it runs over the lanes, or within one turn of their loop
-            inside = self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
-            in_lanes = self.builder.lanes and (self.lanes in root.reduced or inside)
             neutral = NEUTRAL[root.kind]
+            in_lanes = self.builder.lanes and (self.lanes in root.reduced or self._is_inside(root))
             self._set_sum(root, self.builder.splat(neutral) if in_lanes else neutral)
 
-    def _finish(self, roots: list[Accumulate]) -> None:
-        builder = self.builder
+    def _is_inside(self, root: Accumulate) -> bool:
+        """Does a sum begin and end within one turn of the loop over the lanes, lane by lane?"""
+        return self.lanes is not None and self._scope(root) > self.order.index(self.lanes)
+
+    def _add_parts(self, roots: list[Accumulate]) -> list[Accumulate]:
+        """Add the parts of sums to the first one of each; these are the wholes."""
         for part in roots:
             if part.part_of is not None:
                 whole = self.running[part.part_of]
-                builder.assign(whole, builder.operation(part.kind, whole, self.running[part]))
-        for root in roots:
-            if root.part_of is not None:
-                continue
+                self.builder.assign(whole, self.builder.operation(part.kind, whole, self.running[part]))
+        return [root for root in roots if root.part_of is None]
+
+    def _finish(self, roots: list[Accumulate]) -> None:
+        builder = self.builder
+        for root in self._add_parts(roots):
             value = self._sum(root)
             if root.slot is not None:
                 slot = builder.index(root.slot)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .expressions import CHEAP, Axis, Expr, Index, Memory, Places
+from .expressions import CHEAP, Axis, Expr, Index, Memory, Places, in_order
 from .graph import Graph, Node
 from .ir import Var
 from .memories import Memories
@@ -138,25 +138,29 @@ class Plan:
         """Every constant that lies in memory, and where."""
         return [(node, memory) for (node, _), memory in self._memories.found.items() if memory.region == "data"]
 
+    def changing(self) -> list[tuple[Var, Expr]]:
+        """The variables that the step changes, and their successors."""
+        return [
+            (var, expr)
+            for node, value in zip(self.graph.inputs, self.successors, strict=False)
+            if not isinstance(value, Memory)
+            for var, expr in zip(self.variables[node].values(), value.values(), strict=True)
+            if expr is not Expr("local", var)
+        ]
+
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""
         if self.recurrences:
             return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
+        of_samples = self.of_samples()
+        if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
+            return False  # a part of something longer
         for nest in self.nests:
             lanes = nest.loops.lanes
             if any(axis.size == self.samples for axis in nest.loops.order if axis is not lanes):
                 return False
-            own = Axis("i", self.samples)
-            of_samples = {
-                root.memory
-                for other in self.nests
-                for root in other.roots
-                if root.memory is not None and root.offset is not None and own in root.offset.axes
-            }
-            if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
-                return False  # a part of something longer
             if lanes is None or lanes.size != self.samples:
                 read = (leaf for root in nest.roots for leaf in leaves(root.value) if leaf.op != "local")
                 if any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in of_samples for leaf in read):
@@ -180,6 +184,12 @@ class Plan:
                 ):
                     return False
         return True
+
+    def of_samples(self) -> set[Memory]:
+        """What the nests write that has an element for each sample."""
+        own = Axis("i", self.samples)
+        roots = (root for nest in self.nests for root in nest.roots)
+        return {root.memory for root in roots if root.memory and root.offset and own in root.offset.axes}
 
     def shared(self, nests: Sequence[Nest]) -> list[Accumulate]:
         """The sums over the samples that these nests take: what threads add up if each has its own samples."""
@@ -213,14 +223,9 @@ class Plan:
     def measured(self, nest: Nest) -> tuple[int, int, int]:
         """How often its body is run for one element of its lanes axis, how long that is, and the operations in it."""
         lanes = nest.loops.lanes
-        seen: set[Expr] = set()
-        stack = [root.value for root in nest.roots]
-        while stack:
-            expr = stack.pop()
-            if expr not in seen and expr.op not in ("number", "local", "kept"):
-                seen.add(expr)
-                stack.extend(expr.operands)
-        operations = sum(1 if e.op in CHEAP else 25 for e in seen) + len(nest.roots)
+        free = ("number", "local", "kept")
+        parts = in_order((root.value for root in nest.roots), lambda expr: () if expr.op in free else expr.operands)
+        operations = sum(1 if e.op in CHEAP else 25 for e in parts if e.op not in free) + len(nest.roots)
         turns = math.prod(axis.size for axis in nest.loops.order if axis is not lanes)
         return turns, lanes.size if lanes else 1, operations
 
@@ -233,15 +238,4 @@ class Plan:
 
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
-    found: dict[Expr, None] = {}
-    seen: set[Expr] = set()
-    stack = [expr]
-    while stack:
-        at = stack.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if at.op in ("load", "local", "kept", "lookup"):
-            found[at] = None
-        stack.extend(at.operands)
-    return list(found)
+    return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]

@@ -20,14 +20,11 @@ from . import ir
 from .arguments import array_of
 from .graph import Graph
 from .layout import Layout
-from .listing import planned
 from .machine import Kernel, compiled, register_bits
 from .pack import get, put
 from .registers import registers_at_a_time
 from .schedule import Schedule
-from .stages import show
 from .sums import chain
-from .to_python import to_python
 from .traced import Written, traced
 from .whole_inputs import refuse_start
 from .write import write
@@ -143,7 +140,6 @@ def bound(written: Written, constants: Sequence[torch.Tensor]) -> Program:
     data = aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
         put(data, memory.start, memory, array_of(constants[position]))
-    assert not isinstance(written.code, str), "a page of Triton has no machine code"
     return Program(written, compiled(written.code, written.layout.threads), data)
 
 
@@ -177,11 +173,7 @@ def _write_for(least: int, graph: Graph, dtype: str, stop_at: int | None) -> tup
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
         threads = min(processors(), int(schedule.cycles / (least + CYCLES_A_SUM * shared)), MOST_THREADS)
-    kernel, layout = write(schedule, dtype, stop_at, max(threads, 1))
-    show("scheduled", lambda: planned(schedule))
-    show("kernel", lambda: str(kernel))
-    show("python", lambda: to_python(kernel))
-    return schedule, kernel, layout
+    return schedule, *write(schedule, dtype, stop_at, max(threads, 1))
 
 
 _together = new_lock()

@@ -92,6 +92,10 @@ class Recurrence:
                     needed.update((o, None) for o in operands if known[o] and o.op not in ("number", "local"))
         return list(needed)
 
+    def variables(self) -> list[Var]:
+        """Those that have other values after it."""
+        return [changed for changed in self.iteration.changes() if isinstance(changed, Var)]
+
     @property
     def cycles(self) -> float:
         """About how long it takes; see `Schedule.cycles`."""

@@ -8,9 +8,8 @@ register: 12 % less time a step.)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
-from .expressions import Expr
+from .expressions import Expr, in_order
 from .plan import Nest, Store
 from .schedule import Schedule
 
@@ -36,7 +35,7 @@ class _Chains:
         self.origin = schedule.origin
         self.nest = nest
         self.stored = {root.value for root in nest.roots if isinstance(root, Store)}
-        self.exprs = self._in_order(root.value for root in nest.roots)
+        self.exprs = in_order((root.value for root in nest.roots), self._operands)
         self.users = Counter(operand for expr in self.exprs for operand in self._operands(expr))
         self.users.update(root.value for root in nest.roots)
         self.inner = {o for expr in self.exprs for o in expr.operands if self._continues(expr, o)}
@@ -56,17 +55,6 @@ class _Chains:
         if expr.op == "kept":
             return expr.args[:1] if expr.args[0] in self.stored else ()
         return expr.operands
-
-    def _in_order(self, roots: Iterable[Expr]) -> list[Expr]:
-        """Everything that the roots are made of, operands first."""
-        found: dict[Expr, None] = {}
-        stack = list(roots)
-        while stack:
-            waiting = [operand for operand in self._operands(stack[-1]) if operand not in found]
-            stack.extend(waiting)
-            if not waiting:
-                found[stack.pop()] = None
-        return list(found)
 
     def _continues(self, expr: Expr, operand: Expr) -> bool:
         """Is `operand` a part of the sum `expr` and of nothing else, and computed in the same loop?"""

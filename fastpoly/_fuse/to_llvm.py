@@ -117,6 +117,7 @@ class _Printer:
         ]
         self.values = {var: f"%{name}" for name, var in kernel.numbers.items()}
         self.statements(kernel.body)
+        assert kernel.result is not None, "a GPU's kernel"
         result = self.value(kernel.result)
         head = f"define i64 @{symbol}({', '.join(arguments)}) nounwind {{"
         text = [f'target triple = "{processor.triple()}"', head, "entry:", *self.lines, f"  ret i64 {result}", "}"]

@@ -36,19 +36,21 @@ DOC = '''    """Take `steps` steps in {dtype}: what the machine code does, as a 
 
 def to_python(kernel: Kernel) -> str:
     """The page that defines `kernel`."""
-    return _Page(kernel).text()
+    return Page(kernel).text()
 
 
-class _Page:
-    def __init__(self, kernel: Kernel) -> None:
+class Page:
+    """A page while it is written."""
+
+    def __init__(self, kernel: Kernel, reserved: frozenset[str] = PYTHON) -> None:
         self.kernel = kernel
         self.lines: list[str] = []
         self.used: set[str] = set()
         # indices are called what they are; other variables give way to them
         indices = [*kernel.numbers.values()]
         indices += (s.axis for s in inside(kernel.body) if isinstance(s, Loop))
-        indices += (s.var for s in inside(kernel.body) if isinstance(s, Assign) and s.var.kind == INDEX)
-        self.new = Names(PYTHON).new
+        indices += (s.var for s in inside(kernel.body) if isinstance(s, Assign) and s.var.kind.base == "index")
+        self.new = Names(reserved).new
         self.names: dict[Var, str] = {}
         for var in indices:
             self.name(var)
@@ -56,15 +58,15 @@ class _Page:
     def text(self) -> str:
         kernel = self.kernel
         self.statements(kernel.body, 1)
-        self.line(f"return {self.value(kernel.result)}", 1)
+        if kernel.result is not None:
+            self.line(f"return {self.value(kernel.result)}", 1)
         head = f"def kernel({', '.join(kernel.arguments)}):"
         doc = DOC.format(dtype=kernel.dtype, lanes=kernel.lanes)
         return "\n".join([*self.imports(), "", "", head, doc, *self.lines]) + "\n"
 
     def imports(self) -> list[str]:
         lines = ["import math", ""] if "math" in self.used else []
-        used = sorted(self.used & NAMES)
-        return [*lines, *(imported("fastpoly_kernels.pages", used) if used else [])]
+        return [*lines, *imported("fastpoly_kernels.pages", self.used & NAMES)]
 
     def line(self, text: str, indent: int, note: object = "") -> None:
         line, comment = "    " * indent + text, str(note)
@@ -77,8 +79,8 @@ class _Page:
             match statement:
                 case Assign(var=var, value=value, note=note):
                     self.line(self.assignment(var, value), indent, note)
-                case Store(buffer=buffer, index=index, value=value, note=note):
-                    self.line(self.stored(buffer, self.value(index), value), indent, note)
+                case Store(note=note):
+                    self.line(self.stored(statement), indent, note)
                 case Loop(axis=axis, first=first, end=end, step=step, body=inner):
                     bounds = [self.value(first), self.value(end), str(step)][: 2 + (step != 1)]
                     bounds = bounds[1:] if bounds[0] == "0" and step == 1 else bounds
@@ -89,15 +91,21 @@ class _Page:
                     self.statements(inner, indent + 1)
                 case Break():
                     self.line("break", indent)
-                case Do(name=name, buffer=buffer, args=args):
-                    self.line(
-                        f"{self.use(name)}({', '.join([buffer] * bool(buffer) + [*map(self.value, args)])})", indent
-                    )
+                case Do(name=name, buffer=buffer, args=args, note=note):
+                    texts = [*[buffer] * bool(buffer), *map(self.value, args)]
+                    self.line(f"{self.called(name)}({', '.join(texts)})", indent, note)
+                case _:
+                    self.other(statement, indent)
 
-    def stored(self, buffer: str, place: str, value: Expr) -> str:
+    def other(self, statement: Statement, indent: int) -> None:
+        """What a CPU's kernels do not have."""
+        raise NotImplementedError(str(statement))
+
+    def stored(self, store: Store) -> str:
         """Writing one element, or a register."""
-        text, lanes = self.value(value), value.kind.lanes
-        return f"{self.use('store')}({buffer}, {place}, {text})" if lanes else f"{buffer}[{place}] = {text}"
+        buffer, place, value = store.buffer, self.value(store.index), self.value(store.value)
+        several = store.value.kind.lanes
+        return f"{self.use('store')}({buffer}, {place}, {value})" if several else f"{buffer}[{place}] = {value}"
 
     def assignment(self, var: Var, value: Expr) -> str:
         """An assignment, of an index as one of += and -= if it can be."""
@@ -114,25 +122,28 @@ class _Page:
         self.used.add(name)
         return name
 
+    def called(self, name: str) -> str:
+        """What an operation is called here."""
+        return self.use(CALLED.get(name, name))
+
     def name(self, var: Var) -> str:
         """What a variable is called."""
         if var not in self.names:
             self.names[var] = self.name(var.like) if var.like else self.new(var.name)
         return self.names[var]
 
-    def value(self, expr: Expr, strength: int = 0, beside: int = 0) -> str:
+    def value(self, expr: Expr, strength: int = 0, beside: bool = False) -> str:
         """An expression, in brackets where what stands around it binds more strongly than `strength`.
 
         A number `beside` a register may stand as it is; elsewhere it would make a float64 of a float32.
         """
         match expr:
             case Const():
-                return self.constant(expr, bool(beside))
+                return self.constant(expr, beside)
             case Var():
                 return self.name(expr)
-            case Load(buffer=buffer, index=index, kind=kind):
-                place = self.value(index)
-                return f"{self.use('load')}({buffer}, {place}, {kind.lanes})" if kind.lanes else f"{buffer}[{place}]"
+            case Load():
+                return self.load(expr)
             case Op(name=name) if name in INFIX or name == "neg":
                 text, own = self.infix(expr), STRENGTH[name]
                 # to Python a sign binds more strongly than a product, to a reader it does not
@@ -140,11 +151,20 @@ class _Page:
         return self.call(expr)
 
     def infix(self, op: Op) -> str:
-        own, lanes = STRENGTH[op.name], op.kind.lanes
+        own, beside = STRENGTH[op.name], self.takes_numbers(op)
         if op.name == "neg":
             return f"-{self.value(op.args[0], own)}"
-        left = self.value(op.args[0], own + (own == STRENGTH["lt"]), lanes)
-        return f"{left} {INFIX[op.name]} {self.value(op.args[1], own + 1, lanes)}"
+        left = self.value(op.args[0], own + (own == STRENGTH["lt"]), beside)
+        return f"{left} {INFIX[op.name]} {self.value(op.args[1], own + 1, beside)}"
+
+    def takes_numbers(self, op: Op) -> bool:
+        """May a number stand as it is beside this operator?"""
+        return op.kind.lanes > 0
+
+    def load(self, load: Load) -> str:
+        """Reading one element, or a register."""
+        place, lanes = self.value(load.index), load.kind.lanes
+        return f"{self.use('load')}({load.buffer}, {place}, {lanes})" if lanes else f"{load.buffer}[{place}]"
 
     def call(self, op: Op) -> str:
         name, args, lanes = op.name, op.args, op.kind.lanes
@@ -163,7 +183,7 @@ class _Page:
             ]
         if name in ("splat", "widened", "first_lanes"):
             texts.append(str(lanes))
-        return f"{self.use(CALLED.get(name, name))}({', '.join(texts)})"
+        return f"{self.called(name)}({', '.join(texts)})"
 
     def constant(self, const: Const, plain: bool) -> str:
         value = const.value
@@ -176,11 +196,11 @@ class _Page:
         return f"{self.use('float32')}({text})" if typed else text
 
 
-def imported(module: str, names: list[str]) -> list[str]:
+def imported(module: str, names: set[str]) -> list[str]:
     """The lines that import these names from a module."""
-    line = f"from {module} import {', '.join(names)}"
+    text, indent = ", ".join(sorted(names)), "    "
+    line = f"from {module} import {text}"
     if len(line) <= WIDE:
-        return [line]
-    indent = "    "
-    rest = textwrap.wrap(", ".join(names) + ",", WIDE, initial_indent=indent, subsequent_indent=indent)
+        return [line] if names else []
+    rest = textwrap.wrap(text + ",", WIDE, initial_indent=indent, subsequent_indent=indent)
     return [f"from {module} import (", *rest, ")"]

@@ -21,7 +21,7 @@ from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
 from .layout import Layout
-from .listing import listing
+from .listing import listing, planned
 from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .recursion import room_for
 from .reroll import rerolled
@@ -30,6 +30,7 @@ from .schedule import Schedule
 from .stages import show
 from .survey import constants, kernel_dtype
 from .to_python import to_python
+from .to_triton import to_triton
 from .trace import trace
 from .whole_inputs import Ranges, ranges
 
@@ -44,10 +45,7 @@ REMEMBERED = 256
 
 Kept = TypeVar("Kept")
 
-Code = Kernel | str
-"""A kernel of loop IR, or the text of one."""
-
-Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, Code, Layout]]
+Writer = Callable[[Graph, str, "int | None"], tuple[Schedule, Kernel, Layout]]
 """write(graph, dtype, stop_at): the schedule of a graph for some machine, its kernel, and where things lie."""
 
 
@@ -68,7 +66,7 @@ class Written:
             long that axis is (1 if the nest has none), and how many operations the body is.
     """
 
-    code: Code
+    code: Kernel
     dtype: str
     layout: Layout
     data: tuple[tuple[int, Memory], ...]
@@ -83,7 +81,7 @@ class Written:
     @lazy
     def text(self) -> str:
         """The kernel as a page to be read; printed when it is asked for."""
-        return self.code if isinstance(self.code, str) else to_python(self.code)
+        return to_triton(self.code) if self.code.warps else to_python(self.code)
 
     def page(self) -> str:
         """That text."""
@@ -92,7 +90,7 @@ class Written:
     @property
     def lines(self) -> int:
         """How long that page is, about."""
-        return self.code.count("\n") if isinstance(self.code, str) else self.code.statements + HEAD
+        return self.code.statements + HEAD
 
 
 _known: OrderedDict[Any, Written] = OrderedDict()
@@ -203,6 +201,8 @@ def _remembered(known: OrderedDict[Any, Kept], key: Any, make: Callable[[], Kept
 
 def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, write: Writer) -> Written:
     schedule, code, layout = write(graph, dtype, stop_at)
+    show("scheduled", lambda: planned(schedule))
+    show("kernel", lambda: str(code))
     position = {node: i for i, node in enumerate(known)}
     written = Written(
         code,
@@ -222,6 +222,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
             f"the step cannot be fused: its kernel would have {written.lines:,} lines, and take minutes to compile. "
             "Way out: write it with operations of whole tensors instead of their elements, or backend='eager'"
         )
+    show("triton" if code.warps else "python", written.page)
     return written
 
 
@@ -248,7 +249,8 @@ def _graph(
     try:
         graph = trace(function, inputs, names, stop_at)
         show("traced", lambda: listing(graph))
-        if inputs[0].device.type == "cpu":
+        # what a GPU gains by loops has not been measured: it has them where it could not have the step otherwise
+        if inputs[0].device.type == "cpu" or len(graph.nodes) > MOST_NODES:
             with stage("reroll"):
                 graph = rerolled(graph)
             show("rerolled", lambda: listing(graph))

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import reduce
 
 from fastpoly_kernels.log import stage
 
 from . import ir
 from .blocks import groups, write_group
 from .builder import Builder, number, shifted
-from .expressions import Axis, Expr, Index, Memory
-from .ir import BOOL, FLOAT, INDEX, Break, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
+from .exchange import Exchange
+from .expressions import Expr, Memory
+from .ir import BOOL, FLOAT, Assign, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
 from .plan import Nest
 from .recurrences import Recurrence
 from .schedule import Schedule
-from .turns import Part
-
-Place = tuple[str, ir.Expr]
-"""A buffer, and an index in it."""
 
 
 @stage("write")
@@ -40,245 +36,173 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     """
     layout = lay_out(schedule, threads)
     builder = Builder(schedule, dtype, layout.scratch)
-    places: dict[Var, ir.Expr] = {
-        var: number(start + at)
-        for node, (memory, start) in zip(schedule.graph.inputs, layout.carried, strict=True)
-        if memory is None
-        for at, var in enumerate(schedule.variables[node].values())
-    }
-    in_memory = len(places) > MOST_VARIABLES
-    loads: list[Statement] = [ir.Assign(var, Load("carry", place, FLOAT)) for var, place in places.items()]
-    exchange = _Exchange(builder, layout) if threads > 1 else None
-    body = builder.body
-    if in_memory:
-        body += loads
-    if exchange:
-        exchange.begin_step()
-    write_nests(builder, schedule, exchange.span if exchange else None, exchange)
-    _write_end(builder, layout, stop_at, places if in_memory else {})
-
-    builder.body = whole = [Do("aligned_stack"), *([] if in_memory else loads), *builder.before]
-    if exchange:
-        exchange.begin()
-    row, taken = builder.own("row"), builder.own("taken")
-    builder.assign(row, number(0))
-    builder.assign(taken, number(0))
-    numbers = {name: builder.own(name) for name in ("steps", "every", "wait", *(["thread"] if threads > 1 else []))}
-    whole.append(Loop(builder.own("step"), number(0), numbers["steps"], 1, body))
-    if not in_memory:
-        whole += [Store("carry", place, var) for var, place in places.items()]
-    shared = ("room", "counter", "thread") if threads > 1 else ()
-    arguments = ("carry", "data", "scratch", "out", "steps", "every", "wait", *shared)
-    kernel = Kernel(dtype, schedule.lanes, arguments, numbers, whole, taken)
+    exchange = Exchange(builder, layout, schedule.lanes) if threads > 1 else None
+    kernel = Writer(builder, layout, exchange, stop_at).kernel()
     return kernel, replace(layout, scratch=builder.scratch)
 
 
-def write_nests(
-    builder: Builder, schedule: Schedule, part: Part | None, after: Callable[[Sequence[Nest]], None] | None = None
-) -> None:
-    """Write what the nests of a schedule do, where the builder is.
+class Writer:
+    """A kernel while it is written.
 
-    Args:
-        part: the samples to take, if not all.
-        after: called with nests that have been written and need each other's sums no longer.
+    Attributes:
+        waits: is anything written to memory in a step, so that no thread may begin the next one before the others?
     """
-    outer, builder.schedule = builder.schedule, schedule
-    recurrences = list(schedule.recurrences)
-    for together in groups(builder):
-        while recurrences and recurrences[0].level < together[0].level:
-            _write_recurrence(builder, recurrences.pop(0))
-        write_group(builder, together, part)
-        if after:
-            after(together)
-    for recurrence in recurrences:
-        _write_recurrence(builder, recurrence)
-    builder.schedule = outer
 
-
-def _write_recurrence(builder: Builder, recurrence: Recurrence) -> None:
-    """Write the loop of a scan. What is named within it means nothing outside."""
-    iteration = recurrence.iteration
-    fixed = recurrence.fixed(builder.resolved)
-    builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
-    for expr in fixed:
-        if expr not in builder.names:
-            builder.name(expr, before=expr.invariant)
-    for var, start in recurrence.starts:
-        builder.assign(var, builder.value(start))
-    count = iteration.scan.count
-    turns = (number(count - 1), number(-1), -1) if iteration.scan.backwards else (number(0), number(count), 1)
-    names = dict(builder.names)
-    with builder.loop(iteration.time.name, *turns):
-        write_nests(builder, iteration, None)
-        outer, builder.schedule = builder.schedule, iteration
-        builder.hoist(expr for _, expr in iteration.following)
-        _assign_together(builder, iteration.following, {})
-        builder.schedule = outer
-    builder.names = names
-
-
-class _Exchange:
-    """Threads that add up what they have summed over their samples; all of them get the same sums, bit for bit."""
-
-    def __init__(self, builder: Builder, layout: Layout) -> None:
+    def __init__(self, builder: Builder, layout: Layout, exchange: Exchange | None, stop_at: int | None) -> None:
         self.builder = builder
+        self.schedule = builder.schedule
         self.layout = layout
-        self.span = builder.own("first"), builder.own("last")
-        self.taken = 0  # of the threads' room, in this step
+        self.exchange = exchange
+        self.stop_at = stop_at
+        self.is_first = Op("eq", (exchange.me, number(0)), BOOL) if exchange else None
+        self.whole: list[Statement] = []
+        # where in `carry` each variable lies that goes from step to step
+        self.places: dict[Var, ir.Expr] = {
+            var: number(start + at)
+            for node, (memory, start) in zip(self.schedule.graph.inputs, layout.carried, strict=True)
+            if memory is None
+            for at, var in enumerate(self.schedule.variables[node].values())
+        }
+        self.waits = self.in_memory = len(self.places) > MOST_VARIABLES
 
-    def begin(self) -> None:
-        """Before all steps: which samples are this thread's."""
-        builder, schedule = self.builder, self.builder.schedule
-        registers, lanes = number(-(-schedule.samples // schedule.lanes)), number(schedule.lanes)
-        thread, threads = builder.own("thread"), number(self.layout.threads)
-        first, last = self.span
-        for bound, of in ((first, thread), (last, shifted(thread, 1))):
-            share = Op("floordiv", (Op("mul", (registers, of), INDEX), threads), INDEX)
-            builder.assign(bound, Op("mul", (share, lanes), INDEX), "this thread's samples")
-        builder.assign(builder.own("met"), number(0))
+    def kernel(self) -> Kernel:
+        """All of it."""
+        builder, step = self.builder, self.builder.body
+        loads: list[Statement] = [Assign(var, Load("carry", place, FLOAT)) for var, place in self.places.items()]
+        if self.exchange:
+            self.exchange.begin_step()
+        if self.in_memory:
+            step += loads
+        self.nests(self.schedule)
+        self.end()
+        builder.body = self.whole
+        if self.exchange:
+            self.exchange.begin()
+        steps, every, wait = map(builder.own, ("steps", "every", "wait"))
+        builder.assign(builder.own("row"), builder.long_zero())
+        builder.assign(builder.own("taken"), steps)
+        self.whole += [*([] if self.in_memory else loads), *builder.before]
+        self.whole.append(Loop(builder.own("step"), number(0), steps, 1, step))
+        if not self.in_memory:
+            self.whole += [Store("carry", place, var) for var, place in self.places.items()]
+        return self.finished({"steps": steps, "every": every, "wait": wait})
 
-    def begin_step(self) -> None:
-        """Two rooms in turn: a thread that is a step ahead must not overwrite what another still reads."""
-        builder, room = self.builder, self.layout.room
-        odd = Op("and", (builder.own("step"), number(1)), INDEX)
-        side = builder.assign(builder.own("side"), Op("mul", (odd, number(self.layout.threads * room)), INDEX))
-        own = Op("mul", (builder.own("thread"), number(room)), INDEX)
-        builder.assign(builder.own("mine"), Op("add", (side, own), INDEX))
+    def nests(self, schedule: Schedule) -> None:
+        """What the nests of a schedule do, and its scans between them."""
+        outer, self.builder.schedule = self.builder.schedule, schedule
+        recurrences = list(schedule.recurrences)
+        for together in self.groups():
+            while recurrences and recurrences[0].level < together[0].level:
+                self.scan(recurrences.pop(0))
+            self.group(together)
+        for recurrence in recurrences:
+            self.scan(recurrence)
+        self.builder.schedule = outer
 
-    def __call__(self, nests: Sequence[Nest]) -> None:
-        """Add up the sums of these nests."""
+    def groups(self) -> list[list[Nest]]:
+        """The nests of the builder's schedule in the order in which they run."""
+        return groups(self.builder)
+
+    def group(self, nests: list[Nest]) -> None:
+        """Nests that need none of each other's sums."""
+        write_group(self.builder, nests, self.exchange.span if self.exchange else None)
+        if self.exchange:
+            self.exchange(nests)
+
+    def scan(self, recurrence: Recurrence) -> None:
+        """The loop of a scan. What is named within it means nothing outside."""
+        builder, iteration = self.builder, recurrence.iteration
+        fixed = recurrence.fixed(builder.resolved)
+        builder.hoist([*fixed, *(start for _, start in recurrence.starts)])
+        for expr in fixed:
+            if expr not in builder.names:
+                builder.name(expr, before=expr.invariant)
+        for var, start in recurrence.starts:
+            builder.assign(var, builder.value(start))
+        count = iteration.scan.count
+        turns = (number(count - 1), number(-1), -1) if iteration.scan.backwards else (number(0), number(count), 1)
+        names = dict(builder.names)
+        with builder.loop(iteration.time.name, *turns):
+            self.nests(iteration)
+            outer, builder.schedule = builder.schedule, iteration
+            builder.hoist(expr for _, expr in iteration.following)
+            assign_together(builder, iteration.following, {})
+            builder.schedule = outer
+            if self.waits:
+                builder.barrier("before the next iteration overwrites it")
+        builder.names = names
+
+    def end(self) -> None:
+        """What comes after them: the test for divergence, the results, and the successors."""
+        builder, results, successors = self.builder, self.schedule.results, self.schedule.successors
+        values = (value for value in (*results, *successors) if not isinstance(value, Memory))
+        builder.hoist(expr for value in values for expr in value.values())
+        if self.stop_at is not None:
+            value = results[self.stop_at]
+            assert not isinstance(value, Memory)
+            (loss,) = map(builder.value, value.values())
+            builder.stop_unless(Op("isfinite", (loss,), BOOL))
+        if results:
+            self.results()
+        assign_together(builder, self.schedule.changing(), self.places if self.in_memory else {})
+        places = zip(successors, self.layout.carried, strict=True)
+        moved = [(kept, start) for kept, (_, start) in places if isinstance(kept, Memory)]
+        if moved:
+            builder.barrier("a warp may be behind, and still read what is overwritten here")
+        for memory, start in moved:
+            builder.copy("carry", number(start), memory)
+        if self.waits:
+            builder.barrier("before the next step overwrites it")
+
+    def results(self) -> None:
+        """Write a row of results, if one is due."""
         builder = self.builder
-        sums = builder.schedule.shared(nests)
-        if not sums:
-            return
-        variables = [root for root in sums if root.memory is None]
-        memories = {root.memory: root.kind for root in sums if root.memory is not None}
-        mine = builder.own("mine")
-        for at, root in enumerate(variables, self.taken):
-            builder.store("room", _sum(mine, number(at)), root.var)
-        start = self.taken + len(variables)
-        blocks: list[tuple[Memory, str, int]] = []
-        for memory, kind in memories.items():
-            blocks.append((memory, kind, start))
-            _copy(builder, "room", _sum(mine, number(start)), memory)
-            start += memory.size
-        met = builder.own("met")
-        builder.assign(met, _sum(met, number(self.layout.threads)))
-        builder.body.append(Do("meet", "counter", (met,)))
-        for at, root in enumerate(variables, self.taken):
-            builder.assign(root.var, self._total(root.kind, number(at)))
-        for memory, kind, first in blocks:
-            axis, everywhere = _elements(memory)
-            with builder.loop(axis.name, number(0), number(memory.size)) as i:
-                total = self._total(kind, number(first), i)
-                builder.store(memory.region, builder.place(memory, everywhere), total)
-        self.taken = start
-
-    def _total(self, kind: str, *at: ir.Expr) -> ir.Expr:
-        """What all threads have at a place of their rooms, together."""
-        builder, side, room = self.builder, self.builder.own("side"), self.layout.room
-        starts = [side, *(_sum(side, number(thread * room)) for thread in range(1, self.layout.threads))]
-        total: ir.Expr | None = None
-        for start in starts:
-            value = Load("room", reduce(_sum, at, start), FLOAT)
-            total = value if total is None else builder.operation(kind, total, value)
-        assert total is not None
-        return total
-
-
-def _sum(one: ir.Expr, other: ir.Expr) -> ir.Expr:
-    return Op("add", (one, other), INDEX)
-
-
-def _elements(memory: Memory) -> tuple[Axis, Index]:
-    """An axis through all elements of a memory, one after the other, and where that is from its start on."""
-    axis = Axis("i", memory.size)
-    return axis, Index.of(axis)
-
-
-def _write_end(builder: Builder, layout: Layout, stop_at: int | None, places: dict[Var, ir.Expr]) -> None:
-    """What comes after the nests: the test for divergence, the results, and the successors.
-
-    `places` are those in `carry` of variables that are stored in every step.
-    """
-    schedule = builder.schedule
-    results, successors = schedule.results, schedule.successors
-    builder.hoist(expr for value in (*results, *successors) if not isinstance(value, Memory) for expr in value.values())
-    if stop_at is not None:
-        value = results[stop_at]
-        assert not isinstance(value, Memory)
-        (loss,) = map(builder.value, value.values())
-        is_finite = Op("isfinite", (loss,), BOOL)
-        builder.body.append(If(Op("not", (is_finite,), BOOL), [Break()]))
-    if results:
         wait, row = builder.own("wait"), builder.own("row")
         with builder.into(If(Op("eq", (wait, number(0)), BOOL))):
-            if layout.threads > 1:
-                with builder.into(If(Op("eq", (builder.own("thread"), number(0)), BOOL))):
-                    _write_results(builder, layout)
-            else:
-                _write_results(builder, layout)
-            builder.assign(row, _sum(row, number(layout.row)))
+            with builder.into(If(self.is_first)) if self.is_first else nullcontext():
+                self.store_results()
+            builder.assign(row, shifted(row, self.layout.row))
             builder.assign(wait, builder.own("every"))
-        builder.assign(wait, Op("sub", (wait, number(1)), INDEX))
-    _assign_together(builder, changing(schedule), places)
-    for successor, (memory, start) in zip(successors, layout.carried, strict=True):
-        if isinstance(successor, Memory) and memory is not None:
-            _copy(builder, "carry", number(start), successor)
-    taken = builder.own("taken")
-    builder.assign(taken, _sum(taken, number(1)))
+        builder.assign(wait, shifted(wait, -1))
+
+    def store_results(self, due: ir.Expr | None = None) -> None:
+        """Write the results to a row of `out`, if they are `due`."""
+        builder, row = self.builder, self.builder.own("row")
+        places = [(value, start) for value, (_, start) in zip(self.schedule.results, self.layout.results, strict=True)]
+        for value, start in places:
+            if not isinstance(value, Memory):
+                for at, expr in enumerate(value.values(), start):
+                    builder.store("out", shifted(row, at), builder.value(expr), mask=due)
+        memories = [(value, start) for value, start in places if isinstance(value, Memory)]
+        with builder.into(If(due)) if due and memories else nullcontext():
+            for memory, start in memories:
+                builder.copy("out", shifted(row, start), memory)
+
+    def finished(self, numbers: dict[str, Var]) -> Kernel:
+        """The kernel of these statements."""
+        arguments = ("carry", "data", "scratch", "out", *numbers)
+        if self.exchange:
+            numbers["thread"] = self.exchange.me
+            arguments = (*arguments, "room", "counter", "thread")
+        body: list[Statement] = [Do("aligned_stack"), *self.whole]
+        return Kernel(self.builder.dtype, self.schedule.lanes, arguments, numbers, body, self.builder.own("taken"))
 
 
-def _assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
+def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
     """Let variables become what follows them, none before all that need it have read it."""
     values = [builder.value(expr) for _, expr in changes]
     needed: set[Var] = set()  # by those that come after
-    following: list[ir.Expr] = [*values]
-    for at in reversed(range(len(changes))):
-        var, expr = changes[at]
+    following: dict[Var, Var] = {}
+    for (var, _), value in zip(reversed(changes), reversed(values), strict=True):
         if var in needed or places:
-            following[at] = Var(f"next_{var.name}", FLOAT)
-        needed.update(ir.variables(values[at]))
-    for then, value, (var, expr) in zip(following, values, changes, strict=True):
-        if isinstance(then, Var) and then is not value:
-            builder.assign(then, value, expr)
-        else:
-            builder.assign(var, value, expr)
-    for then, value, (var, _) in zip(following, values, changes, strict=True):
+            following[var] = Var(f"next_{var.name}", FLOAT)
+        needed.update(ir.variables(value))
+    for (var, expr), value in zip(changes, values, strict=True):
+        builder.assign(following.get(var, var), value, expr)
+    if places:
+        builder.barrier("all have read what is overwritten here")
+    for var, then in reversed(following.items()):
         if places:
             builder.store("carry", places[var], then)
-        elif isinstance(then, Var) and then is not value:
+        else:
             builder.assign(var, then)
-
-
-def changing(schedule: Schedule) -> list[tuple[Var, Expr]]:
-    """The variables that the step changes, and their successors."""
-    return [
-        (var, expr)
-        for node, value in zip(schedule.graph.inputs, schedule.successors, strict=True)
-        if not isinstance(value, Memory)
-        for var, expr in zip(schedule.variables[node].values(), value.values(), strict=True)
-        if expr is not Expr("local", var)
-    ]
-
-
-def _write_results(builder: Builder, layout: Layout) -> None:
-    row = builder.own("row")
-    for value, (_, start) in zip(builder.schedule.results, layout.results, strict=True):
-        if isinstance(value, Memory):
-            _copy(builder, "out", shifted(row, start), value)
-            continue
-        for at, expr in enumerate(value.values(), start):
-            builder.store("out", shifted(row, at), builder.value(expr))
-
-
-def _copy(builder: Builder, to: str, start: ir.Expr, memory: Memory) -> None:
-    """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
-    axis, everywhere = _elements(memory)
-    lanes = builder.schedule.lanes
-    whole = memory.size - memory.size % lanes
-    for first, end, width in ((0, whole, lanes), (whole, memory.size, 1)):
-        if first < end:
-            with builder.loop(axis.name, number(first), number(end), width) as i:
-                kind = FLOAT.of(width if width > 1 else 0)
-                builder.store(to, _sum(start, i), Load(memory.region, builder.place(memory, everywhere), kind))
