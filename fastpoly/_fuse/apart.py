@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .._torch_private import restore_weights
 from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, sequences, windows
 
 
@@ -26,6 +27,13 @@ class BeforeAutograd(TorchFunctionMode):
         super().__init__()
         self.refusal = refusal
         self.weights: list[list[Any]] = []  # of recurrent layers, as these keep them
+
+    def restore(self) -> None:
+        """Recurrent layers have their own weights again; what they were called with is forgotten."""
+        for weights in self.weights:
+            if type(weights) is list:
+                restore_weights(weights)
+        self.weights.clear()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")

@@ -22,7 +22,6 @@ from .._errors import UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
     decomposition,
-    restore_weights,
     storage,
     without_values,
 )
@@ -440,11 +439,11 @@ def trace(
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
     before = BeforeAutograd(tracer.refused_recurrence)
-    with without_collector(), tracer, before, torch.no_grad(), here:
-        results = function(list(traced))
-    for weights in before.weights:
-        if type(weights) is list:
-            restore_weights(weights)
+    try:
+        with without_collector(), tracer, before, torch.no_grad(), here:
+            results = function(list(traced))
+    finally:
+        before.restore()
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
