@@ -152,6 +152,20 @@ def test_distributions_with_their_validation():
             descend(normal, START, learn_rate=0.1, steps=20, backend=backend)
 
 
+def test_a_variance_that_becomes_negative():
+    """torch's own loss looks, and raises; before that it is fused."""
+
+    def loss(w):
+        return torch.nn.functional.gaussian_nll_loss(w[0] * X, X.sin(), w[1] + 0 * X)
+
+    start = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    fused, eager = (descend(loss, start, learn_rate=0.05, steps=20, backend=b) for b in ("fused", "eager"))
+    torch.testing.assert_close(fused.loss, eager.loss, rtol=1e-10, atol=1e-10)
+    for backend in ("fused", "eager"):
+        with pytest.raises(ValueError, match="negative entry"):
+            descend(loss, start, learn_rate=5.0, steps=20, backend=backend)
+
+
 # -- what is refused
 # ----------------------------------------------------------------------------------------
 

@@ -209,7 +209,7 @@ ELEMENTWISE = {
         "exp_": lambda a: (0.5 * a).exp_(),
         "pow_": lambda a: (2 * a).pow_(2),
         "fill": lambda a: a + torch.fill(2 * a, 2.0),
-        "copy": lambda a: torch.ops.aten.copy(2 * a, a),
+        "copy": lambda a: a * torch.ops.aten.copy(2 * a.detach(), a.detach()),
         "fill_": lambda a: a + (2 * a).fill_(2.0),
         "zero_": lambda a: a + (2 * a).zero_(),
         "copy_": lambda a: (2 * a).copy_(a),

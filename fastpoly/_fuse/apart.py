@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .._torch_private import restore_weights
 from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, sequences, windows
 
 
@@ -26,6 +27,13 @@ class BeforeAutograd(TorchFunctionMode):
         super().__init__()
         self.refusal = refusal
         self.weights: list[list[Any]] = []  # of recurrent layers, as these keep them
+
+    def restore(self) -> None:
+        """Recurrent layers have their own weights again; what they were called with is forgotten."""
+        for weights in self.weights:
+            if type(weights) is list:
+                restore_weights(weights)
+        self.weights.clear()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -50,26 +58,7 @@ class BeforeAutograd(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _gaussian_nll(a: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Any:
-    """torch's looks whether a variance is negative, and raises; here the loss is NaN where that changes."""
-    if not isinstance(var, torch.Tensor):
-        var = var * torch.ones_like(a)
-    if var.size() != a.size():
-        if a.size()[:-1] == var.size():
-            var = var.unsqueeze(-1)
-        elif not (a.ndim == var.ndim and all(m in (1, n) for n, m in zip(a.shape, var.shape, strict=True))):
-            raise ValueError("var is of incorrect size")
-    is_negative = (var < 0).any()
-    var = var.clone()
-    with torch.no_grad():
-        var.clamp_(min=eps)
-    loss = 0.5 * (var.log() + (a - target) ** 2 / var) + (0.5 * math.log(2 * math.pi) if full else 0)
-    loss = torch.where(is_negative, math.nan, loss)
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-
-
 BEFORE: dict[str, Callable[..., Any]] = {
-    "gaussian_nll_loss": _gaussian_nll,
     "ctc_loss": sequences.ctc_loss,
     "grid_sample": sampling.grid_sample,
     "grid_sampler": sampling.grid_sampler,

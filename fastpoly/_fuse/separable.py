@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .picks import picked
+from .rules import SELECTED
 from .windows import columns
 
 aten = torch.ops.aten
@@ -23,6 +24,10 @@ def along(a: Any, dim: int, matrix: torch.Tensor) -> Any:
         return a
     dim %= a.ndim
     after = [1] * (a.ndim - 1 - dim)
+    if matrix.shape[1] <= SELECTED:
+        factors = matrix.reshape(*matrix.shape, *after)
+        there = a.unsqueeze(dim) * factors
+        return torch.where(factors == 0, 0.0, there).sum(dim + 1)
     at = columns(matrix != 0)
     is_there, at = at >= 0, at.clamp(min=0)
     weights = torch.where(is_there, matrix.gather(1, at), 0.0).reshape(*at.shape, *after)

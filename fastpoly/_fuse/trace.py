@@ -23,7 +23,6 @@ from .._errors import UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
     decomposition,
-    restore_weights,
     storage,
     without_values,
 )
@@ -469,12 +468,12 @@ def trace(
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
     before = BeforeAutograd(tracer.refused_recurrence)
-    with without_collector(), tracer, before, torch.no_grad(), here:
-        stop = None if stop_at is None else len(inputs) + stop_at
-        results = _of_all_sides(tracer, function, traced, stop)
-    for weights in before.weights:
-        if type(weights) is list:
-            restore_weights(weights)
+    stop = None if stop_at is None else len(inputs) + stop_at
+    try:
+        with without_collector(), tracer, before, torch.no_grad(), here:
+            results = _of_all_sides(tracer, function, traced, stop)
+    finally:
+        before.restore()
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
     outputs = [tracer.node(result) for result in results]
