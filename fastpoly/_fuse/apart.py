@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from . import factorizations, spectra
+
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
 cuDNN's or torch's own, on the CPU writes into parts of tensors."""
@@ -208,4 +210,6 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
+    **factorizations.APART,
+    **spectra.APART,
 }

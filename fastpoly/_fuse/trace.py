@@ -34,6 +34,7 @@ from .arguments import (
 )
 from .callers import Callers, kept_outside, place
 from .constants import Constants
+from .factorizations import TooLarge
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
@@ -273,7 +274,7 @@ class Tracer(LightDispatchMode):
             self.nodes, self._known, self._planning, self._is_general = before
         if self._planning is not None:
             self._planning |= made
-        if not is_general:
+        if not is_general or result is None:
             return None
         operands: list[Any] = []
         self._describe(operation, given, named, [], operands)
@@ -362,7 +363,10 @@ class Tracer(LightDispatchMode):
                 return getattr(aten, elementary)(*args, **kwargs)
         with self, stand_ins():
             if name in OURS:
-                result = OURS[name](*operation.in_order(args, kwargs))
+                try:
+                    result = OURS[name](*operation.in_order(args, kwargs))
+                except TooLarge as large:
+                    raise self._refusal(name, str(large), "use smaller matrices") from None
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
         if result is NotImplemented:

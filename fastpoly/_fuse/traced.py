@@ -17,12 +17,14 @@ from fastpoly_kernels.log import stage
 
 from .._errors import UnsupportedOperationError
 from .._lazy import lazy
+from .arguments import leaves
 from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
 from .layout import Layout
 from .listing import listing
 from .numbers import Place, Seen, make_arguments, places_of_numbers
+from .operations import record
 from .recursion import room_for
 from .reroll import rerolled
 from .scan import Scan, every
@@ -289,8 +291,22 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
     return tuple(parts)
 
 
+def _exact_in(graph: Graph) -> set[Node]:
+    """The nodes of float32 in a step of float64 that only choose and move constants: the same numbers in either."""
+    found: set[Node] = set()
+    if graph.inputs[0].dtype == torch.float64:
+        for node in graph.nodes:
+            if node.dtype == torch.float32 and (node.op in ("where", "cat", "stack") or record(node).is_view):
+                parts = [part for part in leaves(node.args) if isinstance(part, Node)]
+                if all(part.is_constant or part in found or part.dtype == torch.bool for part in parts):
+                    found.add(node)
+    return found
+
+
 def _one_dtype(graph: Graph) -> str:
-    found = {node.dtype: node for node in (*graph.nodes[::-1], *graph.inputs) if node.dtype.is_floating_point}
+    exact = _exact_in(graph)
+    floats = [node for node in (*graph.nodes[::-1], *graph.inputs) if node.dtype.is_floating_point]
+    found = {node.dtype: node for node in floats if node not in exact}
     wrong = [node for dtype, node in found.items() if dtype not in (torch.float32, torch.float64)]
     wrong += [node for node in graph.nodes if node.dtype.is_complex]
     if len(found) > 1:
