@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import factorizations, spectra
+from . import factorizations, orders, special_apart, spectra
+from .rules import SELECTED
 
 RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_cell", "gru_cell"})
 """torch.nn's RNN, LSTM, GRU and their cells. Which operations these become depends on the device: on a GPU kernels of
@@ -101,8 +102,8 @@ def _rolled(a: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
 def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bool) -> Any:
     """scatter and scatter_add in terms of what has a rule; None if the call itself has one.
 
-    A rule has scatter_add, and scatter by an index that changes from step to step, if the index is as long as `a` in
-    all dimensions but `dim`.
+    A rule has scatter_add, and scatter by a short index that changes from step to step, if the index is as long as `a`
+    in all dimensions but `dim`.
 
     Args:
         name: "scatter" or "scatter_add".
@@ -123,12 +124,24 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
             return torch.cat([operation(a.narrow(d, 0, size), dim, index, values), rest], d)
     if index.numel() == 0:
         return a.clone()
-    if name == "scatter_add" or not is_known:
+    if name == "scatter_add":
         return None
+    if not is_known:
+        if index.shape[dim] <= SELECTED:
+            return None
+        here = torch.arange(a.shape[dim], device=index.device).reshape([-1 if d == dim else 1 for d in range(a.ndim)])
+        numbers = torch.arange(index.shape[dim], device=index.device)
+        there = numbers.reshape([-1 if d == dim + 1 else 1 for d in range(a.ndim + 1)])
+        is_there = index.unsqueeze(dim) == here.unsqueeze(dim + 1)
+        return _placed(a, dim, torch.where(is_there, there, -1).amax(dim + 1), values)
     # where several values go to one place, the last of them stays: which one that is, is known
     numbers = torch.arange(index.shape[dim], device=index.device)
     numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
-    last = torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers)
+    return _placed(a, dim, torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers), values)
+
+
+def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:
+    """`a` with `values` (or one value) at the places `last` along a dimension, where these are not negative."""
     if isinstance(values, torch.Tensor):
         values = values.gather(dim, last.clamp(min=0))
     return torch.where(last >= 0, values, a)
@@ -212,4 +225,6 @@ OURS: dict[str, Callable[..., Any]] = {  # torch takes these apart into what is 
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
     **factorizations.APART,
     **spectra.APART,
+    **special_apart.APART,
+    **orders.APART,
 }

@@ -17,15 +17,27 @@ LARGEST = 32
 """Rows or columns, whichever are fewer: each is a step of its own, and a kernel of more takes minutes to compile."""
 
 
-class TooLarge(Exception):  # noqa: N818 - not an error of ours: the tracer refuses the operation with these words
-    """A matrix has more rows or columns than an operation is taken apart for."""
+class NotTakenApart(Exception):  # noqa: N818 - not an error of ours: the tracer refuses the operation with its words
+    """An operation cannot be taken apart into what has a rule.
+
+    Args:
+        why: what stands in the way.
+        way_out: what the caller can do.
+    """
+
+    def __init__(self, why: str, way_out: str) -> None:
+        super().__init__(why)
+        self.why, self.way_out = why, way_out
 
 
 def refuse_large(a: Any, most: int = LARGEST) -> None:
-    """Raise TooLarge if a matrix has more than `most` rows and columns."""
+    """Raise NotTakenApart if a matrix has more than `most` rows and columns."""
     rows, columns = a.shape[-2:]
     if min(rows, columns) > most:
-        raise TooLarge(f"its matrix is {rows} x {columns}: of more than {most} rows and columns a kernel would be long")
+        raise NotTakenApart(
+            f"its matrix is {rows} x {columns}: with more than {most} rows and columns a kernel would be long",
+            "use smaller ones",
+        )
 
 
 def transposed(matrix: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .factorizations import identity, numbers, qr, refuse_large, transposed
+from .orders import places_in_order
 
 LARGEST = 16
 """Rows and columns."""
@@ -62,11 +63,7 @@ def _odd(a: Any, *dims: int) -> Any:
 
 def _sorted(values: Any, descending: bool, *vectors: Any) -> Any:
     """Values in order, and the columns that belong to them."""
-    size = values.shape[-1]
-    one, other, places = values[..., :, None], values[..., None, :], numbers(size, values)
-    before = other > one if descending else other < one
-    rank = (before | ((other == one) & (places < places[:, None]))).sum(-1)
-    order = torch.where(rank[..., None, :] == places[:, None], places, 0).sum(-1)  # where each one comes from
+    size, order = values.shape[-1], places_in_order(values, descending)
     picked = [v.gather(-1, order[..., None, :].expand(*v.shape[:-1], size)) for v in vectors]
     return values.gather(-1, order), *picked
 

@@ -34,7 +34,7 @@ from .arguments import (
 )
 from .callers import Callers, kept_outside, place
 from .constants import Constants
-from .factorizations import TooLarge
+from .factorizations import NotTakenApart
 from .graph import Graph, Node, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
@@ -228,7 +228,9 @@ class Tracer(LightDispatchMode):
                     name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
                 )
             self.constants.before_writing(tensor)
-        result = operation.func(*args, **kwargs)
+        # zeros without memory would be told from others wherever they are used
+        function = aten.zeros.default if operation.name == "_efficientzerotensor" else operation.func
+        result = function(*args, **kwargs)
         sources = {storage(operand) for operand in operands if isinstance(operand, torch.Tensor)}
         if self._planning is not None:
             self._is_general &= sources <= self._planning
@@ -365,8 +367,8 @@ class Tracer(LightDispatchMode):
             if name in OURS:
                 try:
                     result = OURS[name](*operation.in_order(args, kwargs))
-                except TooLarge as large:
-                    raise self._refusal(name, str(large), "use smaller matrices") from None
+                except NotTakenApart as reason:
+                    raise self._refusal(name, reason.why, reason.way_out) from None
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
         if result is NotImplemented:
