@@ -33,6 +33,7 @@ from .arguments import (
     without_masks,
 )
 from .callers import Callers, kept_outside, place
+from .complex_numbers import are_complex, taken_apart
 from .constants import Constants
 from .factorizations import NotTakenApart
 from .graph import Graph, Node, Where
@@ -302,6 +303,8 @@ class Tracer(LightDispatchMode):
             )
         if operation.is_mutable:
             return self._in_place(name, args, kwargs)
+        if are_complex(name, args, kwargs):
+            return self._of_complex_numbers(operation, args, kwargs)
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
@@ -344,6 +347,22 @@ class Tracer(LightDispatchMode):
             node = self._known[key] = self._new_node(name, arguments, tuple(result.shape), result.dtype)
         traced = self._traced(node, self._kind(result, device))
         return _share(traced, args[0]) if operation.is_view and isinstance(args[0], Traced) else traced
+
+    def _of_complex_numbers(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+        """What an operation on complex numbers makes of their parts."""
+        name = operation.name
+        if name in ("view_as_real", "view_as_complex"):
+            kind = self._kind(result_like(operation, args, kwargs), args[0].kind.device)
+            return _share(self._traced(args[0].node, kind), args[0])
+        try:
+            with self:
+                result = taken_apart(name, operation.func, args, kwargs)
+        except NotTakenApart as reason:
+            raise self._refusal(name, reason.why, reason.way_out) from None
+        if result is NotImplemented:
+            return self._take_apart(operation, args, kwargs)
+        is_view = operation.is_view and isinstance(result, Traced) and isinstance(args[0], Traced)
+        return _share(result, args[0]) if is_view else result
 
     def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
         """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
