@@ -361,8 +361,10 @@ class Tracer(LightDispatchMode):
             raise self._refusal(name, reason.why, reason.way_out) from None
         if result is NotImplemented:
             return self._take_apart(operation, args, kwargs)
-        is_view = operation.is_view and isinstance(result, Traced) and isinstance(args[0], Traced)
-        return _share(result, args[0]) if is_view else result
+        if operation.is_view and isinstance(result, Traced) and isinstance(args[0], Traced):
+            kind = self._kind(result_like(operation, args, kwargs), args[0].kind.device)
+            return _share(self._traced(result.node, kind), args[0])
+        return result
 
     def _new_node(self, op: str, args: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Node:
         """A new node; the backward pass repeats much of the forward pass, and is given what is known."""
