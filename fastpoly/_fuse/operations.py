@@ -17,7 +17,7 @@ from fastpoly_kernels.functions import FUNCTIONS
 from . import bounds, lift, rules
 from .expressions import Expr, call, compare, logical, where
 from .graph import Node
-from .pointwise import clamp, hypot, lerp, power, quotient, remainder
+from .pointwise import clamp, converted, hypot, lerp, power, quotient, remainder
 from .special import SPECIAL
 
 
@@ -123,9 +123,7 @@ OPERATIONS: dict[str, Op] = {
     "full_like": each(lambda _, value, *__: Expr.of(value), whole=bounds.second),
     "fill": each(lambda _, value: Expr.of(value), whole=bounds.second),
     "copy": each(lambda _, source, *__: Expr.of(source), whole=bounds.second),
-    "_to_copy": each(
-        lambda a, dtype=None, *_: a.as_bool() if str(dtype) == "torch.bool" else a.as_float(), whole=bounds.first
-    ),
+    "_to_copy": each(lambda a, dtype=None, *_: converted(a, str(dtype)), whole=bounds.first),
     # derivatives that torch has as operations of their own
     "tanh_backward": each(lambda g, y: g * (1 - y * y)),
     "sigmoid_backward": each(lambda g, y: g * (y * (1 - y))),
