@@ -27,6 +27,7 @@ from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .operations import record
 from .recursion import room_for
 from .reroll import rerolled
+from .running import with_loops
 from .scan import Scan, every
 from .schedule import Schedule
 from .stages import show
@@ -245,7 +246,7 @@ def _graph(
         show("traced", lambda: listing(graph))
         if inputs[0].device.type == "cpu":
             with stage("reroll"):
-                graph = rerolled(graph)
+                graph = with_loops(rerolled(graph))
             show("rerolled", lambda: listing(graph))
         _refuse_many(graph)
         return graph
