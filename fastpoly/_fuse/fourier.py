@@ -29,7 +29,7 @@ def _roots(numbers: Any, size: int, sign: int) -> tuple[Any, Any]:
 
 
 def _constants(roots: tuple[Any, Any], like: Any) -> Parts:
-    real, imaginary = (torch.from_numpy(part).to(like.dtype).to(like.device) for part in roots)
+    real, imaginary = (torch.tensor(part.tolist(), dtype=like.dtype, device=like.device) for part in roots)
     return real, imaginary
 
 

@@ -118,7 +118,7 @@ def svd(a: Any, full: bool = False, with_vectors: bool = True, _: Any = None) ->
 
 
 def _beside(bound: Any, sizes: Any) -> Any:
-    return bound[..., None] if isinstance(bound, torch.Tensor) else sizes.new_full((), bound)
+    return bound[..., None].to(sizes.dtype) if isinstance(bound, torch.Tensor) else sizes.new_full((), bound)
 
 
 def _pinv(a: Any, atol: Any, rtol: Any, hermitian: bool) -> Any:
