@@ -106,8 +106,7 @@ def _sqrt(z: Parts) -> Parts:
     half = ((x.abs() + _magnitude(z)) / 2).sqrt()
     other = y.abs() / (2 * torch.where(half == 0, 1.0, half))
     is_right = x >= 0
-    imaginary = torch.where(is_right, other, half)
-    return torch.where(is_right, half, other), torch.where(torch.signbit(y), -imaginary, imaginary)
+    return torch.where(is_right, half, other), torch.copysign(torch.where(is_right, other, half), y)
 
 
 def _power(one: Parts, other: Parts) -> Parts:
@@ -151,6 +150,12 @@ def _sum_of(sign: int) -> Callable[..., Parts]:
     return rule
 
 
+def _are_equal(one: Parts, other: Parts) -> Any:
+    is_real, both = one[0] == other[0], (one[1], other[1])
+    imaginary = [part for part in both if part is not None]
+    return is_real & (imaginary[0] == (imaginary[1] if len(imaginary) > 1 else 0))
+
+
 ELEMENTS: dict[str, Callable[..., Any]] = {
     "add": _sum_of(1),
     "sub": _sum_of(-1),
@@ -180,8 +185,8 @@ ELEMENTS: dict[str, Callable[..., Any]] = {
     "_conj_physical": _conjugate,
     "complex": lambda one, other: (one[0], other[0]),
     "polar": lambda size, angle: (size[0] * angle[0].cos(), size[0] * angle[0].sin()),
-    "eq": lambda one, other: _both(torch.eq, one, other),
-    "ne": lambda one, other: ~_both(torch.eq, one, other),
+    "eq": _are_equal,
+    "ne": lambda one, other: ~_are_equal(one, other),
     "mm": lambda one, other: product(one, other, torch.mm),
     "mv": lambda one, other: product(one, other, torch.mv),
     "dot": lambda one, other: product(one, other, torch.dot),
@@ -204,10 +209,6 @@ BY_PART = frozenset(
     }
 )
 """What moves or adds up elements: the same of each part."""
-
-
-def _both(compare: Callable[[Any, Any], Any], one: Parts, other: Parts) -> Any:
-    return compare(one[0], other[0]) & compare(one[1] if one[1] is not None else 0.0 * one[0], other[1] or 0.0)
 
 
 def _by_part(function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any]) -> Any:

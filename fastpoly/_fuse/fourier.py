@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from .complex_numbers import Parts, joined, parts, product
@@ -18,19 +17,16 @@ DIRECT = 16
 """Sizes up to this are one product with a matrix."""
 
 
-def _roots(numbers: Any, size: int, sign: int) -> tuple[Any, Any]:
-    """cos and sin of sign * 2 pi * numbers / size, exactly 0 and 1 where they are."""
-    turn = np.asarray(numbers) % size / size
-    near = np.round(turn * 4) / 4  # from the nearest quarter, whose cosines are known
-    cosine, sine = np.cos(2 * np.pi * (turn - near)), np.sin(2 * np.pi * (turn - near))
-    quarter = (near * 4).astype(int) % 4
-    c, s = np.array([1.0, 0.0, -1.0, 0.0])[quarter], np.array([0.0, 1.0, 0.0, -1.0])[quarter]
-    return c * cosine - s * sine, sign * (c * sine + s * cosine)
-
-
-def _constants(roots: tuple[Any, Any], like: Any) -> Parts:
-    real, imaginary = (torch.tensor(part.tolist(), dtype=like.dtype, device=like.device) for part in roots)
-    return real, imaginary
+def _roots(rows: int, columns: int, size: int, sign: int, like: Any) -> Parts:
+    """cos and sin of sign * 2 pi * row * column / size, exactly 0 and 1 where they are."""
+    one, other = (torch.arange(n, device=like.device) for n in (rows, columns))
+    places = one[:, None] * other % size
+    quarter = (4 * places / size).round()  # from the nearest quarter of a turn, whose cosine is known
+    rest = (places.double() / size - quarter.double() / 4) * (2 * math.pi)
+    c, s = rest.cos().to(like.dtype), rest.sin().to(like.dtype)
+    cosine = torch.where(quarter % 2 == 0, torch.where(quarter % 4 == 0, c, -c), torch.where(quarter % 4 == 1, -s, s))
+    sine = torch.where(quarter % 2 == 0, torch.where(quarter % 4 == 0, s, -s), torch.where(quarter % 4 == 1, c, -c))
+    return cosine, sign * sine
 
 
 def _factor(size: int) -> int:
@@ -43,12 +39,12 @@ def _transformed(z: Parts, sign: int) -> Parts:
     size = z[0].shape[-1]
     few = _factor(size)
     if size <= DIRECT or few == 1:
-        matrix = _constants(_roots(np.outer(np.arange(size), np.arange(size)), size, sign), z[0])
+        matrix = _roots(size, size, size, sign, z[0])
         return product(z, matrix, torch.matmul)
     many = size // few
     z = _each(z, lambda part: part.unflatten(-1, (many, few)).transpose(-1, -2))
     z = _transformed(z, sign)
-    z = product(z, _constants(_roots(np.outer(np.arange(few), np.arange(many)), size, sign), z[0]))
+    z = product(z, _roots(few, many, size, sign, z[0]))
     z = _transformed(_each(z, lambda part: part.transpose(-1, -2)), sign)
     return _each(z, lambda part: part.transpose(-1, -2).flatten(-2))
 
