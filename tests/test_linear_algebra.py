@@ -137,7 +137,7 @@ def test_exponentials_of_large_matrices():
 
 
 def test_a_large_one_is_refused_by_name():
-    with pytest.raises(UnsupportedOperationError, match="_linalg_det .*its matrix is 40 x 40"):
+    with pytest.raises(UnsupportedOperationError, match=r"_linalg_det .*its matrix is 40 x 40"):
         descend(lambda p: linalg.det(p[0]), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from .arguments import leaves, mapped
@@ -41,7 +42,8 @@ def joined(real: Any, imaginary: Any) -> Any:
     """The complex tensor of two parts."""
     if imaginary is None:
         imaginary = torch.zeros_like(real)
-    return torch.view_as_complex(torch.stack(torch.broadcast_tensors(real, imaginary), -1))
+    shape = np.broadcast_shapes(real.shape, imaginary.shape)
+    return torch.view_as_complex(torch.stack([real.expand(shape), imaginary.expand(shape)], -1))
 
 
 # -- element by element
@@ -111,7 +113,12 @@ def _sqrt(z: Parts) -> Parts:
 
 def _power(one: Parts, other: Parts) -> Parts:
     exponent = other[0]
-    if other[1] is None and not isinstance(exponent, torch.Tensor) and exponent == int(exponent) and abs(exponent) <= 64:
+    if (
+        other[1] is None
+        and not isinstance(exponent, torch.Tensor)
+        and exponent == int(exponent)
+        and abs(exponent) <= 64
+    ):
         result: Parts = (torch.ones_like(one[0]), None)
         for _ in range(abs(int(exponent))):
             result = product(result, one)
@@ -204,7 +211,17 @@ BY_PART = frozenset(
         *("select", "slice", "flip", "unfold", "split", "split_with_sizes", "unsafe_split", "roll", "as_strided"),
         *("cat", "stack", "select_backward", "slice_backward", "constant_pad_nd", "tril", "triu", "diag_embed"),
         *("sum", "mean", "cumsum", "index", "gather", "index_put", "scatter_add", "index_add", "where", "masked_fill"),
-        *("clone", "detach", "alias", "contiguous", "copy", "zeros_like", "slice_scatter", "select_scatter", "expand_copy"),
+        *(
+            "clone",
+            "detach",
+            "alias",
+            "contiguous",
+            "copy",
+            "zeros_like",
+            "slice_scatter",
+            "select_scatter",
+            "expand_copy",
+        ),
         *("diagonal_backward", "unfold_backward", "repeat", "index_select"),
     }
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 LARGEST = 32
@@ -160,7 +161,7 @@ def lu_solve(lu: Any, pivots: Any, b: Any, left: bool = True, adjoint: bool = Fa
     if not left:
         return transposed(lu_solve(lu, pivots, transposed(b), True, not adjoint))
     size, columns = b.shape[-2:]
-    batch = torch.broadcast_shapes(lu.shape[:-2], b.shape[:-2])
+    batch = np.broadcast_shapes(lu.shape[:-2], b.shape[:-2])
     order = permutation(pivots, size, inverse=adjoint)[..., None].expand(*batch, size, columns)
     b = b.expand(*batch, size, columns)
     if adjoint:
@@ -250,7 +251,9 @@ def _geqrf(a: Any) -> Any:
         reflector = below / torch.where(is_there, first - length, 1.0)
         taus.append(tau[..., 0])
         changed = _reflected(a, torch.where(places == k, 1.0, reflector), tau[..., 0])
-        kept = torch.where(places > k, reflector, torch.where(places == k, torch.where(is_there, length, first), column))
+        kept = torch.where(
+            places > k, reflector, torch.where(places == k, torch.where(is_there, length, first), column)
+        )
         right = numbers(columns, a)
         a = torch.where(right > k, changed, torch.where(right == k, kept[..., None], a))
     return a, torch.stack(taus, -1)

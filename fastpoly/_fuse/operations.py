@@ -59,9 +59,7 @@ def function(name: str, whole: bounds.Rule | None = None) -> Op:
     return each(partial(call, name), whole=whole, launch="function" if FUNCTIONS[name].cost > 1 else "")
 
 
-sign = each(
-    lambda a: where(compare("gt", a, 0), 1.0, where(compare("lt", a, 0), -1.0, 0.0)), whole=lambda *_: (-1, 1)
-)
+sign = each(lambda a: where(compare("gt", a, 0), 1.0, where(compare("lt", a, 0), -1.0, 0.0)), whole=lambda *_: (-1, 1))
 
 CALLED = {"absolute": "abs", "nearest": "round", "erfcx": "special_erfcx"}
 """What ATen calls elementary functions that have another name here."""

@@ -115,7 +115,6 @@ def _of_all_or_along(place: Callable[[Any], Any]) -> Callable[..., Any]:
 
 def _mode_place(values: Any) -> Any:
     """Of the last of what there is most of; of the least, where there is as much of several."""
-    size = values.shape[-1]
     _refuse_long(values)
     count = (values[..., :, None] == values[..., None, :]).sum(-1)
     is_most = (count == count.amax(-1, keepdim=True)) & (values == values)

@@ -45,7 +45,8 @@ def with_loops(graph: Graph) -> Graph:
 def _is_long(node: Node) -> bool:
     if node.op not in STEP or not node.shape or not node.dtype.is_floating_point:
         return False
-    return node.args[0].dtype == node.dtype and node.shape[node.args[1] % len(node.shape)] > LONG
+    size: int = node.shape[node.args[1] % len(node.shape)]
+    return size > LONG and node.args[0].dtype == node.dtype
 
 
 def _running(write: Writer, node: Node, source: Node) -> Node:

@@ -74,7 +74,7 @@ def _derivative_of_cotangent(order: int, x: Any) -> Any:
 
 
 def _polygamma(order: int, x: Any) -> Any:
-    """A derivative of digamma; of negative numbers by reflection, where torch adds up as many terms as they are long."""
+    """A derivative of digamma; of negative numbers by reflection, where torch adds up a term for each unit."""
     if order == 0:
         return x.digamma()
     if order == 1:

@@ -28,7 +28,6 @@ def _sweeps(size: int) -> int:
     return 7 + size // 4
 
 
-
 def _rotation(own: Any, off: Any) -> Any:
     """(cosine, sine) for each row with its mirror image: [[own, off], [off, its own]] becomes diagonal."""
     size = own.shape[-1]
@@ -153,7 +152,7 @@ def _lstsq(a: Any, b: Any, rcond: float | None, driver: str | None) -> Any:
     inverse = torch.where(counts, 1 / torch.where(counts, values, 1.0), 0.0)
     found = transposed(vh) @ (inverse[..., None] * (transposed(left) @ right))
     rank, residuals = counts.sum(-1), a.new_empty(0)
-    if rows > columns and driver not in (None, "gelsy"):  # torch gives none for a matrix of lower rank, which has another shape
+    if rows > columns and driver not in (None, "gelsy"):  # of a matrix of lower rank torch gives none
         off = a @ found - right
         residuals = torch.where(rank[..., None] == columns, (off * off).sum(-2), math.nan)
     rank = a.new_empty(0, dtype=torch.int64) if driver == "gels" else rank

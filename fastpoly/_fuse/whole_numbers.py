@@ -70,7 +70,10 @@ def _bounds(node: Node, of: Callable[[Any], Bounds]) -> Bounds:
 
 
 BOUNDED = frozenset(
-    {"add", "sub", "rsub", "mul", "neg", "where", "masked_fill", "floor", "ceil", "trunc", "clamp", "clamp_min", "clamp_max"}
+    {
+        *("add", "sub", "rsub", "mul", "neg", "where", "masked_fill"),
+        *("floor", "ceil", "trunc", "clamp", "clamp_min", "clamp_max"),
+    }
 )
 """What makes floats whose bounds follow from those of what they are made of, beside views."""
 
