@@ -124,11 +124,11 @@ def other_precision(w, x):
 
 
 def complex_numbers(w, x):
-    return torch.fft.fft(w).abs().sum()
+    return torch.linalg.eigvals(w * torch.eye(3)).abs().sum()
 
 
-def sorted_numbers(w, x):
-    return (w.sort().values * torch.arange(3)).sum()
+def zeta_of_numbers(w, x):
+    return torch.special.zeta(2.5, w.abs() + 1).sum()
 
 
 REFUSED = {
@@ -159,8 +159,13 @@ REFUSED = {
         "torch.float32 in a step that computes",
     ),
     "params in another dtype": (other_precision, "_to_copy", "return smooth(w.float()", "torch.float32 in a step"),
-    "complex numbers": (complex_numbers, "fft", "return torch.fft.fft(w)", ""),
-    "an operation without a rule": (sorted_numbers, "sort", "return (w.sort().values", "fastpoly has no rule for it"),
+    "complex numbers": (complex_numbers, "linalg_eig", "return torch.linalg.eigvals(w", "no rule"),
+    "an operation without a rule": (
+        zeta_of_numbers,
+        "zeta",
+        "return torch.special.zeta(",
+        "fastpoly has no rule for it",
+    ),
 }
 
 
