@@ -87,18 +87,6 @@ def test_what_several_loops_store_is_read_after_the_last():
     agree(loss, torch.linspace(-0.5, 0.7, 3, dtype=D))
 
 
-@pytest.mark.parametrize("make", [torch.complex, torch.polar])
-def test_what_is_written_through_a_view_is_refused(make):
-    with pytest.raises(UnsupportedOperationError, match=make.__name__):
-        descend(
-            lambda p: (torch.view_as_real(make(p * 2, p * p)) ** 2).sum(),
-            numbers(3),
-            learn_rate=0.1,
-            steps=1,
-            backend="fused",
-        )
-
-
 def test_many_values_in_memory():
     """Each roll is kept for the next. The plan is looked at (see plans), and not compiled."""
 

@@ -120,11 +120,11 @@ def other_precision(w, x):
 
 
 def complex_numbers(w, x):
-    return torch.fft.fft(w).abs().sum()
+    return torch.linalg.eigvals(w * torch.eye(3)).abs().sum()
 
 
-def sorted_numbers(w, x):
-    return (w.sort().values * torch.arange(3)).sum()
+def zeta_of_numbers(w, x):
+    return torch.special.zeta(2.5, w.abs() + 1).sum()
 
 
 REFUSED = {
@@ -149,8 +149,13 @@ REFUSED = {
     "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
     "BatchNorm that learns": (normalised, "add_", "return NORM(x[:, None] * w)", "from outside the loss"),
     "params in another dtype": (other_precision, "_to_copy", "return smooth(w.half()", "it gives torch.float16"),
-    "complex numbers": (complex_numbers, "fft", "return torch.fft.fft(w)", ""),
-    "an operation without a rule": (sorted_numbers, "sort", "return (w.sort().values", "fastpoly has no rule for it"),
+    "complex numbers": (complex_numbers, "linalg_eig", "return torch.linalg.eigvals(w", "no rule"),
+    "an operation without a rule": (
+        zeta_of_numbers,
+        "zeta",
+        "return torch.special.zeta(",
+        "fastpoly has no rule for it",
+    ),
 }
 
 

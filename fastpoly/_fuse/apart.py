@@ -11,7 +11,23 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .._torch_private import restore_weights
-from . import attention, distances, losses, picks, recurrent, sampling, segments, separable, sequences, windows
+from . import (
+    attention,
+    distances,
+    factorizations,
+    losses,
+    orders,
+    picks,
+    recurrent,
+    sampling,
+    segments,
+    separable,
+    sequences,
+    special_apart,
+    spectra,
+    windows,
+)
+from .rules import SELECTED
 
 
 class BeforeAutograd(TorchFunctionMode):
@@ -127,8 +143,8 @@ def _rolled(a: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
 def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bool) -> Any:
     """scatter and scatter_add in terms of what has a rule; None if the call itself has one.
 
-    A rule has scatter_add, and scatter by an index that changes from step to step, if the index is as long as `a` in
-    all dimensions but `dim`.
+    A rule has scatter_add, and scatter by a short index that changes from step to step, if the index is as long as `a`
+    in all dimensions but `dim`.
 
     Args:
         name: "scatter" or "scatter_add".
@@ -150,13 +166,23 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     if index.numel() == 0:
         return a.clone()
     if not is_known:
-        return None
+        if name == "scatter_add" or index.shape[dim] <= SELECTED:
+            return None
+        here = torch.arange(a.shape[dim], device=index.device).reshape([-1 if d == dim else 1 for d in range(a.ndim)])
+        numbers = torch.arange(index.shape[dim], device=index.device)
+        there = numbers.reshape([-1 if d == dim + 1 else 1 for d in range(a.ndim + 1)])
+        is_there = index.unsqueeze(dim) == here.unsqueeze(dim + 1)
+        return _placed(a, dim, torch.where(is_there, there, -1).amax(dim + 1), values)
     if name == "scatter_add":
         return picks.scatter_add(a, dim, index, values)
     # where several values go to one place, the last of them stays: which one that is, is known
     numbers = torch.arange(index.shape[dim], device=index.device)
     numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
-    last = torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers)
+    return _placed(a, dim, torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers), values)
+
+
+def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:
+    """`a` with `values` (or one value) at the places `last` along a dimension, where these are not negative."""
     if isinstance(values, torch.Tensor):
         values = values.gather(dim, last.clamp(min=0))
     return torch.where(last >= 0, values, a)
@@ -266,6 +292,10 @@ OURS: dict[str, Callable[..., Any]] = {
     "index_add": lambda *arguments: _added(*arguments),
     "roll": lambda *arguments: _rolled(*arguments),
     "constant_pad_nd": lambda *arguments: _padded(*arguments),
+    **factorizations.APART,
+    **spectra.APART,
+    **special_apart.APART,
+    **orders.APART,
     **picks.OURS,
     **windows.OURS,
     **separable.OURS,

@@ -17,7 +17,8 @@ from fastpoly_kernels.functions import FUNCTIONS
 from . import bounds, lift, rules
 from .expressions import Expr, call, compare, logical, where
 from .graph import Node
-from .pointwise import clamp, hypot, lerp, power, quotient, remainder
+from .pointwise import clamp, converted, hypot, lerp, power, quotient, remainder
+from .special import SPECIAL
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Op:
         launch: what torch's launch of it is, see `launches.Launch`; "" if that depends on the sizes alone.
         is_elementwise: is an element of the result made of those at its place, broadcast?
         is_view: does it move elements and change none?
-        is_extreme: is its result some of its elements, compared with all?
+        is_extreme: is its result some of its elements?
         by_place: does it compare places, or read them from data?
     """
 
@@ -57,6 +58,8 @@ def function(name: str, whole: bounds.Rule | None = None) -> Op:
     """An operation that is an elementary function of numbers."""
     return each(partial(call, name), whole=whole, launch="function" if FUNCTIONS[name].cost > 1 else "")
 
+
+sign = each(lambda a: where(compare("gt", a, 0), 1.0, where(compare("lt", a, 0), -1.0, 0.0)), whole=lambda *_: (-1, 1))
 
 CALLED = {"absolute": "abs", "nearest": "round", "erfcx": "special_erfcx"}
 """What ATen calls elementary functions that have another name here."""
@@ -83,6 +86,7 @@ OPERATIONS: dict[str, Op] = {
     "lerp": each(lambda a, b, weight: lerp(a, b, Expr.of(weight))),
     "hypot": each(lambda a, b: hypot(call("absolute", a), call("absolute", b))),
     "rsqrt": each(lambda a: 1 / call("sqrt", a)),
+    **{name: each(formula, launch="function") for name, formula in SPECIAL.items()},
     # piecewise
     "abs": function("absolute", whole=lambda node, of: (0, bounds.largest(node, of))),
     "floor": function("floor", whole=bounds.first),
@@ -90,9 +94,9 @@ OPERATIONS: dict[str, Op] = {
     "trunc": function("trunc", whole=bounds.first),
     "round": each(lambda a, decimals=0: call("nearest", a * 10.0**decimals) / 10.0**decimals, whole=bounds.first),
     "frac": each(lambda a: a - call("trunc", a), whole=bounds.first),
-    "sign": each(
-        lambda a: where(compare("gt", a, 0), 1.0, where(compare("lt", a, 0), -1.0, 0.0)), whole=lambda *_: (-1, 1)
-    ),
+    "sign": sign,
+    "sgn": sign,  # of a complex number another one
+    "angle": each(lambda a: where(compare("lt", a, 0), math.pi, where(compare("eq", a, a), 0.0, a))),
     "relu": each(lambda a: call("maximum", a, 0.0), whole=lambda node, of: (0, max(of(node.args[0])[1], 0))),
     "leaky_relu": each(lambda a, slope=0.01: where(compare("gt", a, 0), a, slope * a)),
     "clamp": each(lambda a, low=None, high=None: clamp(a, low, high), whole=bounds.clamped(1, 2)),
@@ -117,9 +121,7 @@ OPERATIONS: dict[str, Op] = {
     "full_like": each(lambda _, value, *__: Expr.of(value), whole=bounds.second),
     "fill": each(lambda _, value: Expr.of(value), whole=bounds.second),
     "copy": each(lambda _, source, *__: Expr.of(source), whole=bounds.second),
-    "_to_copy": each(
-        lambda a, dtype=None, *_: a.as_bool() if str(dtype) == "torch.bool" else a.as_float(), whole=bounds.first
-    ),
+    "_to_copy": each(lambda a, dtype=None, *_: converted(a, str(dtype)), whole=bounds.first),
     # derivatives that torch has as operations of their own
     "tanh_backward": each(lambda g, y: g * (1 - y * y)),
     "sigmoid_backward": each(lambda g, y: g * (y * (1 - y))),
@@ -160,7 +162,7 @@ OPERATIONS: dict[str, Op] = {
     "stack": Op(rules.stack, lift.join, bounds.first),
     "select_backward": pick(rules.select_backward, lift.select_backward),
     # picking by constants
-    "gather": pick(rules.gather, whole=bounds.first),
+    "gather": pick(rules.gather, whole=bounds.first, is_extreme=True),
     "scatter": pick(rules.scatter, whole=bounds.of_both(0, 3)),
     "scatter_add": pick(rules.scatter_add, whole=bounds.added_at),
     "index": pick(rules.index, whole=bounds.first),

@@ -30,6 +30,14 @@ class Kind:
     offset: int = 0
 
 
+def in_numbers(kind: Kind) -> Kind:
+    """Of a complex tensor, that of its parts as they lie in memory; of others, the same."""
+    if not kind.dtype.is_complex:
+        return kind
+    strides = (*(2 * stride for stride in kind.strides), 1)
+    return Kind((*kind.shape, 2), strides, kind.dtype.to_real(), kind.device, 2 * kind.offset)
+
+
 @dataclass(frozen=True)
 class Slot:
     """A place in the list of what a plan works with: its operands, its literals, and what each of its steps makes."""

@@ -70,3 +70,10 @@ def clamp(a: Expr, low: Any, high: Any) -> Expr:
     if low is not None:
         a = call("maximum", a, low)
     return call("minimum", a, high) if high is not None else a
+
+
+def converted(a: Expr, dtype: str) -> Expr:
+    """As torch converts to a dtype: whole numbers are those that are left without a fraction."""
+    if dtype == "torch.bool":
+        return a.as_bool()
+    return call("trunc", a) if not a.is_bool and dtype.startswith(("torch.int", "torch.uint")) else a.as_float()

@@ -21,7 +21,7 @@ from .operations import record
 from .rules import NeedsMemory
 from .scan import Carry
 from .schedule import Schedule
-from .survey import compared_with_extremes, samples_of
+from .survey import compared_with_itself, samples_of
 
 RECOMPUTED = 3
 """Operations up to which a row is computed where it is needed: a store and a load cost as much."""
@@ -138,7 +138,7 @@ class Iteration(Schedule):
         self.unrolled = outer.unrolled
         self.samples = samples_of(Graph(scan.inputs, [], scan.body))
         self._memories = Memories(self.samples, self.unrolled, self.lanes)
-        kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_extremes(self.graph))
+        kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_itself(self.graph))
         self.kept = {one: None for one in kept if self.is_long(one.shape)}
         self._settle()
 

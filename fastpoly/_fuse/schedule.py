@@ -33,7 +33,7 @@ from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
 from .rules import COMBINE, NeedsMemory, Sum, broadcast, parts_of
-from .survey import MOST_SUMS, compared_with_extremes, is_mixed, samples_of, unrolled_up_to
+from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, unrolled_up_to
 
 if TYPE_CHECKING:
     from .recurrences import Recurrence
@@ -77,7 +77,7 @@ class Schedule(Plan):
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self._memories = Memories(self.samples, self.unrolled, self.lanes)
-        asked = (*graph.inputs, *compared_with_extremes(graph))
+        asked = (*graph.inputs, *compared_with_itself(graph))
         self.kept = {node: None for node in asked if self._memories.is_long(node.shape)}
         self._settle()
 

@@ -61,26 +61,35 @@ def constants(graph: Graph) -> list[Node]:
     return list(found)
 
 
-def compared_with_extremes(graph: Graph) -> list[Node]:
-    """What is compared with its own largest or smallest element, as the gradient of amax does to find that again.
+def compared_with_itself(graph: Graph) -> list[Node]:
+    """What is compared with elements of its own: the largest, as the gradient of amax does, or all, as a sort does.
 
-    It must be kept: computed anew in another loop it may be rounded differently, and then it equals nothing.
+    It must be kept: computed anew in another loop it may be rounded differently, and then it equals nothing, or stands
+    before and behind the same other.
     """
     found: dict[Node, None] = {}
+    known: dict[Node, dict[Node, None]] = {}
     for node in graph.nodes:
         if node.op in COMPARISONS:
-            one, other = (_unmoved(argument) for argument in node.args)
-            for extreme, whole in ((one, other), (other, one)):
-                if record(extreme).is_extreme and _unmoved(extreme.args[0]) is whole:
-                    found[whole] = None
+            one, other = (_chosen_from(argument, known) for argument in node.args)
+            found.update((whole, None) for whole in one if whole in other)
     return [node for node in found if node.op not in ("input", "constant")]
 
 
-def _unmoved(value: Any) -> Any:
-    """The node whose elements a view has."""
-    while record(value).is_view:
-        value = value.args[0]
-    return value
+def _chosen_from(value: Any, known: dict[Node, dict[Node, None]]) -> dict[Node, None]:
+    """The nodes some of whose elements these are, moved and picked and not computed with."""
+    if not isinstance(value, Node):
+        return {}
+    if value not in known:
+        parts: list[Any] = []
+        if record(value).is_view or record(value).is_extreme:
+            parts = [value.args[0]]
+        elif value.op == "where":
+            parts = list(value.args[1:])
+        known[value] = {value: None}
+        for part in parts:
+            known[value] |= _chosen_from(part, known)
+    return known[value]
 
 
 def unrolled_up_to(graph: Graph, samples: int, most_sums: int) -> int:

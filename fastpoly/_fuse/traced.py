@@ -25,6 +25,7 @@ from .listing import listing, planned
 from .numbers import Place, Seen, make_arguments, places_of_numbers
 from .recursion import room_for
 from .reroll import rerolled
+from .running import with_loops
 from .scan import Scan, every
 from .schedule import Schedule
 from .stages import show
@@ -252,7 +253,7 @@ def _graph(
         # what a GPU gains by loops has not been measured: it has them where it could not have the step otherwise
         if inputs[0].device.type == "cpu" or len(graph.nodes) > MOST_NODES:
             with stage("reroll"):
-                graph = rerolled(graph)
+                graph = with_loops(rerolled(graph))
             show("rerolled", lambda: listing(graph))
         _refuse_many(graph)
         return graph

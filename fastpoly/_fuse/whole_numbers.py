@@ -8,7 +8,7 @@ of; where they leave either range, or the operation is one on bits, the step can
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -83,12 +83,12 @@ class WholeNumbers:
         Raises:
             UnsupportedOperationError: nobody knows.
         """
-        if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
-            bounds = _of_float(node.args[0]) if node.op == "_to_copy" else None
-            if bounds is None:
-                raise refusal(node, "it makes whole numbers of floats", "compute with floats")
-            self._known[node] = bounds
+        if node.op == "_to_copy" and node.args[0].dtype.is_floating_point:
+            low, high = _of_float(node.args[0]) or _of_floats(node.args[0], node, self)
+            self._known[node] = math.trunc(low), math.trunc(high)
             return
+        if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
+            raise refusal(node, "it makes whole numbers of floats", "compute with floats")
         rule = record(node).whole
         if rule is None:
             raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
@@ -115,6 +115,27 @@ def _of_float(node: Node) -> Bounds | None:
         return None
     value = inner.args[0]
     return (int(low), int(high)) if value is inner.args[1].args[0] and value.op in _WHOLE else None
+
+
+BOUNDED = frozenset(
+    {
+        *("add", "sub", "rsub", "mul", "neg", "where", "masked_fill"),
+        *("floor", "ceil", "trunc", "clamp", "clamp_min", "clamp_max"),
+    }
+)
+"""What makes floats whose bounds follow from those of what they are made of, beside views."""
+
+
+def _of_floats(value: Any, whole: Node, of: Callable[[Any], Bounds]) -> Bounds:
+    """Of floats that become whole numbers, and are never NaN."""
+    if not isinstance(value, Node) or not value.dtype.is_floating_point:
+        return of(value)
+    if value.is_constant and value.tensor is not None and bool(value.tensor.isfinite().all()) and value.tensor.numel():
+        return value.tensor.min().item(), value.tensor.max().item()
+    rule = record(value).whole
+    if rule is None or not (value.op in BOUNDED or record(value).is_view):
+        raise refusal(whole, "it makes whole numbers of floats", "compute with floats")
+    return rule(value, lambda part: _of_floats(part, whole, of))
 
 
 def _nodes(node: Node) -> list[Node]:

@@ -13,11 +13,11 @@ from .arguments import Operation, result_like
 from .callers import Callers, place
 from .graph import Node
 from .operations import OPERATIONS
-from .plans import Kind
+from .plans import Kind, in_numbers
 from .storages import Outside, Storage, same
 
 if TYPE_CHECKING:
-    from .trace import Tracer
+    from .tracer import Tracer
 
 aten = torch.ops.aten
 
@@ -45,7 +45,7 @@ class Traced(torch.Tensor):
     def node(self) -> Node:
         """What computes its elements as they are now."""
         if self.seen != self.memory.version:
-            self._node, self.seen = self._tracer.writes.read(self.memory, self.kind), self.memory.version
+            self._node, self.seen = self._tracer.writes.read(self.memory, in_numbers(self.kind)), self.memory.version
         return self._node
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -94,7 +94,8 @@ class Writes:
         if key not in self.written:
             owner = self.tracer.constants.owner(value)
             self.tracer.constants.kept.append(value)
-            self.written[key] = Storage(self.tracer.constants.node(owner), self.tracer.kind(owner, owner.device))
+            numbers = torch.view_as_real(owner) if owner.is_complex() else owner
+            self.written[key] = Storage(self.tracer.constants.node(numbers), self.tracer.kind(numbers, owner.device))
         return self.written[key]
 
     def read(self, memory: Storage, kind: Kind) -> Node:
@@ -161,7 +162,7 @@ class Writes:
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
             )
         memory = self._memory(target)
-        kind = target.kind if type(target) is Traced else self.tracer.kind(target, target.device)
+        kind = in_numbers(target.kind if type(target) is Traced else self.tracer.kind(target, target.device))
         if name == "copy_" and self._copies(args[1], kind, memory):
             return target
         with self.tracer:

@@ -1,0 +1,167 @@
+"""Sorting and what needs an order, by counting: an element's place is how many others stand before it.
+
+That is as many comparisons as there are pairs, all at once, where sorting would take turns: for short axes the best,
+and for long ones in loops that fill registers. Equal elements keep their order, as in torch's stable sort, and NaN is
+larger than all numbers. Where torch's own order of equals is left open, as topk's, so are its places here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .factorizations import NotTakenApart, numbers
+
+
+def _last(a: Any, dim: int) -> Any:
+    """The dimension moved to the end; a number is a vector of one."""
+    return a.movedim(dim, -1) if a.ndim else a.reshape(1)
+
+
+def _back(a: Any, dim: int, like: Any) -> Any:
+    return a.movedim(-1, dim) if like.ndim else a.reshape(())
+
+
+def _is_before(one: Any, other: Any, descending: bool) -> Any:
+    """Must one stand before the other?"""
+    one, other = (other, one) if descending else (one, other)
+    return (one < other) | ((other != other) & (one == one))
+
+
+LONGEST = 2048
+"""Elements along the axis: torch sorts more in a tenth of the time that comparing all of them takes."""
+
+
+def _ranks(a: Any, descending: bool = False) -> Any:
+    """How many stand before each element along the last dimension."""
+    _refuse_long(a)
+    places = numbers(a.shape[-1], a)
+    one, other = a[..., :, None], a[..., None, :]
+    is_before = _is_before(other, one, descending)
+    is_after = _is_before(one, other, descending)
+    return (is_before | (~is_after & (places < places[:, None]))).sum(-1)
+
+
+def _refuse_long(a: Any) -> None:
+    size = a.shape[-1]
+    if size > LONGEST:
+        raise NotTakenApart(f"it would compare all {size:,} elements of an axis with each other", "sort fewer")
+
+
+def places_in_order(a: Any, descending: bool = False) -> Any:
+    """Where, along the last dimension, each element of the sorted tensor comes from."""
+    places = numbers(a.shape[-1], a)
+    return torch.where(_ranks(a, descending)[..., None, :] == places[:, None], places, 0).sum(-1)
+
+
+def _place_of_rank(a: Any, rank: Any) -> Any:
+    """Where the element is before which so many stand."""
+    return torch.where(_ranks(a) == rank, numbers(a.shape[-1], a), 0).sum(-1)
+
+
+def _sort(a: Any, *rest: Any) -> Any:
+    dim, descending = rest[-2:]  # before them may stand whether it is to be stable: it is
+    values = _last(a, dim)
+    order = places_in_order(values, descending)
+    return _back(values.gather(-1, order), dim, a), _back(order, dim, a)
+
+
+def _topk(a: Any, k: int, dim: int, largest: bool, is_sorted: bool) -> Any:
+    if not is_sorted:
+        raise NotTakenApart("in which order it gives them is left open", "let it sort them")
+    return tuple(part.narrow(dim, 0, k) if a.ndim else part for part in _sort(a, dim, largest))
+
+
+def _picked(a: Any, dim: int, keep: bool, place: Any) -> Any:
+    """(values, places) of one element along a dimension; `place` is what gives it, of what has the dimension last."""
+    values = _last(a, dim)
+    at = place(values)[..., None]
+    found = (_back(part, dim, a) for part in (values.gather(-1, at), at))
+    return tuple(part if keep or not a.ndim else part.squeeze(dim) for part in found)
+
+
+def _kth_value(a: Any, k: int, dim: int, keep: bool) -> Any:
+    return _picked(a, dim, keep, lambda values: _place_of_rank(values, k - 1))
+
+
+def _median_place(values: Any) -> Any:
+    """Of the lower median; of the first NaN, if there is one."""
+    size = values.shape[-1]
+    first = torch.where(values != values, numbers(size, values), size).amin(-1)
+    return torch.where(first < size, first, _place_of_rank(values, (size - 1) // 2))
+
+
+def _nanmedian_place(values: Any) -> Any:
+    """Of the lower median of all that is a number: NaN stands behind."""
+    count = (values == values).sum(-1, keepdim=True)
+    ranks = _ranks(values)
+    is_middle = (2 * ranks + 1 == count) | (2 * ranks + 2 == count) | ((count == 0) & (ranks == 0))
+    return torch.where(is_middle, numbers(values.shape[-1], values), 0).sum(-1)
+
+
+def _of_all_or_along(place: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Of all elements, a value; or along a dimension, values and places."""
+
+    def median(a: Any, *along: Any) -> Any:
+        if along:
+            return _picked(a, along[0], along[1], place)
+        return _picked(a.reshape(-1), 0, False, place)[0]
+
+    return median
+
+
+def _mode_place(values: Any) -> Any:
+    """Of the last of what there is most of; of the least, where there is as much of several."""
+    _refuse_long(values)
+    count = (values[..., :, None] == values[..., None, :]).sum(-1)
+    is_most = (count == count.amax(-1, keepdim=True)) & (values == values)
+    least = torch.where(is_most, values, math.inf).amin(-1, keepdim=True)
+    return torch.where(values == least, numbers(values.shape[-1], values), 0).amax(-1)
+
+
+# -- running along an axis
+# -----------------------------------------------------------------------------------------------
+
+
+def _running_extreme(largest: bool) -> Callable[[Any, int], Any]:
+    """cummax and cummin: values, and the last places where they stand."""
+
+    def rule(a: Any, dim: int) -> Any:
+        values = _last(a, dim)
+        _refuse_long(values)
+        places = numbers(values.shape[-1], values)
+        one, other = values[..., :, None], values[..., None, :]
+        beats = (other > one) if largest else (other < one)
+        is_beaten = ((beats | (other != other)) & (places < places[:, None])).sum(-1) > 0
+        is_record = ~is_beaten | (values != values)
+        at = torch.where(is_record[..., None, :] & (places <= places[:, None]), places, 0).amax(-1)
+        return _back(values.gather(-1, at), dim, a), _back(at, dim, a)
+
+    return rule
+
+
+def _log_sums(a: Any, dim: int) -> Any:
+    """logcumsumexp: one after the other, which is a loop again where there are many."""
+    if not a.ndim:
+        return a.clone()
+    found = [a.select(dim, 0)]
+    for k in range(1, a.shape[dim]):
+        found.append(torch.logaddexp(found[-1], a.select(dim, k)))
+    return torch.stack(found, dim)
+
+
+APART: dict[str, Callable[..., Any]] = {
+    "sort": _sort,
+    "topk": _topk,
+    "kthvalue": _kth_value,
+    "median": _of_all_or_along(_median_place),
+    "nanmedian": _of_all_or_along(_nanmedian_place),
+    "mode": lambda a, dim, keep: _picked(a, dim, keep, _mode_place),
+    "cummax": _running_extreme(largest=True),
+    "cummin": _running_extreme(largest=False),
+    "logcumsumexp": _log_sums,
+    "_logcumsumexp": _log_sums,
+}

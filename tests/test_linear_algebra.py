@@ -1,0 +1,154 @@
+"""Linear algebra of small matrices: values and gradients of LAPACK's and torch's, alone, in batches and in loops."""
+
+import pytest
+import torch
+from operation_cases import off, values, values_and_gradients
+from torch import linalg
+
+from fastpoly import DivergenceWarning, UnsupportedOperationError, descend
+
+pytestmark = pytest.mark.slow
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def regular(a):
+    """A matrix that is far from a singular one; rows are exchanged when it is eliminated."""
+    return a + 3 * torch.eye(a.shape[-1], dtype=a.dtype).flip(0)
+
+
+def definite(a):
+    return a @ a.mT + 2 * torch.eye(a.shape[-1], dtype=a.dtype)
+
+
+def column(a):
+    return a[..., :2] + 1
+
+
+SOLVING = {
+    "solve": lambda a: linalg.solve(regular(a), column(a)),
+    "solve from the right": lambda a: linalg.solve(regular(a), column(a).mT, left=False),
+    "solve for a vector": lambda a: linalg.solve(regular(a), a[..., 0, None])[..., 0],
+    "inv": lambda a: linalg.inv(regular(a)),
+    "inv of transposed": lambda a: linalg.inv(regular(a).mT),
+    "det": lambda a: linalg.det(regular(a)),
+    "det of transposed": lambda a: linalg.det(regular(a).mT),
+    "slogdet": lambda a: linalg.slogdet(regular(a))[1],
+    "logdet": lambda a: torch.logdet(definite(a)),
+    "matrix_power": lambda a: linalg.matrix_power(regular(a), -2),
+    "solve_triangular": lambda a: linalg.solve_triangular(regular(a.flip(-1)), column(a), upper=True),
+    "of a lower triangle": lambda a: linalg.solve_triangular(
+        a.flip(-1), column(a).mT, upper=False, left=False, unitriangular=True
+    ),
+}
+
+FACTORS = {
+    "cholesky": lambda a: linalg.cholesky(definite(a)),
+    "cholesky, upper": lambda a: linalg.cholesky(definite(a), upper=True),
+    "cholesky_inverse": lambda a: torch.cholesky_inverse(linalg.cholesky(definite(a))),
+    "cholesky_solve": lambda a: torch.cholesky_solve(column(a), linalg.cholesky(definite(a))),
+    "lu_factor": lambda a: linalg.lu_factor(regular(a))[0],
+    "lu": lambda a: linalg.lu(regular(a)),
+    "lu_solve": lambda a: linalg.lu_solve(*linalg.lu_factor(regular(a)), column(a), adjoint=True),
+}
+
+SPECTRA = {
+    "eigvalsh": lambda a: linalg.eigvalsh(a + a.mT),
+    "svdvals": linalg.svdvals,
+    "nuclear norm": lambda a: linalg.matrix_norm(a, "nuc"),
+    "spectral norm": lambda a: linalg.matrix_norm(a, 2),
+    "pinv": lambda a: linalg.pinv(a[..., :3]),
+    "matrix_exp": lambda a: linalg.matrix_exp(0.5 * a),
+    "cond": lambda a: linalg.cond(regular(a)),
+}
+
+VALUES = {
+    "qr": lambda a: linalg.qr(a)[0],
+    "r": lambda a: linalg.qr(a[..., :3], mode="r")[1],
+    "complete q": lambda a: linalg.qr(a[..., :2], mode="complete")[0],
+    "geqrf": lambda a: torch.geqrf(a)[0],
+    "householder_product": lambda a: linalg.householder_product(a, a[..., 0].sigmoid()),
+    "ormqr": lambda a: torch.ormqr(a, a[..., 0].sigmoid(), column(a), transpose=True),
+    "eigenvectors": lambda a: linalg.eigh(a + a.mT)[1].abs(),
+    "singular vectors": lambda a: linalg.svd(a)[0].abs(),
+    "all left singular vectors": lambda a: linalg.svd(a[..., :3])[0][..., :3].abs(),
+    "right singular vectors": lambda a: linalg.svd(a, full_matrices=False)[2].abs(),
+    "lstsq": lambda a: linalg.lstsq(a[..., :3], column(a))[0],
+    "residuals": lambda a: linalg.lstsq(a[..., :3], column(a), driver="gelsd")[1],
+}
+"""Whose gradients write to parts of tensors, or need not be asked for once more."""
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4)], ids=str)
+@pytest.mark.parametrize("kind", [SOLVING, FACTORS, SPECTRA], ids=["solving", "factors", "spectra"])
+def test_values_and_gradients(kind, shape):
+    assert off(values_and_gradients(kind), numbers(*shape)) == {}
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4)], ids=str)
+def test_values(shape):
+    for name, case in VALUES.items():
+        assert off(values({name: case}), numbers(*shape)) == {}
+
+
+def test_larger_ones():
+    """Rows and columns are loops."""
+    cases = {name: (SOLVING | SPECTRA)[name] for name in ("solve", "det", "eigvalsh")}
+    assert off(values_and_gradients(cases), numbers(12, 12)) == {}
+
+
+def test_of_lower_rank():
+    """Singular values of 0, and vectors at right angles to the others nevertheless."""
+    thin = numbers(5, 2)
+    cases = {
+        "pinv": lambda a: linalg.pinv(a @ thin.mT),
+        "lstsq": lambda a: linalg.lstsq(a @ thin.mT, a)[0],
+        "singular values": lambda a: linalg.svdvals(a @ thin.mT),
+        "right angles": lambda a: (lambda u: u.mT @ u)(linalg.svd(a @ thin.mT)[0]),
+        "of zeros": lambda a: linalg.svd(0 * (a @ thin.mT))[1],
+    }
+    assert off(values(cases), numbers(5, 2, seed=1)) == {}
+
+
+@pytest.mark.parametrize("case", ["ones and more", "graded", "twice the same"])
+def test_spectra_that_are_hard(case):
+    a = numbers(6, 6)
+    a = {
+        "ones and more": 1 + 1e-6 * (a + a.mT),
+        "graded": (a @ a.mT) * torch.logspace(0, -7, 6).double() * torch.logspace(0, -7, 6).double()[:, None],
+        "twice the same": torch.block_diag(a[:3, :3] + a[:3, :3].mT, a[:3, :3] + a[:3, :3].mT),
+    }[case]
+    cases = {
+        "eigvalsh": linalg.eigvalsh,
+        "back": lambda a: (lambda w, v: (v * w) @ v.mT)(*linalg.eigh(a)),
+        "right angles": lambda a: (lambda v: v.mT @ v)(linalg.eigh(a)[1]),
+        "svdvals": linalg.svdvals,
+    }
+    assert off(values(cases), a) == {}
+
+
+def test_exponentials_of_large_matrices():
+    """They are halved until their series is short, and squared as often."""
+    turning = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    cases = {"matrix_exp": lambda a: linalg.matrix_exp(a * turning) + linalg.matrix_exp(-1e-9 * a.abs() * turning)}
+    assert off(values_and_gradients(cases), torch.tensor(300.0, dtype=torch.float64)) == {}
+
+
+def test_a_large_one_is_refused_by_name():
+    with pytest.raises(UnsupportedOperationError, match=r"_linalg_det .*its matrix is 40 x 40"):
+        descend(lambda p: linalg.det(p[0]), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
+
+
+def test_what_is_not_definite_ends_the_run():
+    """Eager torch refuses it for its value; here there is no such number."""
+    start = [torch.tensor([1.0, 0.5], dtype=torch.float64)]
+    with pytest.warns(DivergenceWarning):
+        descend(lambda p: linalg.cholesky(torch.diag(p[0])).sum(), start, learn_rate=1.0, steps=4, backend="fused")
+
+
+def test_small_constants_of_another_dtype():
+    """A gradient of det's chooses between constants that torch makes in float32: they are as good in float64."""
+    cases = {"det": lambda a: linalg.det(a), "where": lambda a: torch.where(a > 0, 0.5, 0.25) * a}
+    assert off(values_and_gradients(cases), numbers(3, 3)) == {}
