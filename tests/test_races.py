@@ -170,7 +170,9 @@ def test_the_zoo(name, dtype):
     assert races_of(descent(model.loss, model.data), model.params) == []
 
 
-@pytest.mark.parametrize("seed", [1, 6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30))])
+@pytest.mark.parametrize(
+    "seed", [1, 6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (20, 22, 26, 27, 29, 33, 36))]
+)
 def test_loops_over_time(seed):
     """Of rows that other rows are computed from."""
     of = recurrent(seed)

@@ -80,7 +80,8 @@ class Writer:
             self.exchange.begin()
         steps, every, wait = map(builder.own, ("steps", "every", "wait"))
         builder.assign(builder.own("row"), builder.long_zero())
-        builder.assign(builder.own("taken"), steps)
+        if self.stop_at is not None:
+            builder.assign(builder.own("taken"), steps)
         self.whole += [*([] if self.in_memory else loads), *builder.before]
         self.whole.append(Loop(builder.own("step"), number(0), steps, 1, step))
         if not self.in_memory:
@@ -185,7 +186,8 @@ class Writer:
             numbers["thread"] = self.exchange.me
             arguments = (*arguments, "room", "counter", "thread")
         body: list[Statement] = [Do("aligned_stack"), *self.whole]
-        return Kernel(self.builder.dtype, self.schedule.lanes, arguments, numbers, body, self.builder.own("taken"))
+        taken = self.builder.own("taken" if self.stop_at is not None else "steps")
+        return Kernel(self.builder.dtype, self.schedule.lanes, arguments, numbers, body, taken)
 
 
 def assign_together(builder: Builder, changes: list[tuple[Var, Expr]], places: dict[Var, ir.Expr]) -> None:
