@@ -53,7 +53,7 @@ class Rates:
             self.each = rows if own is not None else rows[:, 0]
         elif given is None:
             if needed and own is None:
-                raise TypeError("learn_rate: wants a number > 0, or one for each step; none is given")
+                raise TypeError("learn_rate: wants a number > 0, or one for each step; try 0.01")
         elif isinstance(given, torch.Tensor | np.ndarray | list | tuple) and np.ndim(given) == 1:
             self.each = (
                 given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given, dtype=float))
@@ -103,10 +103,10 @@ def _others(group: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(rates: torch.Tensor, steps: int) -> torch.Tensor:
     if len(rates) < steps:
-        raise ValueError(f"learn_rate: wants one for each of {steps:,} steps, got {len(rates):,}")
+        raise ValueError(f"learn_rate: wants one for each of {steps:,} steps, got {len(rates):,}; a number is for all")
     if not rates.is_floating_point() and not rates.dtype.is_complex:
         rates = rates.double()
     bad = rates[:steps][~(rates[:steps].isfinite() & (rates[:steps] >= 0))]
     if len(bad):
-        raise ValueError(f"learn_rate: wants finite numbers >= 0, got {shown(bad[0].item())}")
+        raise ValueError(f"learn_rate: wants finite numbers >= 0, got {shown(bad[0].item())}; 0 takes no step")
     return rates

@@ -274,6 +274,8 @@ MORE = {
     ("fit_many auto", "learn_rate"): {*FINE["learn_rate"], "a list", "a tensor of two"},
     ("autograd_ladder", "progress"): {"None"},
     ("autograd_ladder", "rungs"): {"None"},
+    ("descend", "learn_rate"): {*FINE["learn_rate"], "a list", "a tensor of two"},
+    ("descend_module", "learn_rate"): {*FINE["learn_rate"], "a list", "a tensor of two"},
     ("write_trace", "path"): {"text", "digits"},
     ("write_trace", "loss"): {"None"},
     ("fit_many mixed", "y"): {"a row"},

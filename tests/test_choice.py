@@ -386,7 +386,7 @@ def test_the_zoo_is_fused_for_many_steps():
 
         model = zoo.model(name, torch.float64)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
-            patch.setattr("fastpoly._descend.repeat", repeat)
+            patch.setattr("fastpoly._run_descent.repeat", repeat)
             descend(model.loss, model.params, model.data, learn_rate=1e-3, steps=1)
         reading = read(found["step"], found["inputs"], found["names"])
         asked, kernel = work.of_graph(reading.graph), work.of_kernel(written_anew(reading, 0, write_for_cpu))

@@ -121,8 +121,9 @@ def test_fused_autograd_is_no_more_work_than_the_gradient_by_hand(precision):
 
     fused_operations = count(r"vfn?m(?:add|sub)\d+")
     vectors = count("vsub")  # as often as LLVM has written the loop, and the rest, whose sums begin with a product
-    assert vectors >= 2
-    assert fused_operations >= 9 * (vectors - 1) + 4
+    rest = int(100 % (register_bits() // (64 if precision == "float64" else 32)) > 0)
+    assert vectors >= 1 + rest
+    assert fused_operations >= 9 * (vectors - rest) + 4 * rest
     assert count("vmul") <= 5
     assert len(re.findall(r"^\t[^.\s#]", text, re.MULTILINE)) <= 480  # 100 samples in twelve registers, unrolled
     assert not re.findall(r"\bcallq?\b", text)

@@ -136,7 +136,6 @@ DISTANCES = {
     "multilabel_margin_loss": lambda w: F.multilabel_margin_loss(
         w[:6].reshape(2, 3), torch.tensor([[2, -1, 1], [0, 1, -1]])
     ),
-    "gaussian_nll_loss": lambda w: F.gaussian_nll_loss(w[:5], w[5:10], w[10:15] ** 2),
     "hardshrink": lambda w: F.hardshrink(w),
     "softshrink": lambda w: F.softshrink(w, 0.3),
     "addbmm": lambda w: torch.addbmm(w[:4].reshape(2, 2), w[:8].reshape(2, 2, 2), w[8:16].reshape(2, 2, 2), alpha=0.5),

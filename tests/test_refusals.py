@@ -26,7 +26,7 @@ DROPOUT = torch.nn.Dropout()
 
 
 def branch(w, x):
-    if float((w * w).sum()) > 0:
+    if (w * w).sum().item() > 0:
         return (w[0] * x).sum()
     return (w[1] * x).sum()
 
@@ -129,7 +129,7 @@ def zeta_of_numbers(w, x):
 
 REFUSED = {
     # name: (the loss, the operation, its line, why)
-    "a branch": (branch, "_local_scalar_dense", "if float((w * w).sum()) > 0:", "the value of a tensor decides"),
+    "a branch": (branch, "_local_scalar_dense", "if (w * w).sum().item() > 0:", "the value of a tensor decides"),
     "a loop": (loop, "_local_scalar_dense", "while h > 1:", "the value of a tensor decides"),
     "an assert": (check, "_local_scalar_dense", "assert w.sum().item() < 1e9", "the value of a tensor decides"),
     "item": (item, "_local_scalar_dense", "return w[0].item() * w.sum()", "the value of a tensor decides"),
@@ -267,7 +267,7 @@ def element_by_element(w, x):
 
 @pytest.mark.filterwarnings("ignore:running with backend='eager', many times slower. unbind:RuntimeWarning")
 @pytest.mark.parametrize(
-    ("what", "said"), [("trace.MOST_NODES", "more than 500 operations"), ("traced.MOST_LINES", r"\d{3} lines")]
+    ("what", "said"), [("tracer.MOST_NODES", "more than 500 operations"), ("traced.MOST_LINES", r"\d{3} lines")]
 )
 def test_what_would_compile_for_minutes_is_refused(monkeypatch, what, said):
     monkeypatch.setattr(f"fastpoly._fuse.{what}", 500)

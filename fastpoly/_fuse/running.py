@@ -5,6 +5,8 @@ The rule for `cumsum` adds up all elements before each one, which is the soonest
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -35,7 +37,7 @@ def with_loops(graph: Graph) -> Graph:
         if _is_long(node):
             made[node] = _running(write, node, args[0])
         elif any(new is not old for new, old in zip(leaves(args), leaves(node.args), strict=True)):
-            made[node] = Node(node.op, args, node.shape, node.dtype, node.where)
+            made[node] = replace(node, args=args)
             write.nodes.append(made[node])
         else:
             write.nodes.append(node)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
 from .rules import COMBINE, NeedsMemory, Sum, broadcast, parts_of
-from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, unrolled_up_to
+from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
 
 if TYPE_CHECKING:
     from .recurrences import Recurrence
@@ -78,7 +78,7 @@ class Schedule(Plan):
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self._memories = Memories(self.samples, self.unrolled, self.lanes)
         asked = (*graph.inputs, *compared_with_itself(graph))
-        self.kept = {node: None for node in asked if self._memories.is_long(node.shape)}
+        self.kept = {node: None for node in asked if self.is_long(node.shape)}
         self._settle()
 
     def _settle(self) -> None:
@@ -164,8 +164,7 @@ class Schedule(Plan):
         if node.op == "input":
             return self._input(node, places)
         value = self._kept(node, places) if node in self.kept else self._computed(node, places)
-        if self.is_mixed and node.dtype == torch.float32 and not record(node).is_view:
-            value = call("rounded", value)
+        value = call("rounded", value) if self._rounds(node) and not record(node).is_view else value
         return value.as_bool() if node.dtype == torch.bool else value  # true and true are 1, not 2
 
     def _computed(self, node: Node, places: Places) -> Expr:
@@ -173,16 +172,15 @@ class Schedule(Plan):
             return self._scanned(node, places)
         operation = OPERATIONS[node.op]
         if operation.is_elementwise:
+            rounds = self._rounds(node)
             return operation.rule(
                 # a list: to run a generator takes a frame on the stack, of which there is less than on the heap
-                *[broadcast(self, a, places) if isinstance(a, Node) else self._number(node, a) for a in node.args]
+                *[broadcast(self, a, places) if isinstance(a, Node) else single(a, rounds) for a in node.args]
             )
         return operation.rule(self, node, places)
 
-    def _number(self, node: Node, value: Any) -> Any:
-        """A number as the node computes with it."""
-        is_rounded = self.is_mixed and node.dtype == torch.float32 and isinstance(value, float)
-        return float(np.float32(value)) if is_rounded else value
+    def _rounds(self, node: Node) -> bool:
+        return self.is_mixed and node.dtype == torch.float32
 
     def _scanned(self, node: Node, places: Places) -> Expr:
         """The element of what comes of a scan."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from .arguments import leaves
@@ -131,3 +132,8 @@ def kernel_dtype(graph: Graph) -> torch.dtype:
 def is_mixed(graph: Graph) -> bool:
     """Has it floats that are narrower than what its kernel computes in? They are rounded, each as torch rounds it."""
     return kernel_dtype(graph) == torch.float64 and any(node.dtype == torch.float32 for node in every(graph.nodes))
+
+
+def single(value: Any, is_rounded: bool) -> Any:
+    """A number, rounded to float32 if it is to be; anything else as it is."""
+    return float(np.float32(value)) if is_rounded and isinstance(value, float) else value

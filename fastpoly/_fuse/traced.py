@@ -154,7 +154,7 @@ def read(
     function: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor],
     names: dict[int, str],
-    stop_at: int | None,
+    stop_at: int | None = None,
 ) -> Reading:
     """Trace a step. Arguments and errors as for `traced`."""
     graph = _graph(function, inputs, names, stop_at)

@@ -430,7 +430,7 @@ class Tracer(LightDispatchMode):
         """The refusal of a question whose answer changes from step to step; of the last one if no name is given."""
         if not name:
             name, self._where = self._asked_in
-            self._asked = name
+            self.asked = name
         return self.refusal(
             name,
             "the value of a tensor decides what the loss does, and it changes from step to step",
