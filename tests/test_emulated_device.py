@@ -170,10 +170,6 @@ def cartesian(p):
     return (torch.view_as_real(torch.complex(p * 2, p * p)) ** 2).sum()
 
 
-def polar(p):
-    return (torch.view_as_real(torch.polar(p * p, p)) ** 2).sum()
-
-
 LOSSES = {  # name: (loss, number of params)
     "a value that is stored and used in one nest": (lambda p: (BY.to(p.device) * torch.gradient(p)[0] ** 2).sum(), 5),
     "a value that two nests store": (kept_by_another_nest, 3),
@@ -185,17 +181,15 @@ LOSSES = {  # name: (loss, number of params)
     "it says where it lies": (it_says_where_it_lies, 5),
     "gru": (gru, 63),
     "gru_cell": (gru_cell, 63),
+    "complex": (cartesian, 3),  # its own gradients of others, as of polar, the emulated device has wrong
     "vdot": (lambda p: torch.vdot(p, p) ** 2, 5),
 }
-
-COMPLEX = {"complex": (cartesian, 3), "polar": (polar, 3)}
 
 
 def losses(name, backend, steps):
     """In the process of `interpreted`, on its device or, fused, on the CPU."""
-    loss, count = (LOSSES | COMPLEX)[name]
-    backend, _, device = backend.partition(" ")
-    params = numbers(count).to(device or ("cpu" if backend == "fused" else "cuda"))
+    loss, count = LOSSES[name]
+    params = numbers(count) if backend == "fused" else numbers(count).cuda()
     return descend(loss, params, learn_rate=1e-3, steps=steps, backend=backend).loss.tolist()
 
 
@@ -235,14 +229,6 @@ def test_a_loop_that_is_too_long_to_be_written_out(interpreted):
         got, is_loop = interpreted(emulated, looped, "triton", most_nodes)
         assert got == pytest.approx(want, rel=1e-12)
         assert is_loop == (most_nodes == 200)
-
-
-@pytest.mark.parametrize("name", COMPLEX)
-def test_complex_numbers(interpreted, name):
-    """As eager torch on the CPU: the emulated device has gradients of complex numbers wrong."""
-    want, on_cpu, on_device = (interpreted(emulated, losses, name, b, 3) for b in ("eager cpu", "fused", "triton"))
-    assert on_cpu == pytest.approx(want, rel=1e-12)
-    assert on_device == pytest.approx(want, rel=1e-12)
 
 
 def moved_away(p):
