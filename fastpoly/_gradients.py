@@ -157,14 +157,15 @@ class _Kind:
 def _key(value: Any, leaves: list[Any]) -> Any:
     """What a call depends on beside the numbers in its tensors of floats, which are appended to `leaves`."""
     cls = type(value)
+    if cls is torch.Tensor or isinstance(value, torch.Tensor):
+        dtype = value.dtype
+        if dtype.is_floating_point:
+            leaves.append(value.detach() if value.requires_grad else value)
+            return (value.shape, dtype) if value.is_cpu else (value.shape, dtype, str(value.device))
+        return value.shape, value.dtype, value.cpu().numpy().tobytes()
     if cls is np.ndarray and value.dtype.char in "fd":
         leaves.append(value)
         return "array", value.shape, value.dtype.char
-    if isinstance(value, torch.Tensor):
-        if value.is_floating_point():
-            leaves.append(value.detach() if value.requires_grad else value)
-            return (value.shape, value.dtype) if value.is_cpu else (value.shape, value.dtype, str(value.device))
-        return value.shape, value.dtype, value.cpu().numpy().tobytes()
     if cls is list or cls is tuple:
         return cls, *[_key(part, leaves) for part in value]
     if cls is dict:

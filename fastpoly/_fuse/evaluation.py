@@ -23,6 +23,8 @@ from .traced import found, read, written_anew
 
 Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
 
+memmove = ctypes.memmove
+
 SHORT = 20_000
 """Cycles of a kernel for which other threads can wait: to let them run takes as long."""
 
@@ -53,7 +55,7 @@ class Evaluation:
         self._free: list[_Call] = []  # a call takes one of these, so that several threads can call
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
-        """The function of these tensors or arrays, each of the shape and dtype that it was traced with.
+        """The function of these tensors or arrays, each of the shape and dtype that it was traced with, as arrays.
 
         None if its first result is not finite, or the function itself would raise an error.
         """
@@ -88,11 +90,11 @@ class _Call:
             self._kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
-        for (place, address, size), leaf in zip(self._places, leaves, strict=True):
-            if isinstance(leaf, np.ndarray):
+        for (place, address, size), leaf in zip(self._places, leaves, strict=False):
+            if type(leaf) is np.ndarray:
                 place[...] = leaf
             elif address is not None and leaf.is_contiguous() and not leaf.is_neg():
-                ctypes.memmove(address, leaf.data_ptr(), size)
+                memmove(address, leaf.data_ptr(), size)
             else:
                 place[...] = leaf.resolve_neg().numpy()
         if not self._kernel():
