@@ -249,7 +249,7 @@ def test_what_cannot_be_fused_runs_in_torch_after_a_warning():
     x, y = samples()
 
     def loss(w, x, y):
-        return line(w, x, y) * float(w.sum())
+        return line(w, x, y) * w.sum().item()
 
     call = value_and_grad(loss)
     with pytest.warns(RuntimeWarning, match="backend='eager'.*decides"):

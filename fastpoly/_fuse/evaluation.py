@@ -91,7 +91,7 @@ class _Call:
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
         for (place, address, size), leaf in zip(self._places, leaves, strict=False):
-            if type(leaf) is np.ndarray:
+            if isinstance(leaf, np.ndarray):
                 place[...] = leaf
             elif address is not None and leaf.is_contiguous() and not leaf.is_neg():
                 memmove(address, leaf.data_ptr(), size)
