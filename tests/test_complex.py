@@ -6,7 +6,7 @@ from operation_cases import numbers, off, values, values_and_gradients
 
 from fastpoly import UnsupportedOperationError, descend
 
-pytestmark = pytest.mark.slow
+SLOW = pytest.mark.slow
 
 
 def complex_of(a):
@@ -75,7 +75,7 @@ MOVING = {
 }
 
 
-@pytest.mark.parametrize("kind", [ELEMENTS, MOVING], ids=["elements", "moving"])
+@pytest.mark.parametrize("kind", [ELEMENTS, pytest.param(MOVING, marks=SLOW)], ids=["elements", "moving"])
 def test_complex_numbers(kind):
     cases = {name: lambda a, case=case: both(case(complex_of(a))) for name, case in kind.items()}
     assert off(values_and_gradients(cases), numbers(5, 4)) == {}
@@ -86,7 +86,7 @@ def test_real_numbers_of_complex_ones():
     assert off(values_and_gradients(cases), numbers(5, 4)) == {}
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8, 17, 24, 60])
+@pytest.mark.parametrize("size", [1, 5, 8, *(pytest.param(size, marks=SLOW) for size in (2, 17, 24, 60))])
 def test_fourier_transforms(size):
     """Small sizes, primes, and those of several factors."""
     cases = {

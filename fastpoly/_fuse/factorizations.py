@@ -129,7 +129,9 @@ def lu_factor(a: Any, pivot: bool = True) -> Any:
         if pivot:
             size = torch.where(places < k, -1.0, a[..., k].abs())
             is_largest = (size == size.amax(-1, keepdim=True)) | (size != size)
-            chosen = torch.where(is_largest, places, rows).amin(-1, keepdim=True)  # LAPACK takes the first of equals
+            chosen = torch.where(is_largest, places, rows - 1).amin(
+                -1, keepdim=True
+            )  # LAPACK takes the first of equals
             exchanged = (places == chosen)[..., None]
             row = torch.where(exchanged, a, 0.0).sum(-2, keepdim=True)
             a = torch.where(places[:, None] == k, row, torch.where(exchanged, a[..., k : k + 1, :], a))
@@ -151,7 +153,7 @@ def permutation(pivots: Any, size: int, inverse: bool = False) -> Any:
     order = places.expand(*pivots.shape[:-1], size)
     for k in range(pivots.shape[-1])[:: -1 if inverse else 1]:
         exchanged = places == pivots[..., k, None] - 1
-        there = torch.where(exchanged, order, 0).sum(-1, keepdim=True)
+        there = torch.where(exchanged, order, 0).amax(-1, keepdim=True)
         order = torch.where(places == k, there, torch.where(exchanged, order[..., k, None], order))
     return order
 

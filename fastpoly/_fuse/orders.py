@@ -54,12 +54,12 @@ def _refuse_long(a: Any) -> None:
 def places_in_order(a: Any, descending: bool = False) -> Any:
     """Where, along the last dimension, each element of the sorted tensor comes from."""
     places = numbers(a.shape[-1], a)
-    return torch.where(_ranks(a, descending)[..., None, :] == places[:, None], places, 0).sum(-1)
+    return torch.where(_ranks(a, descending)[..., None, :] == places[:, None], places, 0).amax(-1)
 
 
 def _place_of_rank(a: Any, rank: Any) -> Any:
     """Where the element is before which so many stand."""
-    return torch.where(_ranks(a) == rank, numbers(a.shape[-1], a), 0).sum(-1)
+    return torch.where(_ranks(a) == rank, numbers(a.shape[-1], a), 0).amax(-1)
 
 
 def _sort(a: Any, *rest: Any) -> Any:
@@ -89,9 +89,9 @@ def _kth_value(a: Any, k: int, dim: int, keep: bool) -> Any:
 
 def _median_place(values: Any) -> Any:
     """Of the lower median; of the first NaN, if there is one."""
-    size = values.shape[-1]
-    first = torch.where(values != values, numbers(size, values), size).amin(-1)
-    return torch.where(first < size, first, _place_of_rank(values, (size - 1) // 2))
+    size, is_nan = values.shape[-1], values != values
+    first = torch.where(is_nan, numbers(size, values), size - 1).amin(-1)
+    return torch.where(is_nan.any(-1), first, _place_of_rank(values, (size - 1) // 2))
 
 
 def _nanmedian_place(values: Any) -> Any:
@@ -99,7 +99,7 @@ def _nanmedian_place(values: Any) -> Any:
     count = (values == values).sum(-1, keepdim=True)
     ranks = _ranks(values)
     is_middle = (2 * ranks + 1 == count) | (2 * ranks + 2 == count) | ((count == 0) & (ranks == 0))
-    return torch.where(is_middle, numbers(values.shape[-1], values), 0).sum(-1)
+    return torch.where(is_middle, numbers(values.shape[-1], values), 0).amax(-1)
 
 
 def _of_all_or_along(place: Callable[[Any], Any]) -> Callable[..., Any]:
