@@ -95,13 +95,13 @@ def test_an_error_comes_where_torch_has_it():
         steps = 0
         with pytest.raises(ValueError, match="w must be positive"):
             descend(checked, start, learn_rate=0.02, steps=500, backend=backend)
-        for steps in range(1, 60):
+        for steps in range(20, 32):
             try:
                 descend(checked, start, learn_rate=0.02, steps=steps, backend=backend)
             except ValueError:
                 break
         taken.append(steps)
-    assert taken[0] == taken[1] > 2
+    assert taken[0] == taken[1] > 20
     fine = [descend(checked, start, learn_rate=0.01, steps=20, backend=b).loss for b in ("fused", "eager")]
     torch.testing.assert_close(*fine, rtol=1e-11, atol=1e-11)
 

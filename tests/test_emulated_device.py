@@ -222,6 +222,7 @@ def looped(backend, most_nodes):
     return run.loss.tolist(), "for t0 in range(" in (run.source or "")
 
 
+@pytest.mark.slow
 def test_a_loop_that_is_too_long_to_be_written_out(interpreted):
     """Is a loop of the kernel."""
     want, _ = interpreted(emulated, looped, "eager", 10**6)

@@ -68,7 +68,7 @@ def largest(w, x, y):
         ("polynomial", "float32", 5000, 3),  # 5 blocks for 3 programs
         ("softmax", "float64", 4096, 4),  # no block is masked
         ("largest", "float64", 3000, 3),
-        ("linear-64", "float64", 2000, 2),  # sums in memory
+        pytest.param("linear-64", "float64", 2000, 2, marks=pytest.mark.slow),  # sums in memory
     ],
 )
 def test_several_programs_take_torchs_steps(interpreted, name, dtype, n, programs):
@@ -110,6 +110,7 @@ def test_kept_losses(interpreted):
     assert torch.equal(whole[0], some[0])
 
 
+@pytest.mark.slow
 def test_divergence(interpreted):
     """All programs see the same loss, and take the same number of steps."""
     fast = partial(descended, learn_rate=0.1)
