@@ -26,7 +26,7 @@ class DescentResult:
         source: the text of the kernel, each statement with the line of the loss that it comes from; None unless fused.
         diverged_at: None, or the step whose loss is not finite; `loss` and `params` end there.
         state: the optimizer's, from which `descend(..., state=)` goes on.
-        ended_by: "steps" if all were taken, else "until", "patience", "callback" or "divergence".
+        ended_by: "steps" if all were taken, else "until", "patience", "callback", "divergence" or "Ctrl-C".
         averaged: the average of the params after each step, if one was asked for.
         best, held_out: the params that were best on the held-out data, and its losses as `loss` has them.
         reason: why that backend ran: what it was expected to take, and the next best one.

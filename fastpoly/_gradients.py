@@ -13,8 +13,8 @@ from ._errors import BackendUnavailableError, UnsupportedOperationError
 from ._fuse.evaluation import Evaluation
 from ._guards import guards
 from ._steadiness import refuse_unsteady
-from ._tensors import one_number, refuse_no_floats, refuse_no_tensor, tensor_labels
-from ._torch_private import tree
+from ._tensors import one_number, pair, refuse_no_floats, refuse_no_tensor, tensor_labels
+from ._torch_private import tree, version
 from ._warn import warn_once
 
 REMEMBERED = 64
@@ -96,12 +96,12 @@ class _Kind:
                     raise
                 warn_once(f"running with backend='eager', many times slower: {error}", RuntimeWarning, of.loss)
         read = self.evaluation.outside if self.evaluation is not None else []
-        self.versions = [(tensor, tensor._version) for tensor in read if not tensor.is_inference()]
+        self.versions = [(tensor, version(tensor)) for tensor in read if not tensor.is_inference()]
 
     def is_up_to_date(self) -> bool:
         """Is all that the loss reads beside its arguments as it was?"""
-        for tensor, version in self.versions:
-            if tensor._version != version:
+        for tensor, before in self.versions:
+            if version(tensor) != before:
                 return False
         for guard in self.guards:  # noqa: SIM110  (a loop is faster than all())
             if not guard.holds():
@@ -117,7 +117,7 @@ class _Kind:
             value = self.of.loss(params, *data)
             aux: list[Any] = []
             if self.of.has_aux:
-                value, beside = _pair(value)
+                value, beside = pair(value, "loss: wants to return (number, aux) with has_aux=True")
                 aux, self.aux = tree.tree_flatten(beside)
                 for leaf in aux:
                     refuse_no_tensor(leaf, "loss: its aux")
@@ -199,9 +199,3 @@ def _filled(value: Any, leaves: Iterator[Any]) -> Any:
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(leaf)) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-
-
-def _pair(value: Any) -> tuple[Any, Any]:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"loss: wants to return (number, aux) with has_aux=True, got {type(value).__name__}")
-    return value

@@ -188,8 +188,8 @@ class Descent:
         ended_by = "steps"
         if made.stopped:
             ended_by = self.training.end(made.carried)
-        elif taken < self.steps and not self.interrupted:
-            ended_by = "callback"
+        elif taken < self.steps:
+            ended_by = "Ctrl-C" if self.interrupted else "callback"
         self.rates.taken(taken)
         state: Any = parts["state"]
         if isinstance(self.rule, FunctionalOptimizer):

@@ -17,11 +17,9 @@ from typing import Any
 import torch
 
 from ._fuse.arguments import array_of
+from ._saved import replacing
 
 VERSION = 1
-
-SECONDS = 60.0
-"""From one write to the next, if the caller does not say."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +81,10 @@ class RunFile:
     def save(self, saved: Saved) -> None:
         """Write the file in place of what was there."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        try:
-            with beside.open("wb") as file:
-                torch.save({**saved.__dict__, "version": VERSION, "digest": self.digest}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(self.path) as new, new.open("wb") as file:
+            torch.save({**saved.__dict__, "version": VERSION, "digest": self.digest}, file)
+            file.flush()
+            os.fsync(file.fileno())
         self._last = time.monotonic()
 
 

@@ -11,6 +11,7 @@ from ._problem import MAX_STEPS, integer
 from ._repeat import checked_backend, repeat
 from ._tensors import (
     need_torch,
+    pair,
     refuse_changed,
     refuse_no_dense_tensor,
     refuse_no_function,
@@ -79,7 +80,9 @@ def scan(
 
     def flat(leaves: list[Any]) -> list[Any]:
         with nullcontext() if reached is None else reached.by(leaves):
-            after, output = _pair(step(tree.tree_unflatten(list(leaves), structure), *data))
+            after, output = pair(
+                step(tree.tree_unflatten(list(leaves), structure), *data), "step: wants to return (carry, output)"
+            )
         successors, found_structure = tree.tree_flatten(after)
         if found_structure != structure:
             raise ValueError(f"step: returns a carry of another structure: {found_structure}, wants {structure}")
@@ -101,9 +104,3 @@ def _refuse_gradient(tensor: Any) -> None:
         f"scan: a tensor of shape {tuple(tensor.shape)} requires a gradient, and what comes out of scan has none. Way "
         "out: call scan under torch.no_grad(), or write the loop in Python where its gradient is wanted"
     )
-
-
-def _pair(value: Any) -> tuple[Any, Any]:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"step: wants to return (carry, output), got {type(value).__name__}")
-    return value

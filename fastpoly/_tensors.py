@@ -89,6 +89,17 @@ def one_number(value: Any) -> torch.Tensor:
     return result
 
 
+def pair(value: Any, wants: str) -> tuple[Any, Any]:
+    """What a function returned, if that is two things; `wants` says what it should be.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"{wants}, got {type(value).__name__}")
+    return value
+
+
 def refuse_changed(after: Sequence[Any], before: Sequence[torch.Tensor], whose: str, of: str) -> None:
     """Raise ValueError unless the tensors are what they were before, but for their values."""
     for i, (new, old) in enumerate(zip(after, before, strict=True)):

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ._errors import UnsupportedOperationError
 from ._problem import shown
-from ._torch_private import in_tensors
+from ._torch_private import has_step_hooks, in_tensors
 from .optimizers import FunctionalOptimizer
 
 State: TypeAlias = "list[dict[str, torch.Tensor]]"
@@ -182,7 +182,7 @@ def of_object(optimizer: torch.optim.Optimizer, params: list[torch.Tensor], stru
         missing = len(place.keys() - set(map(id, held)))
         what = f"{missing} of the params it does not hold" if missing else "params that are none of these"
         raise ValueError(f"optimizer: wants to hold the tensors of params and no others; there are {what}")
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if has_step_hooks(optimizer):
         raise ValueError("optimizer: has hooks on its step, which a compiled loop cannot call; remove them")
     groups = [
         Group(

@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -72,6 +73,15 @@ def reshaped_in_place(func: Any, args: Sequence[Any], kwargs: Any) -> None:
 def changes_shape(func: Any) -> bool:
     """Is it such an operation?"""
     return torch.Tag.inplace_view in func.tags
+
+
+version: Callable[[torch.Tensor], int] = attrgetter("_version")
+"""How often torch has written to a tensor's memory."""
+
+
+def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Is a function to be called before or after each of its steps?"""
+    return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
 def storage(tensor: torch.Tensor) -> int:

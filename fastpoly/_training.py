@@ -87,8 +87,11 @@ class Training:
     ) -> None:
         self.loss, self.data, self.structure = loss, data, structure
         self.rule, self.rates, self.reached, self.wishes = rule, rates, reached, wishes
-        rows, self.form = tree.tree_flatten(wishes.xs)
-        self.rows = [torch.as_tensor(one).to(start[0].device) for one in rows if one is not None]
+        rows: list[Any] = []
+        self.form: Any = None
+        if wishes.xs is not None:
+            rows, self.form = tree.tree_flatten(wishes.xs)
+        self.rows = [torch.as_tensor(one).to(start[0].device) for one in rows]
         self._refuse_rows(steps)
         held = wishes.held_out
         self.held_out = held if isinstance(held, tuple) else (held,)

@@ -29,16 +29,9 @@ def loss(p, x, y):
     return ((torch.tanh(x @ p["W"] + p["b"]) @ p["v"] + p["c"] - y) ** 2).mean()
 
 
-def torchs(make, steps=STEPS, dtype=torch.float64, scheduler=None, seed=None):
-    """torch's own run: the losses, the params and the optimizer. With a seed, params begin a rounding or two off."""
-    params, data = problem(dtype)
-    if seed is not None:
-        draws = torch.Generator().manual_seed(seed)
-        eps = torch.finfo(dtype).eps
-        params = {k: p * (1 + eps * torch.randint(-2, 3, p.shape, generator=draws).to(p)) for k, p in params.items()}
-    params = {name: param.requires_grad_() for name, param in params.items()}
-    optimizer, losses = make(list(params.values())), []
-    schedule = scheduler(optimizer) if scheduler else None
+def trained(params, data, optimizer, steps, schedule=None):
+    """Train the params by torch's own loop; the losses."""
+    losses = []
     for _ in range(steps):
         optimizer.zero_grad()
         value = loss(params, *data)
@@ -47,6 +40,19 @@ def torchs(make, steps=STEPS, dtype=torch.float64, scheduler=None, seed=None):
         losses.append(value.detach())
         if schedule:
             schedule.step()
+    return losses
+
+
+def torchs(make, steps=STEPS, dtype=torch.float64, scheduler=None, seed=None):
+    """torch's own run: the losses, the params and the optimizer. With a seed, params begin a rounding or two off."""
+    params, data = problem(dtype)
+    if seed is not None:
+        draws = torch.Generator().manual_seed(seed)
+        eps = torch.finfo(dtype).eps
+        params = {k: p * (1 + eps * torch.randint(-2, 3, p.shape, generator=draws).to(p)) for k, p in params.items()}
+    params = {name: param.requires_grad_() for name, param in params.items()}
+    optimizer = make(list(params.values()))
+    losses = trained(params, data, optimizer, steps, scheduler(optimizer) if scheduler else None)
     return torch.stack(losses), {name: param.detach() for name, param in params.items()}, optimizer
 
 
@@ -124,23 +130,13 @@ def test_the_state_goes_on_and_comes_back():
     params, data = problem()
     params = {name: param.requires_grad_() for name, param in params.items()}
     optimizer = torch.optim.RMSprop(list(params.values()), lr=0.01, momentum=0.5, centered=True)
-    losses = []
-
-    def by_torch(steps):
-        for _ in range(steps):
-            optimizer.zero_grad()
-            value = loss(params, *data)
-            value.backward()
-            optimizer.step()
-            losses.append(value.detach())
-
-    by_torch(50)
+    losses = trained(params, data, optimizer, 50)
     run = descend(loss, params, data, steps=100, optimizer=optimizer, backend="fused")
     with torch.no_grad():
         for name, value in run.params.items():
             params[name].copy_(value)
     losses.extend(run.loss)
-    by_torch(50)
+    losses += trained(params, data, optimizer, 50)
     torch.testing.assert_close(torch.stack(losses), want, rtol=1e-11, atol=1e-11)
     for name, value in last.items():
         torch.testing.assert_close(params[name].detach(), value, rtol=1e-11, atol=1e-11)

@@ -96,3 +96,32 @@ def test_nothing_else_uses_them():
         if file.name not in ("_torch_private.py", "stand_ins.py", "split.py"):
             used = [line for line in file.read_text().splitlines() if private_name.search(line)]
             assert used == [], file.relative_to(package)
+
+
+def test_writes_are_counted():
+    tensor = torch.zeros(3)
+    before = private.version(tensor)
+    tensor[0] = 1
+    assert private.version(tensor) > before
+
+
+def test_hooks_of_an_optimizers_step_are_seen():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert not private.has_step_hooks(optimizer)
+    optimizer.register_step_post_hook(lambda *_: None)
+    assert private.has_step_hooks(optimizer)
+
+
+def test_optimizers_take_tensors_for_numbers():
+    with private.in_tensors(as_if_compiling=True):
+        assert torch.compiler.is_compiling()
+        assert torch.optim._adafactor.max(1.0, torch.tensor(0.5)) == 1
+        assert torch.optim._adafactor.min(0.1, torch.tensor(0.5)) == torch.tensor(0.1)
+    assert not torch.compiler.is_compiling()
+    assert not hasattr(torch.optim._adafactor, "max")
+
+
+def test_the_narrowest_floats_are_seen():
+    with private.Narrowest() as seen:
+        (torch.ones(2, dtype=torch.float64).float() * 2).double()
+    assert seen.bytes == 4

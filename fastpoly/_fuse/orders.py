@@ -32,7 +32,7 @@ def _is_before(one: Any, other: Any, descending: bool) -> Any:
 
 
 LONGEST = 2048
-"""Elements along the axis: torch sorts more in a tenth of the time that comparing all of them takes."""
+"""Elements along the axis: torch sorts more of them sooner than all are compared."""
 
 
 def _ranks(a: Any, descending: bool = False) -> Any:

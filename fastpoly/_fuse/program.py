@@ -36,7 +36,7 @@ CYCLES = 12_000
 """What a thread must have to do in a step: some microseconds, beside the tenth of one that a meeting takes."""
 
 CYCLES_OF_A_CALL = 1_000_000
-"""The same in a call of one step: to wake a thread takes some 50 microseconds."""
+"""The same in a call of one step: it ends before another thread is awake, unless it is a long one."""
 
 CYCLES_A_SUM = 100
 """And what it must have to do beside for each sum that they tell each other."""
