@@ -12,7 +12,7 @@ import pytest
 from gpu import bars, digest, grid, result, stages, summary
 from gpu.book import Book
 from gpu.driver import Driver, Group
-from gpu.process import Stage
+from gpu.process import Process, Stage
 
 BENCH = Path(__file__).parent
 WHERE = {"card": "Fake GPU", "torch": "2"}
@@ -71,10 +71,14 @@ def run(folder, groups, *, limit=60.0, of="1", earlier=(), least=0.1):
     """A run of the groups; the book."""
     book = Book(folder / "rows.jsonl", {s.name: of for group in groups for s in group.stages}, earlier)
     (folder / "stages").mkdir(exist_ok=True)
-    paths = [str(folder), str(BENCH), str(BENCH.parent), str(BENCH.parent / "kernels")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FASTPOLY_EMULATED": ""}
-    Driver(book, folder / "stages", environment, limit, folder, least=least).run(groups)
+    Driver(book, folder / "stages", environment(folder), limit, folder, least=least).run(groups)
     return book
+
+
+def environment(folder):
+    """That finds the stages of `folder`, and no emulated card."""
+    paths = [str(folder), *(str(BENCH.parent / part) for part in ("bench", "", "kernels", "tests"))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FASTPOLY_EMULATED": "", "OUT": ""}
 
 
 def calls():
@@ -105,6 +109,17 @@ def test_what_dies_hangs_or_fails_costs_one_unit(folder):
     assert "no end within 1.5 s" in errors["hangs"]
     on_disk = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert on_disk == book.rows
+
+
+def test_what_a_process_wrote_before_it_was_ended_is_kept(folder):
+    one = stage("one", "'a': works('a'), 'b': works('b', 60)")
+    book = Book(folder / "rows.jsonl", {"one": "1"})
+    process = Process(one, book, folder, environment(folder), time.monotonic() + 60)
+    until = time.monotonic() + 30
+    while "b" not in calls() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.end()  # without a poll since it began
+    assert book.ended("one") == {"a": "right"}
 
 
 def test_several_modules_share_a_process(folder):
@@ -249,20 +264,10 @@ sys.exit(made.main())
 """
 
 
-def make_gpu(folder, *words, **environment):
-    """`python -m gpu` with the stages one and two of `folder` and a card that is none."""
-    paths = [str(folder), *(str(BENCH.parent / part) for part in ("bench", "", "kernels", "tests"))]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "FASTPOLY_EMULATED": "",
-        "OUT": "",
-        **environment,
-    }
-    command = [sys.executable, "-c", DRIVEN, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, env=environment
-    )
+def make_gpu(folder, *words, **more):
+    """`python -m gpu` with the stages one and two of `folder` and a card that is none; more of its environment."""
+    command, into = [sys.executable, "-c", DRIVEN, *words], {**environment(folder), **more}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, env=into)
 
 
 def test_a_stopped_run_leaves_few_files_and_the_next_goes_on(folder):

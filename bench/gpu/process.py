@@ -88,8 +88,7 @@ class Process:
     def poll(self) -> bool:
         """Take over what is new; is the stage over, or its time?"""
         status = self._process.poll()  # before the rows: there are no more after it
-        for row in self._new:
-            self._take(row)
+        self._take_new()
         if status is not None:
             self.end()  # what it left running
             return self._over(status)
@@ -97,10 +96,16 @@ class Process:
             self.end()
             return True
         if self._unit and time.monotonic() - self._begun > self.stage.unit_seconds:
+            unit = self._unit
             self.end()
-            self._ended("hung", f"no end within {self.stage.unit_seconds:g} s")
+            if self._unit == unit:  # it did not end at the last moment
+                self._ended("hung", f"no end within {self.stage.unit_seconds:g} s")
             self._begin()
         return False
+
+    def _take_new(self) -> None:
+        for row in self._new:
+            self._take(row)
 
     def _take(self, row: Row) -> None:
         if "begun" in row:
@@ -135,7 +140,8 @@ class Process:
         return next((line for line in reversed(lines) if line.strip()), "it said nothing")[:200]
 
     def end(self) -> None:
-        """Kill the process and all that it started, if any is left."""
+        """Kill the process and all that it started, if any is left, and take over what it wrote until then."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._take_new()
