@@ -68,10 +68,11 @@ def descend(
             computed before and which is left as so many steps leave it. A `torch.optim` object has its own.
         steps: how many to take, >= 0.
         optimizer: "sgd", "momentum" (0.9), "nesterov" (0.9), "adam", "adamw", "rmsprop", "adagrad", "adadelta",
-            "adamax", "nadam", "radam", "asgd", "rprop", "adafactor", "muon", all with torch.optim's defaults; "lion";
-            an object of `fastpoly.optimizers`; an object of `torch.optim` that holds the params, whose groups, learn
-            rates and state are taken, and which has the new state afterwards; or a function (params, grads, state) ->
-            (params, state) of these as they are given here. Its state is None on the first call; learn_rate is ignored.
+            "adamax", "nadam", "radam", "asgd", "rprop", "adafactor", "muon", all with torch.optim's defaults; "lion",
+            "adabelief"; an object of `fastpoly.optimizers`; an object of `torch.optim` that holds the params, whose
+            groups, learn rates and state are taken, and which has the new state afterwards; or a function (params,
+            grads, state) -> (params, state) of these as they are given here. Its state is None on the first call;
+            learn_rate is ignored.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch's
             autograd step by step), or "auto": the one that is done the soonest with so many steps, compiling included,

@@ -1,6 +1,7 @@
-"""Update rules: what a step does with the gradients. Each but Lion is torch.optim's of that name, with its defaults.
+"""Update rules: what a step does with the gradients. Each that torch.optim has is that, with its defaults.
 
-SGD, Adam, AdamW and Lion are written here; RMSprop, Adagrad and the others are torch's own code, traced (`Torch`).
+SGD, Adam and AdamW are written here, and Lion and AdaBelief, which torch.optim has not; RMSprop, Adagrad and the others
+are torch's own code, traced (`Torch`).
 
 A rule is functional, so that it can be traced: state in, state out. `start` gives the state before the first step, a
 list of tensors; `update` takes lists of parameters and gradients and returns the next parameters and the next state.
@@ -201,6 +202,49 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True)
+class AdaBelief:
+    """Adam with the spread of the gradients about their mean (Zhuang et al. 2020, algorithm 2); torch.optim has none.
+
+    The defaults are the paper's; those of the authors' package differ.
+
+    Attributes:
+        betas: how much of the running means of the gradients and of their squared deviations is kept in a step.
+        eps: added to the mean squared deviation in each step, and to its root.
+        weight_decay: rate times this times the parameters is taken off them.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _refuse_unless_betas(self)
+        _refuse_unless(self, "eps", 0)
+        _refuse_unless(self, "weight_decay", 0)
+
+    def start(self, params: Tensors) -> list[torch.Tensor]:
+        """Zero means, and 1 - beta ** 0 for both betas."""
+        zeros = [param.new_zeros(param.shape) for param in (*params, *params)]
+        return [*zeros, params[0].new_zeros(()), params[0].new_zeros(())]
+
+    def update(
+        self, params: Tensors, grads: Tensors, state: Tensors, rate: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """w -= rate * mean / (sqrt(mean squared deviation) + eps), both means corrected for their start at zero."""
+        n = len(params)
+        first, second = self.betas
+        if self.weight_decay:
+            params = [p - rate * self.weight_decay * p for p in params]
+        means = [first * m + (1 - first) * g for m, g in zip(state[:n], grads, strict=True)]
+        off = [g - m for g, m in zip(grads, means, strict=True)]
+        spreads = [second * s + (1 - second) * (d * d) + self.eps for s, d in zip(state[n : 2 * n], off, strict=True)]
+        complete = [c * beta + (1 - beta) for c, beta in zip(state[2 * n :], self.betas, strict=True)]  # as in `Adam`
+        step, root = rate / complete[0], complete[1].sqrt()
+        after = [p - step * m / (s.sqrt() / root + self.eps) for p, m, s in zip(params, means, spreads, strict=True)]
+        return after, [*means, *spreads, *complete]
+
+
+@dataclass(frozen=True)
 class Lion:
     """The sign of a mix of momentum and gradient (Chen et al. 2023, algorithm 2); torch.optim has none.
 
@@ -239,6 +283,7 @@ NAMES: dict[str, Optimizer] = {
     "adam": Adam(),
     "adamw": AdamW(),
     "lion": Lion(),
+    "adabelief": AdaBelief(),
 }
 
 

@@ -208,6 +208,7 @@ CALLS = {
     "Adam": (optimizers.Adam, dict(betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)),
     "AdamW": (optimizers.AdamW, dict(betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)),
     "Lion": (optimizers.Lion, dict(betas=(0.9, 0.99), weight_decay=0.0)),
+    "AdaBelief": (optimizers.AdaBelief, dict(betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)),
 }
 PROFILE_CALLS = {
     "autograd_ladder": (

@@ -54,7 +54,29 @@ def test_lion_is_a_loop_by_hand(rule):
     assert run.state[0].tolist() == pytest.approx(momentum.tolist(), abs=1e-12, rel=0)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "rule",
+    ["adabelief", optimizers.AdaBelief((0.8, 0.99), eps=1e-12, weight_decay=0.1)],
+    ids=["adabelief", "decay"],
+)
+def test_adabelief_is_a_loop_by_hand(rule):
+    first, second, eps, decay = (0.9, 0.999, 1e-8, 0.0) if rule == "adabelief" else (0.8, 0.99, 1e-12, 0.1)
+    model = zoo.model("exponential-decay", torch.float64)
+    weights, mean, spread = model.params.clone(), torch.zeros_like(model.params), torch.zeros_like(model.params)
+    for t in range(1, 301):
+        weights = weights.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model.loss(weights, *model.data), weights)
+        mean = first * mean + (1 - first) * slope
+        spread = second * spread + (1 - second) * (slope - mean) ** 2 + eps
+        step = (mean / (1 - first**t)) / ((spread / (1 - second**t)).sqrt() + eps)
+        weights = weights * (1 - 0.003 * decay) - 0.003 * step
+    run = descend(model.loss, model.params, model.data, learn_rate=0.003, steps=300, optimizer=rule, backend="fused")
+    assert run.params.tolist() == pytest.approx(weights.tolist(), abs=1e-12, rel=0)
+    assert run.state[0].tolist() == pytest.approx(mean.tolist(), abs=1e-12, rel=0)
+    assert run.state[1].tolist() == pytest.approx(spread.tolist(), abs=1e-12, rel=0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adabelief"])
 def test_a_run_goes_on_bit_for_bit(optimizer):
     model = zoo.model("exponential-decay", torch.float64)
     options = dict(learn_rate=0.01, optimizer=optimizer, backend="fused")

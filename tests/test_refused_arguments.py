@@ -147,7 +147,7 @@ BAD = {
     "optimizer unknown": (
         of_descend(optimizer="sparseadam"),
         ValueError,
-        "optimizer: wants one of sgd, momentum, nesterov, adam, adamw, lion, adadelta, adafactor, adagrad, adamax",
+        "optimizer: wants one of sgd, momentum, nesterov, adam, adamw, lion, adabelief, adadelta, adafactor, adagrad",
     ),
     "optimizer none": (
         of_descend(optimizer=None),
