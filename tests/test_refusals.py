@@ -123,8 +123,8 @@ def complex_numbers(w, x):
     return torch.linalg.eigvals(w * torch.eye(3)).abs().sum()
 
 
-def zeta_of_numbers(w, x):
-    return torch.special.zeta(2.5, w.abs() + 1).sum()
+def bessel(w, x):
+    return torch.special.bessel_j0(w.detach()).sum()
 
 
 REFUSED = {
@@ -151,9 +151,9 @@ REFUSED = {
     "params in another dtype": (other_precision, "_to_copy", "return smooth(w.half()", "it gives torch.float16"),
     "complex numbers": (complex_numbers, "linalg_eig", "return torch.linalg.eigvals(w", "no rule"),
     "an operation without a rule": (
-        zeta_of_numbers,
-        "zeta",
-        "return torch.special.zeta(",
+        bessel,
+        "bessel_j0",
+        "return torch.special.bessel_j0(",
         "fastpoly has no rule for it",
     ),
 }

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from .expressions import Expr, call, compare, where
+from .expressions import Expr, call, compare, logical, where
 
 # -- modified Bessel functions
 # ---------------------------------------------------------------------------------------------
@@ -137,6 +138,88 @@ def digamma(x: Expr) -> Expr:
     return where(is_pole, at_pole, where(is_left, left, right))
 
 
+# -- Hurwitz's zeta function
+# ---------------------------------------------------------------------------------------------
+
+ZETA = (
+    12.0,
+    -720.0,
+    30240.0,
+    -1209600.0,
+    47900160.0,
+    -1.8924375803183791606e9,
+    7.47242496e10,
+    -2.950130727918164224e12,
+    1.1646782814350067249e14,
+    -4.5979787224074726105e15,
+    1.8152105401943546773e17,
+    -7.1661652561756670113e18,
+)
+"""(2 k)! / B_2k, of Euler and Maclaurin's sum."""
+
+TERMS = 9
+"""As many are added up before that sum takes the others."""
+
+
+def _others(x: Expr, w: Expr, power: Expr) -> Expr:
+    """The sum of (w + k) ** -x over k = 0, 1, ...; of w from TERMS - 1 on, and w ** (1 - x)."""
+    inverse = 1 / w
+    last = power * inverse
+    parts = [power / (x - 1), 0.5 * last]
+    for k, divisor in enumerate(ZETA):
+        last = last * ((x + 2 * k) * inverse)
+        parts.append(last / divisor)
+        last = last * ((x + 2 * k + 1) * inverse)
+    total = parts.pop()
+    for part in parts[::-1]:  # the small ones first
+        total = total + part
+    return total
+
+
+def _halves(x: Expr, q: Expr, count: Expr | None = None) -> tuple[Expr, Expr]:
+    """The sum of (q + k) ** -x over the first k, TERMS or (q from 1 on) one less, and over the others, for q > 0.
+
+    Args:
+        count: how many of the first ones to take, if there are so many; all of them without.
+
+    What rounding q + k loses, (q + k) ** -x would lose x times. So each is a power of `base` times
+    (1 + k / base) ** -x, which counts the less the more a rounding in it does.
+    """
+    is_small = compare("lt", q, 1)
+    base = where(is_small, q + 1, q)  # q ** -x need not be a finite number
+    power = call("pow", base, 1 - x)
+    total = Expr.of(0.0)
+    for k in range(TERMS - 2, -1, -1):
+        term = call("exp", -(x * call("log1p", k / base))) if k else Expr.of(1.0)
+        total = total + (term if count is None else where(compare("gt", count, k + 1), term, 0.0))
+    first = where(is_small, call("pow", q, -x), 0.0) + power / base * total
+    far = power * call("exp", -((x - 1) * call("log1p", (TERMS - 1) / base)))
+    return first, _others(x, base + (TERMS - 1), far)
+
+
+def zeta(x: Any, q: Any) -> Expr:
+    """The sum of (q + k) ** -x over k = 0, 1, ..., for x > 1; for q < 0 of whole x alone.
+
+    For q < 0 there are two sums: of what is above 0, and of (-k - q) ** -x below it, with the sign of (-1) ** x.
+    """
+    x, q = Expr.of(x).as_float(), Expr.of(q).as_float()
+    whole, half = call("floor", q), x * 0.5
+    is_left = compare("lt", q, 0)
+    first, others = _halves(x, where(is_left, q - whole, q))
+    first_below, others_below = _halves(x, call("ceil", q) - q, -whole)
+    beyond = _others(x, 1 - q, call("pow", 1 - q, 1 - x))
+    others_below = where(compare("lt", whole, -TERMS), others_below - beyond, 0.0)
+    is_odd = compare("ne", call("floor", half), half)
+    left = (first + where(is_odd, -first_below, first_below)) + (others + where(is_odd, -others_below, others_below))
+    left = where(compare("eq", call("floor", x), x), left, math.nan)
+    right = where(compare("lt", q, math.inf), first + others, math.nan)  # what torch's kernel gives at both infinities
+    at_end = where(compare("lt", q, 1), math.inf, where(compare("eq", q, 1), 1.0, math.nan))
+    value = where(compare("eq", x, math.inf), at_end, where(is_left, left, right))
+    is_pole = logical("and", compare("le", q, 0), compare("eq", q, whole))
+    value = where(is_pole, math.inf, value)
+    return where(compare("eq", x, 1), math.inf, where(compare("lt", x, 1), math.nan, value))
+
+
 # -- inverses of the error function and of the normal distribution
 # ----------------------------------------------------------
 
@@ -203,7 +286,7 @@ def ndtri(p: Expr) -> Expr:
     return where(compare("gt", p, 0), where(compare("lt", p, 1), x, at_end), at_end)
 
 
-SPECIAL: dict[str, Callable[[Expr], Expr]] = {
+SPECIAL: dict[str, Callable[..., Expr]] = {
     "i0": i0,
     "special_i0e": i0e,
     "special_i1": i1,
@@ -211,5 +294,6 @@ SPECIAL: dict[str, Callable[[Expr], Expr]] = {
     "digamma": digamma,
     "erfinv": erfinv,
     "special_ndtri": ndtri,
+    "special_zeta": zeta,
 }
 """By ATen's name."""
