@@ -1,10 +1,18 @@
 """The fuser: a function of torch tensors, traced once, becomes one loop of machine code.
 
     stand_ins.py    torch's decompositions without what they import for nothing
+    arguments.py    the arguments of operations, and the shapes of what these give
+    launches.py     what torch would launch for a step, for whoever asks what that costs
     graph.py        what a trace is written down as
+    callers.py      the line of the caller that an operation comes from
+    constants.py    what no input changes: torch computes it, once
+    plans.py        what an operation is written down as, for all arguments of the same kinds
+    branches.py     both sides of a branch, and which of them a step takes
     instructions.py the instructions of two operands, in Python and LLVM
     expressions.py  numbers as expressions: constants folded, common parts shared
     pointwise.py    elementwise operations that take more than a line
+    special.py      special functions as formulas of elements
+    special_apart.py  those whose formulas depend on a whole number or the dtype, in operations
     rules.py        the others: sums, products of matrices, views, picks
     lift.py         an operation on single values as one on rows of them
     bounds.py       what whole numbers may become
@@ -12,13 +20,24 @@
     picks.py        what constant indices name: each place's own picks, found once
     windows.py      convolutions and the largest of windows
     separable.py    what is a matrix along each dimension: interpolation, averages, padding
+    factorizations.py  solving, inverting and factorizing small matrices, in rows and columns
+    orders.py       sorting, by counting
+    spectra.py      eigenvalues and singular values, by rotations
+    complex_numbers.py  complex tensors as real ones
+    fourier.py      Fourier transforms as products of matrices
     sampling.py, segments.py, sequences.py, recurrent.py, attention.py, distances.py, losses.py
                     operations of networks in terms of simpler ones, a kind each
     apart.py        the table of these, for what torch does not take apart itself
     storages.py     memory that tensors share while a step is traced: a write is a new value of it
     writes.py       what a step writes there, and what it reads of it afterwards
+    complex_tensors.py  complex tensors of a trace, and the memory that they share with their parts
+    tracer.py       what is done to tensors, written down as a graph
     trace.py        run the function once and write down every ATen operation on what changes from step to step
     scan.py         a loop within a step, as a node of the graph
+    running.py      running sums along long axes as loops
+    numbers.py      Python's numbers in a step: part of the kernel, or arguments once they have changed
+    whole_numbers.py  whole numbers that change: exact within their bounds, or refused
+    whole_inputs.py  where whole numbers may start that are carried from step to step
     runs.py         where a sequence repeats itself
     iterations.py   what the iterations of a run read, and whether they read alike
     rolling.py      such iterations as operations on rows, sums over rows, and scans
@@ -29,6 +48,9 @@
     memories.py     which tensors lie in memory, and their elements' order there
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
+    sums.py         sums of products as chains
+    registers.py    how many registers of samples a turn takes
+    caches.py       what the first cache still holds when it is read again
     recurrences.py  the plan of a scan: one iteration's schedule within that of the step
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
@@ -50,6 +72,7 @@
     machine.py      that as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
+    evaluation.py   a function as one call of a kernel
 
 and what is different for a GPU:
 
