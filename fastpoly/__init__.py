@@ -28,9 +28,11 @@ from ._result import FitResult
 if TYPE_CHECKING:
     from . import optimizers, profiling
     from ._descend import descend, descend_module
+    from ._descend_many import descend_many
     from ._descent_result import DescentResult
     from ._fit_batch import FitBatch
     from ._fit_many import fit_many
+    from ._many_result import ManyResult
     from ._scan import scan
     from ._value_and_grad import value_and_grad
 
@@ -46,9 +48,11 @@ __all__ = [
     "FitProblem",
     "FitResult",
     "Interrupted",
+    "ManyResult",
     "UnsupportedOperationError",
     "backends",
     "descend",
+    "descend_many",
     "descend_module",
     "dpoly_dw",
     "fit",
@@ -66,6 +70,7 @@ __all__ = [
 
 _LATER = {
     "_descend": ("DescentResult", "descend", "descend_module"),
+    "_descend_many": ("ManyResult", "descend_many"),
     "_scan": ("scan",),
     "_value_and_grad": ("value_and_grad",),
 }

@@ -124,8 +124,10 @@ class Schedule(Plan):
         inputs = self.graph.inputs
         for position, node in enumerate(self.graph.outputs):
             like = self.carried(inputs[position]) if position < len(inputs) else None
-            value: dict[Places, Expr] | Memory
-            if like is not None or (position >= len(inputs) and self._memories.is_long(node.shape)):
+            value: dict[Places, Expr] | Memory = {}
+            if like is not None and node is inputs[position]:
+                pass  # it stays what it is
+            elif like is not None or (position >= len(inputs) and self._memories.is_long(node.shape)):
                 value = self._copied(node, like)
             else:
                 value = {at: self.element(node, at).as_float() for at in _all(node)}

@@ -1,0 +1,220 @@
+"""Many descents from their beginning to their result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ._errors import UnsupportedOperationError
+from ._fuse.many import ManyProgram, many_program
+from ._many_result import ManyResult
+from ._monitor import Monitor
+from ._preparing import preparing
+from ._problem_axes import Problems
+from ._rates import Rates
+from ._repeat import ASKED, repeat
+from ._reached import Reached, untrained
+from ._steadiness import refuse_unsteady
+from ._torch_private import tree
+from ._training import Training, Wishes
+from ._warn import warn_once
+from .optimizers import FunctionalOptimizer, resolved
+
+if TYPE_CHECKING:
+    from ._monitor import Progress
+
+RUNS, DIVERGED, ENDED = 0.0, 1.0, 2.0
+"""What a problem carries of itself."""
+
+FULL = 2.0**20
+"""A counter of steps is two floats: single precision counts to 2**24 only."""
+
+
+class Run:
+    """See `fastpoly.descend_many`, whose checked arguments these are.
+
+    Attributes:
+        interrupted: was there a Ctrl-C?
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        params: Any,
+        problems: Problems,
+        learn_rate: Any,
+        optimizer: Any,
+        steps: int,
+        trace_every: int | None,
+        wishes: Wishes,
+        report: Progress | None,
+    ) -> None:
+        self.loss, self.problems, self.steps, self.trace_every = loss, problems, steps, trace_every
+        leaves, self.structure = tree.tree_flatten(params)
+        self.count = len(leaves)
+        self.dtype = leaves[0].dtype
+        first = [leaf.detach() for leaf in problems.one(0)]
+        rule = resolved(optimizer, self.structure, first[: self.count])
+        if isinstance(rule, FunctionalOptimizer):
+            raise TypeError(
+                "optimizer: descend_many takes sgd, momentum, nesterov, adam, adamw, lion, or an object of "
+                f"fastpoly.optimizers that has these options; got {optimizer!r}"
+            )
+        self.rule = rule
+        rate, self.rates = _rates(learn_rate, problems.count, first[0])
+        reached = Reached(leaves, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
+        data = tuple(problems.filled(first)[1:])
+        self.training = Training(loss, data, first[: self.count], self.structure, rule, rate, reached, wishes, steps)
+        self.own_data = [at for at in range(self.count, len(first)) if problems.is_own[at]]
+        self.monitor = Monitor(report)
+        self._first = first
+
+    @property
+    def interrupted(self) -> bool:
+        """Was there a Ctrl-C?"""
+        return self.monitor.interrupted
+
+    # -- a step of one problem
+
+    def begin(self, leaves: list[torch.Tensor], rate: torch.Tensor | None) -> list[torch.Tensor]:
+        """What a problem begins with: what it trains, its data, its learn rate, how many steps it took, how it ended."""
+        own = leaves[: self.count]
+        training = self.training.begin(own, self.rule.start(own))
+        self.trained = len(training)
+        zero = own[0].new_zeros(())
+        return [*training, *(leaves[at] for at in self.own_data), *([] if rate is None else [rate]), zero, zero, zero]
+
+    def step(self, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The same after a step, and then: what is not finite once the problem has ended, and the loss before it."""
+        count, training = self.trained, self.training
+        own, data = leaves[:count], leaves[count : count + len(self.own_data)]
+        *rate, few, many, end = leaves[count + len(data) :]
+        filled = list(self._first)
+        for at, leaf in zip(self.own_data, data, strict=True):
+            filled[at] = leaf
+        before = training.data, training.rates.one
+        training.data = tuple(self.problems.filled(filled)[1:])
+        training.rates.one = rate[0] if rate else training.rates.one
+        try:
+            after, results, ends = training.step_and_ends(own)
+        finally:
+            training.data, training.rates.one = before
+        value, runs = results[0], end == RUNS
+        for wished in ends:
+            end = torch.where(runs & wished, ENDED, end)
+        end = torch.where(runs & ~value.isfinite(), DIVERGED, end)
+        goes = end == RUNS
+        after = [torch.where(goes, new, old) for new, old in zip(after, own, strict=True)]
+        few = few + goes.to(few.dtype)
+        full = few == FULL
+        counted = [torch.where(full, 0.0, few), many + full.to(many.dtype)]
+        return [
+            *(*after, *data, *rate, *counted, end),
+            torch.where(runs, 0.0, torch.nan).to(value.dtype),
+            torch.where(goes, value, torch.nan).to(value.dtype),
+        ]
+
+    # -- all of them
+
+    def result(self, backend: str, started: float) -> ManyResult:
+        """Do it."""
+        reason = ASKED
+        program: ManyProgram | None = None
+        if backend != "eager":
+            try:
+                if any(leaf.device.type != "cpu" for leaf in self.problems.leaves):
+                    raise UnsupportedOperationError("descend_many is fused on the CPU only. Way out: .cpu()")
+                program = self._program()
+            except UnsupportedOperationError as error:
+                if backend == "fused":
+                    raise
+                reason = str(error)
+                warn_once(f"running one problem after the other, many times slower: {error}", RuntimeWarning, self.loss)
+        if program is None:
+            carried, kept, name = self._one_by_one(backend)
+        else:
+            every, name = self.trace_every, "fused"
+            carried, kept = program.run(*self._inputs(), self.problems.count, self.steps, every, self.monitor)
+        return self._made(carried, kept[1], (name, reason), program, started)
+
+    def _program(self) -> ManyProgram:
+        with preparing():
+            like = self.begin(self._first, None if self.rates is None else self.rates[0])
+            names = {id(leaf): f"w{at}" for at, leaf in enumerate(like)}
+            program = many_program(self.step, like, names, 0)
+            if self.steps:
+                inputs, is_own = self._inputs()
+                one = [leaf[:1] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
+                after, kept = program.run(one, is_own, 1, 1, 1, Monitor())
+                refuse_unsteady(self.step, like, [leaf[0] for leaf in after], [leaf[0, 0] for leaf in kept])
+        return program
+
+    def _inputs(self) -> tuple[list[torch.Tensor], list[bool]]:
+        """What all problems begin with, and what of it they have each for themselves: that has an axis more."""
+        begun = self.begin([leaf.detach() for leaf in self.problems.leaves], self.rates)
+        one = self.begin(self._first, None if self.rates is None else self.rates[0])
+        return begun, [many.ndim > single.ndim for many, single in zip(begun, one, strict=True)]
+
+    def _one_by_one(self, backend: str) -> tuple[list[torch.Tensor], list[torch.Tensor], str]:
+        """The same without a kernel of many, and what ran."""
+        inputs, is_own = self._inputs()
+        every, name = self.trace_every, backend
+        rows = 0 if every is None else -(-self.steps // every)
+        ends: list[list[torch.Tensor]] = []
+        traces = []
+        for problem in range(self.problems.count):
+            if self.monitor.interrupted:
+                break
+            start = [leaf[problem] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
+            alone = self.monitor.child()
+            made = repeat(self.step, start, self.steps, every, backend, alone, names={}, about=self.loss, stop_at=0)
+            name = made.backend
+            if not alone.interrupted:
+                ends.append(made.carried)
+                trace = start[0].new_full((rows,), torch.nan)
+                trace[: len(made.results[1])] = made.results[1]
+                traces.append(trace)
+            self.monitor.report(problem + 1, self.problems.count)
+        carried = [torch.stack(leaves) for leaves in zip(*ends, strict=True)]
+        return carried, [torch.empty(0), torch.stack(traces)], name
+
+    def _made(
+        self,
+        carried: list[torch.Tensor],
+        trace: torch.Tensor,
+        made_by: tuple[str, str],
+        program: ManyProgram | None,
+        started: float,
+    ) -> ManyResult:
+        parts = self.training.parts(carried[: self.trained])
+        *_, few, many, end = carried
+        steps = (few.double() + many.double() * FULL).long()
+        diverged = end == DIVERGED
+        # in the last step of all, whose loss nobody asked for
+        return ManyResult(
+            tree.tree_unflatten(parts["params"], self.structure),
+            trace if self.trace_every is not None else None,
+            steps,
+            time.perf_counter() - started,
+            *made_by,
+            torch.where(diverged, steps, -1) if bool(diverged.any()) else None,
+            end == ENDED,
+            parts["state"],
+            program.written.page if program is not None else None,
+        )
+
+
+def _rates(given: Any, count: int, like: torch.Tensor) -> tuple[Rates, torch.Tensor | None]:
+    """The learn rate of a step, and one for each problem if they have their own."""
+    if isinstance(given, torch.Tensor | np.ndarray | list | tuple) and np.ndim(given) == 1:
+        rates = torch.as_tensor(np.asarray(given, np.float64)).to(like)
+        if len(rates) != count:
+            raise ValueError(f"learn_rate: wants a number, or one for each of {count:,} problems, got {len(rates):,}")
+        if not bool((rates.isfinite() & (rates > 0)).all()):
+            raise ValueError("learn_rate: wants finite numbers > 0; 0.01 is one to begin with")
+        return Rates(float(rates[0]), None, 0, like, True), rates
+    return Rates(given, None, 0, like, True), None
