@@ -27,6 +27,7 @@ from ._result import FitResult
 
 if TYPE_CHECKING:
     from . import optimizers, profiling
+    from ._curve_fit import curve_fit
     from ._descend import descend, descend_module
     from ._descend_many import descend_many
     from ._descent_result import DescentResult
@@ -51,6 +52,7 @@ __all__ = [
     "ManyResult",
     "UnsupportedOperationError",
     "backends",
+    "curve_fit",
     "descend",
     "descend_many",
     "descend_module",
@@ -69,6 +71,7 @@ __all__ = [
 
 
 _LATER = {
+    "_curve_fit": ("curve_fit",),
     "_descend": ("DescentResult", "descend", "descend_module"),
     "_descend_many": ("ManyResult", "descend_many"),
     "_scan": ("scan",),

@@ -16,8 +16,8 @@ from ._monitor import Monitor
 from ._preparing import preparing
 from ._problem_axes import Problems
 from ._rates import Rates
-from ._repeat import ASKED, repeat
 from ._reached import Reached, untrained
+from ._repeat import ASKED, repeat
 from ._steadiness import refuse_unsteady
 from ._torch_private import tree
 from ._training import Training, Wishes

@@ -172,7 +172,7 @@ class _Chunk:
         threads = min(processors(), self.blocks)
         self.scratch = [aligned(layout.scratch * program.lanes, program.written.dtype) for _ in range(threads)]
         wide = program.lanes * self.carry.itemsize
-        step_seconds = 1e-9 * (20 + program.written.cycles * (program.lanes if program.lanes > 1 else 1))
+        step_seconds = 1e-9 * (20 + program.written.cycles * (max(1, program.lanes)))
         portion = max(1, int(PORTION_SECONDS / step_seconds))
         self.running = [
             pool().submit(

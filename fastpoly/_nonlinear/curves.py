@@ -1,0 +1,362 @@
+"""The arguments of `curve_fit`, checked and made into problems."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._arrays import Array
+from .._monitor import Monitor, Progress
+from .._problem import shown
+from .curve_result import CurveResult
+from .levenberg import Tolerances
+from .objective import GAUSS, POISSON, ROBUST, Objective
+from .solve import Problems, solve
+
+TOLERANCE = 1.49012e-8
+"""scipy's ftol and xtol: the root of the spacing of doubles."""
+
+
+def options(given: dict[str, Any]) -> tuple[Tolerances, int | None, str, float]:
+    """Tolerances, evaluations at most, loss and its scale: those of scipy's options that mean something here.
+
+    Raises:
+        TypeError: another option. ValueError: a value that cannot be meant.
+    """
+    rest = dict(given)
+    values = [rest.pop(name, default) for name, default in (("ftol", TOLERANCE), ("xtol", TOLERANCE), ("gtol", 0.0))]
+    values = [0.0 if value is None else float(value) for value in values]
+    if any(not value >= 0 for value in values):
+        raise ValueError(
+            f"ftol, xtol, gtol: want numbers >= 0, got {values}; leave them out for 1.49012e-8, that and 0"
+        )
+    counts = [rest.pop(name, None) for name in ("maxfev", "max_nfev")]
+    most = next((int(count) for count in counts if count), None)  # 0 is scipy's default, too
+    if most is not None and most < 0:
+        raise ValueError(f"maxfev: wants a number > 0, got {most}; leave it out for 100 (p + 1)")
+    loss, f_scale = rest.pop("loss", "linear"), float(rest.pop("f_scale", 1.0))
+    if loss != "linear" and loss not in ROBUST:
+        raise ValueError(f"loss: wants one of linear, {', '.join(ROBUST)}, got {shown(loss)}; linear is least squares")
+    if not f_scale > 0:
+        raise ValueError(f"f_scale: wants a number > 0, got {f_scale}; residuals beyond it count less")
+    rest.pop("x_scale", None)  # the method scales by the Jacobian; no unit matters
+    if rest:
+        taken = "ftol, xtol, gtol, maxfev, max_nfev, loss, f_scale"
+        raise TypeError(f"curve_fit: has no option {', '.join(rest)}; of scipy's it takes {taken}")
+    return Tolerances(*values), most, loss, f_scale
+
+
+class Curves:
+    """Curves that are to be fitted.
+
+    Attributes:
+        is_many: has ydata rows?
+        count, n, p: how many curves, samples of each, parameters.
+        interrupted: was there a Ctrl-C?
+    """
+
+    def __init__(
+        self, f: Callable[..., Any], xdata: Any, ydata: Any, predictors: int | None, nan_policy: Any, check_finite: bool
+    ) -> None:
+        self.f = f
+        y = _array(ydata, "ydata")
+        if y.size == 0:
+            raise ValueError("`ydata` must not be empty!")
+        if y.ndim not in (1, 2):
+            raise ValueError(f"ydata: wants (n,), or (batch, n) with a row for each curve, got {y.shape}; reshape it")
+        self.is_many = y.ndim == 2
+        self.y = y if self.is_many else y[None]
+        self.count, self.n = self.y.shape
+        self.x, self.own_x = self._placed(_array(xdata, "xdata"), predictors)
+        self.interrupted = False
+        if nan_policy not in (None, "raise", "omit"):
+            raise ValueError(f"nan_policy: wants None, 'raise' or 'omit', got {shown(nan_policy)}; omit leaves NaN out")
+        self._look_for_missing(nan_policy, check_finite)
+
+    def _placed(self, x: Array, predictors: int | None) -> tuple[Array, bool]:
+        """x, and whether each curve has its own."""
+        if not self.is_many:
+            return x, False
+        own = x.ndim == 3 or (x.ndim == 2 and x.shape == self.y.shape and predictors is None)
+        shape = (self.count, *x.shape[1:-1], self.n) if own else (*x.shape[:-1], self.n)
+        if x.ndim not in (1, 2, 3) or x.shape != shape or (predictors and x.ndim > 1 and x.shape[-2] != predictors):
+            wants = f"(n,) = ({self.n},), (k, n), or these with {self.count:,} curves in front"
+            raise ValueError(f"xdata: wants {wants}, got {x.shape}")
+        return x, own
+
+    def _look_for_missing(self, nan_policy: str | None, check_finite: bool) -> None:
+        """Which samples are there, and which curves cannot be fitted."""
+        bad_x = np.isnan(self.x)
+        while bad_x.ndim > 1 + self.own_x:
+            bad_x = bad_x.any(axis=-2)
+        missing = np.isnan(self.y) | bad_x
+        if nan_policy == "raise" and missing.any():
+            raise ValueError("The input contains nan values")
+        finite = np.isfinite(self.y).all(axis=1) if nan_policy is None else ~np.isinf(self.y).any(axis=1)
+        of_x = np.isinf(self.x) if nan_policy == "omit" else ~np.isfinite(self.x)
+        if check_finite and (
+            (not self.is_many and not finite.all()) or (of_x.any() and not (self.is_many and self.own_x))
+        ):
+            raise ValueError("array must not contain infs or NaNs")
+        self.is_refused = ~finite
+        if self.is_many and self.own_x:
+            self.is_refused |= of_x.reshape(self.count, -1).any(axis=1)
+        self.there = ~missing if nan_policy == "omit" and missing.any() else None
+        if self.there is not None:
+            self.y = np.where(self.there, self.y, 0.0)
+            self.x = np.where(np.isnan(self.x), 1.0, self.x)  # a place where the model is something
+        self.samples = np.full(self.count, self.n) if self.there is None else self.there.sum(axis=1)
+
+    # -- where they begin
+
+    def begin(self, p0: Any, bounds: Any, fixed: Any, method: Any) -> None:
+        """Starts, bounds, and what is held."""
+        names = _names(self.f) if p0 is None or fixed is not None else None
+        if p0 is None:
+            if names is None:
+                raise ValueError("Unable to determine number of fit parameters.")
+            self.p = len(names)
+        else:
+            p0 = np.atleast_1d(_array(p0, "p0"))
+            self.p = p0.shape[-1]
+        if method not in (None, "lm", "trf", "dogbox"):
+            raise ValueError(f"method: wants 'lm', 'trf' or 'dogbox', got {shown(method)}; None is as good as any")
+        lower, upper = self._bounds(bounds)
+        is_bounded = bool((lower > -np.inf).any() or (upper < np.inf).any())
+        if method == "lm" and is_bounded:
+            raise ValueError("Method 'lm' only works for unconstrained problems. Use 'trf' instead.")
+        if p0 is None:
+            p0 = _inside(lower, upper)
+        start = self._each(p0, "p0")
+        if not np.isfinite(start).all():
+            raise ValueError("p0: wants finite numbers, got NaN or infinity; start elsewhere")
+        if ((start < lower) | (start > upper)).any():
+            raise ValueError("Initial guess is outside of provided bounds: `x0` is infeasible.")
+        is_fixed = _fixed(fixed, self.p, names)
+        self.start, self.is_fixed = start, is_fixed
+        self.free = np.flatnonzero(~is_fixed)
+        if not len(self.free):
+            raise ValueError("fixed: all parameters are; leave one out to be fitted")
+        self.lower, self.upper = (lower, upper) if is_bounded else (None, None)
+        self.is_held = np.broadcast_to(is_fixed, (self.count, self.p)) | (lower == upper)
+        self.wanted = (~self.is_held).sum(axis=1)
+        few = self.samples < self.wanted
+        if not self.is_many and few[0]:
+            raise TypeError(
+                f"The number of func parameters={self.wanted[0]} must not exceed the number of data points={self.samples[0]}"
+            )
+        self.is_refused |= few
+
+    def _bounds(self, bounds: Any) -> tuple[Array, Array]:
+        if bounds is None:
+            bounds = -np.inf, np.inf
+        if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+            bounds = bounds.lb, bounds.ub
+        if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+            raise ValueError(f"bounds: wants (lower, upper), got {shown(bounds)}; numbers, (p,) or (batch, p)")
+        lower, upper = (self._each(_array(bound, "bounds"), "bounds") for bound in bounds)
+        if np.isnan(lower).any() or np.isnan(upper).any() or (lower > upper).any():
+            raise ValueError("Each lower bound must be less than each upper bound, or equal to hold the parameter.")
+        return lower, upper
+
+    def _each(self, values: Array, name: str) -> Array:
+        """(p,), (batch, p) or a number as (batch, p)."""
+        wants = ["a number" * (name == "bounds"), f"({self.p},)", f"({self.count}, {self.p})" * self.is_many]
+        if values.ndim > 1 + self.is_many or (values.ndim and values.shape[-1] != self.p):
+            raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
+        if values.ndim == 2 and len(values) != self.count:
+            raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
+        return np.array(np.broadcast_to(values, (self.count, self.p)), np.float64)
+
+    # -- what is minimized
+
+    def weigh(self, sigma: Any, absolute_sigma: bool, noise: str) -> None:
+        """Weights of the samples, and their covariance."""
+        if noise not in (GAUSS, POISSON):
+            raise ValueError(f"noise: wants {GAUSS!r} or {POISSON!r}, got {shown(noise)}; counts have Poisson's")
+        self.noise, self.is_absolute = noise, absolute_sigma or noise == POISSON
+        self.weights: Array | None = None
+        self.whitening: Array | None = None
+        if noise == POISSON:
+            if sigma is not None:
+                raise ValueError(
+                    "sigma: counts have the noise that their means have; leave it out with noise='poisson'"
+                )
+            if (self.y < 0).any():
+                raise ValueError("ydata: counts are >= 0; noise='gauss' takes any numbers")
+        if sigma is not None:
+            self._weigh(_array(sigma, "sigma"))
+        if self.there is not None:
+            own = self.there.astype(np.float64)
+            self.weights = own if self.weights is None else np.where(self.there, self.weights, 0.0)
+
+    def _weigh(self, sigma: Array) -> None:
+        shapes = [(), (self.n,), *[(self.count, self.n)] * self.is_many]
+        wide = (self.count, self.n, self.n) if self.is_many else (self.n, self.n)
+        if sigma.shape == wide:
+            self._whiten(sigma.reshape(self.count, self.n, self.n))
+            return
+        if sigma.shape not in shapes:
+            raise ValueError("`sigma` has incorrect shape.")
+        with np.errstate(divide="ignore"):
+            weights = np.abs(1 / np.broadcast_to(sigma, (self.count, self.n)))
+        wrong = ~np.isfinite(weights) if self.there is None else ~np.isfinite(weights) & self.there
+        if wrong.any():
+            if not self.is_many:
+                raise ValueError("Residuals are not finite in the initial point: `sigma` has zeros or NaN.")
+            self.is_refused |= wrong.any(axis=1)
+        self.weights = np.where(np.isfinite(weights), weights, 0.0)
+
+    def _whiten(self, covariance: Array) -> None:
+        self.whitening = np.empty_like(covariance)
+        for k, matrix in enumerate(covariance):
+            there = slice(None) if self.there is None else np.flatnonzero(self.there[k])
+            part = matrix if self.there is None else matrix[np.ix_(there, there)]
+            self.whitening[k] = np.eye(self.n)
+            try:
+                inverse = np.linalg.inv(np.linalg.cholesky(part))
+            except np.linalg.LinAlgError:
+                if not self.is_many:
+                    raise ValueError("`sigma` must be positive definite.") from None
+                self.is_refused[k] = True
+                continue
+            if self.there is None:
+                self.whitening[k] = inverse
+            else:
+                self.whitening[k][np.ix_(there, there)] = inverse
+
+    def minimize(self, jac: Any, loss: str, f_scale: float) -> None:
+        """The problems."""
+        if jac is not None and not callable(jac) and jac not in ("2-point", "3-point", "cs"):
+            raise ValueError(f"jac: wants None, a function, '2-point', '3-point' or 'cs', got {shown(jac)}")
+        if self.noise == POISSON and loss != "linear":
+            raise ValueError("loss: with noise='poisson' the deviance is minimized; leave loss out")
+        tensors: list[torch.Tensor] = []
+        is_own: list[bool] = []
+
+        def given(array: Array, own: bool) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
+            at = len(tensors)
+            own = own and self.is_many
+            tensors.append(torch.from_numpy(np.ascontiguousarray(array if own or not self.is_many else array)))
+            is_own.append(own)
+            return lambda all_of_them: all_of_them[at]
+
+        x = given(self.x, self.own_x)
+        observed = given(self.y if self.is_many else self.y[0], True)
+        weights = None if self.weights is None else given(self.weights if self.is_many else self.weights[0], True)
+        white = None
+        if self.whitening is not None:
+            white = given(self.whitening if self.is_many else self.whitening[0], True)
+        held = None if not self.is_fixed.any() else given(self.start if self.is_many else self.start[0], True)
+
+        def whole(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            if held is None:
+                return list(params)
+            values = list(held(all_of_them))
+            for at, value in zip(self.free, params, strict=True):
+                values[at] = value
+            return values
+
+        def model(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
+            return self._values(self.f(x(all_of_them), *whole(params, all_of_them)), params)
+
+        def jacobian(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
+            columns = torch.as_tensor(jac(x(all_of_them), *whole(params, all_of_them)))
+            if columns.shape != (self.n, self.p):
+                raise ValueError(f"jac: wants to return (n, p) = ({self.n}, {self.p}), got {tuple(columns.shape)}")
+            return columns[:, torch.from_numpy(self.free)]
+
+        how = jacobian if callable(jac) else "autograd" if jac is None else "2-point"
+        self.objective = Objective(model, observed, weights, white, self.noise, loss, f_scale, how)
+        rows = [None if one is None else torch.from_numpy(one[:, self.free]) for one in (self.lower, self.upper)]
+        weighted = self.y if self.weights is None else self.y * self.weights
+        with np.errstate(all="ignore"):
+            magnitude = np.sqrt((weighted * weighted).sum(axis=1))
+        if not self.is_many:  # a problem is a row
+            tensors, is_own = (
+                [one[None] if at else one for at, one in enumerate(tensors)],
+                [False, *[True] * (len(tensors) - 1)],
+            )
+        start = torch.from_numpy(self.start[:, self.free])
+        self.problems = Problems(
+            self.objective, tensors, is_own, start, rows[0], rows[1], self.is_refused, magnitude, self.f
+        )
+
+    def _values(self, values: Any, params: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What the model returned, as (n,) numbers."""
+        if not isinstance(values, torch.Tensor):
+            raise TypeError(
+                f"f: wants to return a tensor, got {type(values).__name__}; write it with torch's functions"
+            )
+        if values.shape not in ((self.n,), ()):
+            raise ValueError(f"f: wants to return n = {self.n} values, got shape {tuple(values.shape)}")
+        return values.to(params[0].dtype).expand(self.n)
+
+    # -- the fit
+
+    def fit(self, tolerances: Tolerances, most: int | None, backend: str, report: Progress | None) -> CurveResult:
+        """Do it."""
+        monitor = Monitor(report)
+        most = most or 100 * (len(self.free) + 1)
+        self.told = {"ftol": tolerances.ftol, "xtol": tolerances.xtol, "gtol": tolerances.gtol, "maxfev": most}
+        ends = solve(self.problems, tolerances, most, backend, monitor)
+        self.interrupted = monitor.interrupted
+        return CurveResult(self, ends)
+
+
+def _array(values: Any, name: str) -> Array:
+    """Numbers as an array of doubles."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: wants numbers, got {shown(values)}; pass an array or a tensor of floats") from error
+
+
+def _names(f: Callable[..., Any]) -> list[str] | None:
+    """What f calls its parameters behind x; None if nobody knows."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [one.name for one in parameters if one.kind in kinds]
+    if len(names) < 2 or any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):
+        return None
+    return names[1:]
+
+
+def _inside(lower: Array, upper: Array) -> Array:
+    """A start within the bounds, as scipy chooses it."""
+    start = np.ones_like(lower)
+    has_low, has_high = np.isfinite(lower), np.isfinite(upper)
+    with np.errstate(invalid="ignore"):
+        start = np.where(has_low & has_high, 0.5 * (lower + upper), start)
+    start = np.where(has_low & ~has_high, lower + 1, start)
+    return np.where(~has_low & has_high, upper - 1, start)
+
+
+def _fixed(fixed: Any, p: int, names: list[str] | None) -> Array:
+    """Which parameters are fixed: (p,) truths."""
+    result = np.zeros(p, bool)
+    if fixed is None:
+        return result
+    if isinstance(fixed, str | int) and not isinstance(fixed, bool):
+        fixed = [fixed]
+    values = list(fixed.tolist() if hasattr(fixed, "tolist") else fixed)
+    if len(values) == p and all(isinstance(value, bool) for value in values):
+        return np.array(values)
+    for value in values:
+        if isinstance(value, str) and names is not None and value in names:
+            result[names.index(value)] = True
+        elif isinstance(value, int) and not isinstance(value, bool) and -p <= value < p:
+            result[value] = True
+        else:
+            known = ", ".join(names) if names else f"0 to {p - 1}"
+            raise ValueError(f"fixed: wants names, positions or {p} truths, got {shown(value)}; parameters are {known}")
+    return result
