@@ -2,13 +2,13 @@
 
 Where a problem has few samples, several problems share registers, one in each lane (`widen.py`); where it has many,
 they fill the registers themselves. Which of it is does not depend on how many problems there are or who computes them,
-so that a problem has the same bits in every batch. Threads take blocks of problems in turn.
+so that a problem has the same bits in every batch. Threads take blocks of problems in turn (`blocks_of_problems.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
 
@@ -20,26 +20,21 @@ from .._memory import refuse_beyond_memory
 from .._monitor import Monitor
 from . import ir
 from .arguments import array_of
-from .blocks_of_problems import FINISHED, STOP, loop_over_blocks
+from .blocks_of_problems import FIELDS, FINISHED, STOP, loop_over_blocks
+from .expressions import Memory
 from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
 from .pack import get, put
 from .program import aligned, pool, processors, write_alone
 from .schedule import Schedule
-from .traced import Written, traced
+from .traced import Written, found, read, written_anew
 from .whole_inputs import refuse_start
 from .widen import NotWidened, widened
 from .write import write
 
 FEW_SAMPLES = 1024
 """Samples of a problem up to which problems share registers: their block then fits into the second cache."""
-
-CHUNK_BYTES = 2**25
-"""Of problems that are laid out at a time."""
-
-CHUNK_BLOCKS = 64
-"""And at least so many blocks, for the threads to share."""
 
 PORTION_SECONDS = 0.05
 """After which a thread asks whether it should stop."""
@@ -67,12 +62,14 @@ class ManyProgram:
 
     Attributes:
         kernel: takes `lanes` problems at a time.
+        outside: the tensors that the step read beside its inputs.
     """
 
     written: Written
     kernel: Kernel
     lanes: int
     data: Array
+    outside: Sequence[torch.Tensor]
 
     def run(
         self,
@@ -82,6 +79,7 @@ class ManyProgram:
         steps: int,
         every: int | None,
         monitor: Monitor,
+        wanted: Collection[int] | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Let so many problems take all their steps.
 
@@ -89,100 +87,97 @@ class ManyProgram:
             inputs: of a step, each with the problems as leading axis if it `is_own`.
             every: keep the results of steps 0, every, 2 every, ...; None keeps none.
             monitor: hears Ctrl-C, and is told how many problems are done.
+            wanted: the inputs whose ends are asked for; None for all.
 
         Returns:
-            What the inputs have become and the kept results, each with the problems as leading axis; of the first
-            problems only after Ctrl-C, those that had taken all steps.
+            What the (wanted) inputs have become and the kept results, each with the problems as leading axis; of the
+            first problems only after Ctrl-C, those that had taken all steps. Results of steps that were not taken are
+            NaN.
         """
-        written, dtype = self.written, np.dtype(self.written.dtype)
+        written = self.written
         refuse_start(written.starts, inputs)
-        rows = 0 if every is None else -(-steps // every)
-        shapes = [*((count, *shape) for shape in written.inputs), *((count, rows, *s) for s in written.results)]
-        needed = sum(map(math.prod, shapes)) * dtype.itemsize
-        refuse_beyond_memory(needed, f"the results of {count:,} problems take", "fewer problems, or a shorter trace")
-        found = [np.empty(shape, dtype) for shape in shapes]
-        block = (written.layout.carry + rows * written.layout.row) * self.lanes * dtype.itemsize
-        most = max(CHUNK_BYTES // block, CHUNK_BLOCKS) * self.lanes
-        done = 0
+        wanted = range(len(inputs)) if wanted is None else wanted
+        run = _Run(self, inputs, is_own, count, 0 if every is None else -(-steps // every), wanted)
         with monitor.listening():
-            while done < count and not monitor.interrupted:
-                here = slice(done, min(done + most, count))
-                part = [one[here] if own else one for one, own in zip(inputs, is_own, strict=True)]
-                chunk = _Chunk(self, part, is_own, here.stop - done, rows)
-                chunk.begin(steps, every)
-                while not chunk.is_over(LOOK_SECONDS):
-                    monitor.report(done + chunk.finished, count)
-                    if monitor.interrupted:
-                        chunk.stop()
-                for at, whole in enumerate(found):
-                    chunk.read(at, whole[done : done + chunk.finished])
-                done += chunk.finished
-                monitor.report(done, count)
-        dtypes = (*written.input_dtypes, *written.dtypes)
-        tensors = [torch.from_numpy(one[:done]).to(of) for one, of in zip(found, dtypes, strict=True)]
-        return tensors[: len(written.inputs)], tensors[len(written.inputs) :]
+            run.begin(steps, every)
+            while not run.is_over(LOOK_SECONDS):
+                monitor.report(run.finished, count)
+                if monitor.interrupted:
+                    run.stop()
+        done = run.finished
+        monitor.report(done, count)
+        ends = [run.input(at)[:done].to(written.input_dtypes[at]) for at in wanted]
+        return ends, [run.result(at)[:done].to(dtype) for at, dtype in enumerate(written.dtypes)]
 
 
-class _Chunk:
-    """Some problems, laid out as the kernel wants them.
+class _Run:
+    """Problems on their way.
 
     Args:
         program: theirs.
-        inputs, is_own: as for `ManyProgram.run`.
-        count: how many they are.
+        inputs, is_own, count: as for `ManyProgram.run`.
+        rows: results that each of them keeps.
+        wanted: the inputs that are read afterwards.
     """
 
     def __init__(
-        self, program: ManyProgram, inputs: Sequence[torch.Tensor], is_own: Sequence[bool], count: int, rows: int
+        self,
+        program: ManyProgram,
+        inputs: Sequence[torch.Tensor],
+        is_own: Sequence[bool],
+        count: int,
+        rows: int,
+        wanted: Collection[int],
     ) -> None:
-        layout, dtype, lanes = program.written.layout, program.written.dtype, program.lanes
+        layout, dtype = program.written.layout, program.written.dtype
         self.program, self.count, self.rows = program, count, rows
-        self.blocks = -(-count // lanes)
-        self.carry = aligned(self.blocks * layout.carry * lanes, dtype).reshape(self.blocks, layout.carry, lanes)
-        self.out = aligned(self.blocks * rows * layout.row * lanes, dtype).reshape(self.blocks, rows, layout.row, lanes)
+        self.blocks = -(-count // program.lanes)
         self.shared = np.zeros(FINISHED + self.blocks, np.int64)
-        for at, (tensor, own) in enumerate(zip(inputs, is_own, strict=True)):
-            values = tensor.detach().numpy()
-            for lane in range(lanes):
-                place = self._input(at, lane)
-                if not own:
-                    place[...] = values
-                    continue
-                part = values[lane::lanes]
-                place[: len(part)] = part
-                place[len(part) :] = values[-1]  # lanes of no problem
+        carried = layout.carried
+        sizes = {at: _size(*carried[at], program.written.inputs[at]) for at in range(len(inputs))}
+        numbers = count * (sum(sizes[at] for at in wanted) + rows * layout.row)
+        what = f"the results of {count:,} problems take"
+        refuse_beyond_memory(numbers * np.dtype(dtype).itemsize, what, "fewer problems, or a shorter trace")
+        self.ends = {at: np.empty((count, sizes[at]), dtype) for at in wanted}
+        self.kept = np.empty((count, rows, layout.row), dtype)
+        self.given = [
+            self._laid_out(tensor if own else tensor[None], *carried[at], sizes[at])
+            for at, (tensor, own) in enumerate(zip(inputs, is_own, strict=True))
+        ]
+        ins = [
+            (array.ctypes.data, array.shape[1], array.shape[1] if own else 0, carried[at][1])
+            for at, (array, own) in enumerate(zip(self.given, is_own, strict=True))
+        ]
+        outs = [(array.ctypes.data, array.shape[1], array.shape[1], carried[at][1]) for at, array in self.ends.items()]
+        outs += [(self.kept.ctypes.data, rows * layout.row, rows * layout.row, -1)] * bool(rows)
+        self.ins, self.outs = (np.array(table, np.int64).reshape(-1, FIELDS) for table in (ins, outs))
 
-    def _input(self, at: int, lane: int) -> Array:
-        """Where the input at that position lies, of each block's problem in that lane: (blocks, *shape)."""
-        written = self.program.written
-        memory, start = written.layout.carried[at]
-        return get(self.carry[:, :, lane], start, memory, written.inputs[at])  # type: ignore[no-any-return]
-
-    def _result(self, at: int, lane: int) -> Array:
-        """The same of a result: (blocks, rows, *shape)."""
-        written = self.program.written
-        memory, start = written.layout.results[at]
-        rows = self.out[..., lane].reshape(self.blocks * self.rows, written.layout.row)
-        found = get(rows, start, memory, written.results[at])
-        return found.reshape(self.blocks, self.rows, *written.results[at])  # type: ignore[no-any-return]
+    def _laid_out(self, tensor: torch.Tensor, memory: Memory | None, _: int, size: int) -> Array:
+        """(problems, size): each problem's elements in the order in which they lie in `carry`."""
+        values = tensor.detach().numpy()
+        if memory is None or (size == values[0].size and memory.order == tuple(range(values.ndim - 1))):
+            return np.ascontiguousarray(values.reshape(len(values), size), self.program.written.dtype)
+        array = np.zeros((len(values), size), self.program.written.dtype)
+        get(array, 0, memory, values.shape[1:])[...] = values
+        return array
 
     def begin(self, steps: int, every: int | None) -> None:
         """Let threads take the steps."""
-        program, layout = self.program, self.program.written.layout
-        threads = min(processors(), self.blocks)
-        self.scratch = [aligned(layout.scratch * program.lanes, program.written.dtype) for _ in range(threads)]
-        wide = program.lanes * self.carry.itemsize
-        step_seconds = 1e-9 * (20 + program.written.cycles * (max(1, program.lanes)))
+        program, layout, dtype = self.program, self.program.written.layout, self.program.written.dtype
+        sizes = [size * program.lanes for size in (layout.carry, layout.scratch, self.rows * layout.row)]
+        self.rooms = [[aligned(size, dtype) for size in sizes] for _ in range(min(processors(), self.blocks))]
+        step_seconds = 1e-9 * (20 + program.written.cycles * program.lanes)
         portion = max(1, int(PORTION_SECONDS / step_seconds))
+        code = program.kernel.code  # type: ignore[attr-defined]
         self.running = [
             pool().submit(
-                loop_over_blocks(),
-                *(program.kernel.code.address, self.shared.ctypes.data, self.blocks),
-                *(self.carry.ctypes.data, layout.carry * wide, program.data.ctypes.data, scratch.ctypes.data),
-                *(self.out.ctypes.data, layout.row * wide, self.rows),
-                *(steps, every or 1, 0 if every else steps, portion),
+                loop_over_blocks(dtype),
+                *(code.address, self.shared.ctypes.data, self.blocks, program.lanes, self.count),
+                *(self.ins.ctypes.data, len(self.ins), self.outs.ctypes.data, len(self.outs)),
+                *(carry.ctypes.data, program.data.ctypes.data, scratch.ctypes.data, out.ctypes.data),
+                *(layout.row, self.rows, steps, every or 1, 0 if every else steps, portion),
             )
-            for scratch in self.scratch
+            for carry, scratch, out in self.rooms
         ]
 
     def is_over(self, seconds: float) -> bool:
@@ -200,13 +195,23 @@ class _Chunk:
         blocks = self.blocks if flags.all() else int(flags.argmin())
         return min(blocks * self.program.lanes, self.count)
 
-    def read(self, at: int, into: Array) -> None:
-        """Write what the input, or after these the result, at that position has become into (problems, ...)."""
-        inputs, lanes = len(self.program.written.inputs), self.program.lanes
-        for lane in range(lanes):
-            part = into[lane::lanes]
-            found = self._input(at, lane) if at < inputs else self._result(at - inputs, lane)
-            part[...] = found[: len(part)]
+    def input(self, at: int) -> torch.Tensor:
+        """What an input has become: (problems, *shape)."""
+        written = self.program.written
+        return torch.from_numpy(np.asarray(get(self.ends[at], 0, written.layout.carried[at][0], written.inputs[at])))
+
+    def result(self, at: int) -> torch.Tensor:
+        """The kept results at that position: (problems, rows, *shape)."""
+        written = self.program.written
+        memory, start = written.layout.results[at]
+        shape = written.results[at]
+        rows = self.kept.reshape(self.count * self.rows, written.layout.row)
+        return torch.from_numpy(get(rows, start, memory, shape).reshape(self.count, self.rows, *shape))
+
+
+def _size(memory: Memory | None, _: int, shape: Sequence[int]) -> int:
+    """How many elements a problem's input takes in `carry`."""
+    return math.prod(shape) if memory is None else memory.size
 
 
 def many_program(
@@ -216,10 +221,11 @@ def many_program(
     stop_at: int | None,
 ) -> ManyProgram:
     """Trace a step of one problem and compile it, or find it compiled. Arguments and errors as for `traced`."""
-    written, constants = traced(function, like, names, stop_at, _write)
+    reading = read(function, like, names, stop_at)
+    written = found(reading, stop_at, _write) or written_anew(reading, stop_at, _write)
     data = aligned(written.layout.data, written.dtype)
     for position, memory in written.data:
-        put(data, memory.start, memory, array_of(constants[position]))
+        put(data, memory.start, memory, array_of(reading.constants[position]))
     kernel = compiled(written.code, 1)
     is_wide = written.layout.lanes == 1
-    return ManyProgram(written, kernel, written.code.lanes if is_wide else 1, data)
+    return ManyProgram(written, kernel, written.code.lanes if is_wide else 1, data, reading.graph.outside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .._problem import shown
 from .curve_result import CurveResult
 from .levenberg import Tolerances
 from .objective import GAUSS, POISSON, ROBUST, Objective
+from .programs import key_of
 from .solve import Problems, solve
 
 TOLERANCE = 1.49012e-8
@@ -48,6 +49,10 @@ def options(given: dict[str, Any]) -> tuple[Tolerances, int | None, str, float]:
         taken = "ftol, xtol, gtol, maxfev, max_nfev, loss, f_scale"
         raise TypeError(f"curve_fit: has no option {', '.join(rest)}; of scipy's it takes {taken}")
     return Tolerances(*values), most, loss, f_scale
+
+
+MOST_KNOWN = 2**20
+"""Bytes of an x that all curves share up to which a kernel is remembered by it."""
 
 
 class Curves:
@@ -282,9 +287,20 @@ class Curves:
                 [False, *[True] * (len(tensors) - 1)],
             )
         start = torch.from_numpy(self.start[:, self.free])
+        key, self.alive = self._key(jac)
         self.problems = Problems(
-            self.objective, tensors, is_own, start, rows[0], rows[1], self.is_refused, magnitude, self.f
+            self.objective, tensors, is_own, start, rows[0], rows[1], self.is_refused, magnitude, self.f, key
         )
+
+    def _key(self, jac: Any) -> tuple[Hashable | None, list[Any]]:
+        """See `Problems.key`; and what must stay alive for it."""
+        of_f, alive = key_of(self.f)
+        of_jac, also = key_of(jac) if callable(jac) else (jac, [])
+        if of_f is None or (callable(jac) and of_jac is None) or (not self.own_x and self.x.nbytes > MOST_KNOWN):
+            return None, []
+        x = None if self.own_x else (self.x.shape, self.x.tobytes())
+        parts = (self.weights is None, self.whitening is None, self.noise, self.objective.loss, self.objective.f_scale)
+        return (of_f, of_jac, x, *parts, tuple(self.free), self.p, self.lower is None), [*alive, *also]
 
     def _values(self, values: Any, params: Sequence[torch.Tensor]) -> torch.Tensor:
         """What the model returned, as (n,) numbers."""

@@ -152,7 +152,9 @@ def step(
     free = _free(params, gradient, box)
     level = _steepest(gradient, normal, squares, free) <= tolerances.gtol
     stalled = damping > MOST_DAMPING
-    end = _number(torch.where(stalled & (length <= HALF_THE_DIGITS * norm), XTOL, torch.where(stalled, STALLED, RUNS)), x[0])
+    end = _number(
+        torch.where(stalled & (length <= HALF_THE_DIGITS * norm), XTOL, torch.where(stalled, STALLED, RUNS)), x[0]
+    )
     end = torch.where(short, XTOL, end)
     end = torch.where(flat, torch.where(short, BOTH, FTOL), end)
     end = torch.where(better & (level | (squares == 0)), GTOL, end)

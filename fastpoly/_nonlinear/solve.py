@@ -7,7 +7,7 @@ start with more damping; the better end counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from .levenberg import (
     step,
 )
 from .objective import Objective
+from .programs import known
 
 MAXFEV, REFUSED = 8, 9
 """Further ways to end: too many evaluations; the samples cannot give this."""
@@ -69,6 +70,7 @@ class Problems:
         is_refused: (problems,): those whose samples cannot give this.
         magnitude: (problems,), of what is observed: the root of its sum of squares.
         about: the caller's function, of which warnings are.
+        key: equal for problems that have the same kernel, but for shapes; None if nobody knows.
     """
 
     objective: Objective
@@ -80,6 +82,7 @@ class Problems:
     is_refused: Array
     magnitude: Array
     about: Any
+    key: Hashable | None = None
 
     def some(self, which: Array) -> Problems:
         """Some of them."""
@@ -87,7 +90,7 @@ class Problems:
         bounds = (None if bound is None else bound[rows] for bound in (self.lower, self.upper))
         tensors = [one[rows] if own else one for one, own in zip(self.tensors, self.is_own, strict=True)]
         some = self.is_refused[which], self.magnitude[which]
-        return Problems(self.objective, tensors, self.is_own, self.start[rows], *bounds, *some, self.about)
+        return Problems(self.objective, tensors, self.is_own, self.start[rows], *bounds, *some, self.about, self.key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +154,15 @@ class _Attempt:
     def _fuse(self, backend: str) -> None:
         problems = self.problems
         like = [*begin(problems.start[0], FIRST_DAMPING), *(one[0] for one in self._beside())]
+        key = None
+        if problems.key is not None:
+            shapes = tuple((one.shape, one.dtype) for one in like)
+            key = (problems.key, repr(problems.objective.jacobian), shapes, self.tolerances)
         try:
             with preparing():
-                self.program = many_program(self.step, like, {}, 0)
-                self.backend = "fused"
-                if len(like):
+                found = known(key, problems, lambda: many_program(self.step, like, {}, 0))
+                self.program, self.backend = found.program, "fused"
+                if found.is_to_be_compared():
                     self._compare(like)
         except UnsupportedOperationError as error:
             if backend == "fused":
@@ -216,8 +223,8 @@ class _Attempt:
         """The states after so many steps."""
         width, count = len(State._fields), len(inputs[0])
         if self.program is not None:
-            after, _ = self.program.run(inputs, [True] * len(inputs), count, steps, None, monitor.child())
-            return [one.numpy() for one in after[:width]]
+            after, _ = self.program.run(inputs, [True] * len(inputs), count, steps, None, monitor.child(), range(width))
+            return [one.numpy() for one in after]
         rows = []
         for problem in range(count):
             if monitor.interrupted:
