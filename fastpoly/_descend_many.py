@@ -100,6 +100,7 @@ def descend_many(
     if result.diverged_at is not None:
         which = (result.diverged_at >= 0).nonzero()[:, 0].tolist()
         text = f"{len(which):,} of {problems.count:,} problems diverged, first problem {which[0]} at step "
-        text += f"{int(result.diverged_at[which[0]]):,}: the loss is not finite; choose smaller learn rates, or other starts"
+        text += f"{int(result.diverged_at[which[0]]):,}: the loss is not finite; choose smaller learn rates, or "
+        text += "other starts"
         warnings.warn(text, DivergenceWarning, stacklevel=2)
     return result

@@ -81,7 +81,7 @@ class Run:
     # -- a step of one problem
 
     def begin(self, leaves: list[torch.Tensor], rate: torch.Tensor | None) -> list[torch.Tensor]:
-        """What a problem begins with: what it trains, its data, its learn rate, how many steps it took, how it ended."""
+        """What a problem begins with: what it trains, its data and learn rate, the steps it took, how it stands."""
         own = leaves[: self.count]
         training = self.training.begin(own, self.rule.start(own))
         self.trained = len(training)
@@ -135,7 +135,7 @@ class Run:
                 reason = str(error)
                 warn_once(f"running one problem after the other, many times slower: {error}", RuntimeWarning, self.loss)
         if program is None:
-            carried, kept, name = self._one_by_one(backend)
+            carried, kept, name = *self._one_by_one(), "eager"
         else:
             every, name = self.trace_every, "fused"
             carried, kept = program.run(*self._inputs(), self.problems.count, self.steps, every, self.monitor)
@@ -159,10 +159,10 @@ class Run:
         one = self.begin(self._first, None if self.rates is None else self.rates[0])
         return begun, [many.ndim > single.ndim for many, single in zip(begun, one, strict=True)]
 
-    def _one_by_one(self, backend: str) -> tuple[list[torch.Tensor], list[torch.Tensor], str]:
-        """The same without a kernel of many, and what ran."""
+    def _one_by_one(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The same by torch itself."""
         inputs, is_own = self._inputs()
-        every, name = self.trace_every, backend
+        every = self.trace_every
         rows = 0 if every is None else -(-self.steps // every)
         ends: list[list[torch.Tensor]] = []
         traces = []
@@ -171,8 +171,7 @@ class Run:
                 break
             start = [leaf[problem] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
             alone = self.monitor.child()
-            made = repeat(self.step, start, self.steps, every, backend, alone, names={}, about=self.loss, stop_at=0)
-            name = made.backend
+            made = repeat(self.step, start, self.steps, every, "eager", alone, names={}, about=self.loss, stop_at=0)
             if not alone.interrupted:
                 ends.append(made.carried)
                 trace = start[0].new_full((rows,), torch.nan)
@@ -180,7 +179,7 @@ class Run:
                 traces.append(trace)
             self.monitor.report(problem + 1, self.problems.count)
         carried = [torch.stack(leaves) for leaves in zip(*ends, strict=True)]
-        return carried, [torch.empty(0), torch.stack(traces)], name
+        return carried, [torch.empty(0), torch.stack(traces)]
 
     def _made(
         self,

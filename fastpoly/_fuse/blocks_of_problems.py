@@ -2,8 +2,8 @@
 
 It is machine code, so that threads take blocks from one counter without Python between them. For a block it lays out
 what its problems have each for themselves, an element of each in the lanes of a register, calls the fused kernel (see
-`machine.Kernel`), and writes back what is asked for. All of that stays in the processor's caches. The steps are taken in
-portions, so that whoever waits can stop them.
+`machine.Kernel`), and writes back what is asked for. All of that stays in the processor's caches. The steps are taken
+in portions, so that whoever waits can stop them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ NEXT, STOP, FINISHED = range(3)
 """What stands in `shared`: the next block, whether to stop, and behind these a 1 for each block that is finished."""
 
 FIELDS = 4
-"""Of a table's rows, all 64-bit integers: an address, how many elements a problem has there, how many there are from one
-problem to the next (0: all have the same), and where they lie in a problem's `carry`; in `out`, if that is below 0."""
+"""Of a table's rows, all 64-bit integers: an address, how many elements a problem has there, how many there are from
+one problem to the next (0: all have the same), and where they lie in a problem's `carry`; in `out`, if that is < 0."""
 
 TEXT = """
 target triple = "{triple}"

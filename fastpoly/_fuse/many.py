@@ -30,7 +30,7 @@ from .program import aligned, pool, processors, write_alone
 from .schedule import Schedule
 from .traced import Written, found, read, written_anew
 from .whole_inputs import refuse_start
-from .widen import NotWidened, widened
+from .widen import NotWidenedError, widened
 from .write import write
 
 FEW_SAMPLES = 1024
@@ -51,7 +51,7 @@ def _write(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.
         code, layout = write(schedule, dtype, stop_at)
         try:
             return schedule, widened(code, bits // (32 if dtype == "float32" else 64)), layout
-        except NotWidened:
+        except NotWidenedError:
             pass
     return write_alone(graph, dtype, stop_at)
 

@@ -39,7 +39,7 @@ BY_LANE = frozenset({"first_lanes", "masked", "widened", "packed", "lane", "numb
 """Operations that are not the same in every lane, or whose value is a place."""
 
 
-class NotWidened(Exception):
+class NotWidenedError(Exception):
     """The problems of a kernel would part: each would read from another place, or take another branch."""
 
 
@@ -50,7 +50,7 @@ def widened(kernel: Kernel, lanes: int) -> Kernel:
         kernel: of one problem; its registers have one lane.
 
     Raises:
-        NotWidened: it cannot be.
+        NotWidenedError: it cannot be.
     """
     assert kernel.lanes == 1, "its registers are of samples"
     return _Widening(kernel, lanes).whole()
@@ -70,7 +70,7 @@ class _Widening:
             before = len(self.differs)
             self.differs.update(each.var for each in assigns if self.is_several(each.value))
         if any(var.kind.base == "index" for var in self.differs):
-            raise NotWidened
+            raise NotWidenedError
         return replace(kernel, lanes=self.lanes, body=self.statements(kernel.body))
 
     def is_several(self, expr: Expr) -> bool:
@@ -114,12 +114,12 @@ class _Widening:
                 return If(Op("every", (self.value(test, True),), BOOL), self.statements(body))
             case Break() | Do(name="aligned_stack"):
                 return statement
-        raise NotWidened
+        raise NotWidenedError
 
     def place(self, index: Expr) -> Expr:
         """Where the first lane's element lies."""
         if self.is_several(index):
-            raise NotWidened
+            raise NotWidenedError
         if isinstance(index, Const):
             return replace(index, value=int(index.value) * self.lanes)
         return Op("mul", (index, Const(self.lanes, index.kind)), index.kind)
@@ -143,14 +143,14 @@ class _Widening:
                 if buffer not in SHARED:
                     return Load(buffer, self.place(index), FLOAT.of(self.lanes))
                 if self.is_several(index):
-                    raise NotWidened
+                    raise NotWidenedError
                 return Load(buffer, index, FLOAT)
             case Op(name=name, args=args, kind=kind):
                 if name in OF_ONE_LANE:
                     return self.expr(args[0])
                 several = self.is_several(expr)
                 if name in BY_LANE and several:
-                    raise NotWidened
+                    raise NotWidenedError
                 # a choice between two that are the same for all, by a test that is not, is a value for each lane
                 return Op(name, tuple(map(self.expr, args)), self.kind(kind, several))
-        raise NotWidened
+        raise NotWidenedError

@@ -54,7 +54,7 @@ def inverse_normal(normal: Array, is_free: Array) -> tuple[Array, Array]:
 
 
 def from_jacobian(jacobian: Array, is_free: Array) -> Array:
-    """The inverse of J' J of one problem by the singular values of J, (n, p) scaled; infinity if it has not full rank."""
+    """The inverse of J' J by the singular values of J (n, p), of one problem; infinity if it has not full rank."""
     p = jacobian.shape[1]
     result = np.zeros((p, p))
     own = jacobian[:, is_free]

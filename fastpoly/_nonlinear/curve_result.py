@@ -22,9 +22,10 @@ IER = {FTOL: 1, XTOL: 2, BOTH: 3, GTOL: 4, MAXFEV: 5, STALLED: 7, NO_JACOBIAN: 9
 MESSAGES = {
     FTOL: "Both actual and predicted relative reductions in the sum of squares\n  are at most {ftol:f}",
     XTOL: "The relative error between two consecutive iterates is at most {xtol:f}",
-    BOTH: "Both actual and predicted relative reductions in the sum of squares\n  are at most {ftol:f} and the relative "
-    "error between two consecutive iterates is at \n  most {xtol:f}",
-    GTOL: "The cosine of the angle between func(x) and any column of the\n  Jacobian is at most {gtol:f} in absolute value",
+    BOTH: "Both actual and predicted relative reductions in the sum of squares\n  are at most {ftol:f} and the "
+    "relative error between two consecutive iterates is at \n  most {xtol:f}",
+    GTOL: "The cosine of the angle between func(x) and any column of the\n  Jacobian is at most {gtol:f} in absolute "
+    "value",
     MAXFEV: "Number of calls to function has reached maxfev = {maxfev:d}.",
     STALLED: "No step makes the sum of squares smaller, and the gradient is not small.",
     NO_JACOBIAN: "The Jacobian is not finite, neither by autograd nor by differences.",
@@ -45,7 +46,7 @@ class CurveResult:
     def __init__(self, curves: Curves, ends: Ends) -> None:
         self.curves, self.ends = curves, ends
         self.succeeded = np.isin(ends.end, SUCCESSES)
-        self.done = int((ends.count > 0).sum() + (ends.end == REFUSED).sum())
+        self.done = int((ends.evaluations > 0).sum() + (ends.end == REFUSED).sum())
         self.popt = np.where(curves.is_fixed, curves.start, np.nan)
         self.popt[:, curves.free] = ends.params
         self.popt[ends.end == REFUSED] = np.nan
@@ -67,7 +68,7 @@ class CurveResult:
         inverse[~self.succeeded | has_lost(ends, curves.problems.magnitude)] = np.inf
         inverse[ends.end == REFUSED] = np.nan
         result = np.zeros((curves.count, curves.p, curves.p))
-        result[np.ix_(range(curves.count), free, free)] = inverse
+        result[np.ix_(np.arange(curves.count), free, free)] = inverse
         result[~self.succeeded] = inverse[~self.succeeded][:, :1, :1]
         return result
 
@@ -89,7 +90,7 @@ class CurveResult:
         if objective.noise == "poisson":
             columns = [column / values.clamp(min=1e-300).sqrt() for column in columns]
         _, columns = objective.weighted(values, columns, tensors)
-        return torch.stack(columns, 1).numpy()  # type: ignore[no-any-return]
+        return torch.stack(columns, 1).numpy()
 
     def _residuals(self) -> Array:
         """The weighted residuals at the ends, (curves, n); NaN of curves that could not be tried."""
@@ -118,7 +119,7 @@ class CurveResult:
         """What `curve_fit` returns; of one curve as scipy does, of many with the curves first."""
         found: list[Any] = [self.popt, self.pcov]
         if full_output:
-            info = {"nfev": self.ends.count.astype(int), "fvec": self._residuals()}
+            info = {"nfev": self.ends.evaluations.astype(int), "fvec": self._residuals()}
             messages = [self.message(k) for k in range(self.curves.count)]
             found += [info, messages, np.array([IER[int(end)] for end in self.ends.end])]
         if self.curves.is_many:

@@ -95,10 +95,10 @@ class Curves:
 
     def _look_for_missing(self, nan_policy: str | None, check_finite: bool) -> None:
         """Which samples are there, and which curves cannot be fitted."""
-        bad_x = np.isnan(self.x)
+        bad_x: Array = np.isnan(self.x)
         while bad_x.ndim > 1 + self.own_x:
-            bad_x = bad_x.any(axis=-2)
-        missing = np.isnan(self.y) | bad_x
+            bad_x = np.asarray(bad_x.any(axis=-2))
+        missing: Array = np.isnan(self.y) | bad_x
         if nan_policy == "raise" and missing.any():
             raise ValueError("The input contains nan values")
         finite = np.isfinite(self.y).all(axis=1) if nan_policy is None else ~np.isinf(self.y).any(axis=1)
@@ -107,7 +107,7 @@ class Curves:
             (not self.is_many and not finite.all()) or (of_x.any() and not (self.is_many and self.own_x))
         ):
             raise ValueError("array must not contain infs or NaNs")
-        self.is_refused = ~finite
+        self.is_refused: Array = np.array(~finite)
         if self.is_many and self.own_x:
             self.is_refused |= of_x.reshape(self.count, -1).any(axis=1)
         self.there = ~missing if nan_policy == "omit" and missing.any() else None
@@ -146,14 +146,14 @@ class Curves:
         self.free = np.flatnonzero(~is_fixed)
         if not len(self.free):
             raise ValueError("fixed: all parameters are; leave one out to be fitted")
-        self.lower, self.upper = (lower, upper) if is_bounded else (None, None)
+        self.lower: Array | None = lower if is_bounded else None
+        self.upper: Array | None = upper if is_bounded else None
         self.is_held = np.broadcast_to(is_fixed, (self.count, self.p)) | (lower == upper)
         self.wanted = (~self.is_held).sum(axis=1)
         few = self.samples < self.wanted
         if not self.is_many and few[0]:
-            raise TypeError(
-                f"The number of func parameters={self.wanted[0]} must not exceed the number of data points={self.samples[0]}"
-            )
+            more = f"The number of func parameters={self.wanted[0]} must not exceed the number of data points="
+            raise TypeError(f"{more}{self.samples[0]}")
         self.is_refused |= few
 
     def _bounds(self, bounds: Any) -> tuple[Array, Array]:
@@ -163,7 +163,8 @@ class Curves:
             bounds = bounds.lb, bounds.ub
         if not isinstance(bounds, tuple | list) or len(bounds) != 2:
             raise ValueError(f"bounds: wants (lower, upper), got {shown(bounds)}; numbers, (p,) or (batch, p)")
-        lower, upper = (self._each(_array(bound, "bounds"), "bounds") for bound in bounds)
+        lower = self._each(_array(bounds[0], "bounds"), "bounds")
+        upper = self._each(_array(bounds[1], "bounds"), "bounds")
         if np.isnan(lower).any() or np.isnan(upper).any() or (lower > upper).any():
             raise ValueError("Each lower bound must be less than each upper bound, or equal to hold the parameter.")
         return lower, upper
@@ -219,8 +220,8 @@ class Curves:
     def _whiten(self, covariance: Array) -> None:
         self.whitening = np.empty_like(covariance)
         for k, matrix in enumerate(covariance):
-            there = slice(None) if self.there is None else np.flatnonzero(self.there[k])
-            part = matrix if self.there is None else matrix[np.ix_(there, there)]
+            there = np.arange(self.n) if self.there is None else np.flatnonzero(self.there[k])
+            part = matrix[np.ix_(there, there)]
             self.whitening[k] = np.eye(self.n)
             try:
                 inverse = np.linalg.inv(np.linalg.cholesky(part))
@@ -229,10 +230,7 @@ class Curves:
                     raise ValueError("`sigma` must be positive definite.") from None
                 self.is_refused[k] = True
                 continue
-            if self.there is None:
-                self.whitening[k] = inverse
-            else:
-                self.whitening[k][np.ix_(there, there)] = inverse
+            self.whitening[k][np.ix_(there, there)] = inverse
 
     def minimize(self, jac: Any, loss: str, f_scale: float) -> None:
         """The problems."""
@@ -246,7 +244,7 @@ class Curves:
         def given(array: Array, own: bool) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
             at = len(tensors)
             own = own and self.is_many
-            tensors.append(torch.from_numpy(np.ascontiguousarray(array if own or not self.is_many else array)))
+            tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
             is_own.append(own)
             return lambda all_of_them: all_of_them[at]
 

@@ -65,7 +65,7 @@ class State(NamedTuple):
         scales: (p,), the largest norms of the Jacobian's columns.
         damping: relative to the diagonal of the scaled normal equations.
         growth: by how much it grows if the next step gains nothing.
-        count: how often the residuals were computed.
+        evaluations: how often the residuals were computed.
         calm: was the last step one of those that end a run if the next one is, too?
         end: how it stands.
     """
@@ -77,7 +77,7 @@ class State(NamedTuple):
     scales: torch.Tensor
     damping: torch.Tensor
     growth: torch.Tensor
-    count: torch.Tensor
+    evaluations: torch.Tensor
     calm: torch.Tensor
     end: torch.Tensor
 
@@ -110,7 +110,7 @@ def step(
     p = len(x)
     a = _rows(state.normal, p)
     scales = [torch.where(scale > 0, scale, 1.0) for scale in state.scales]
-    is_first = state.count == 0
+    is_first = state.evaluations == 0
     equations = _Equations(x, g, a, scales, box)
     delta = [torch.where(is_first, 0.0, one) for one in equations.damped_step(state.damping)]
     there = [one + by for one, by in zip(x, delta, strict=True)]
@@ -171,7 +171,7 @@ def step(
         torch.stack(largest),
         damping,
         torch.where(better, 2.0, state.growth * 2),
-        state.count + 1,
+        state.evaluations + 1,
         _number(gains_little | goes_little, x[0]),
         _number(end, x[0]),
     )

@@ -1,8 +1,8 @@
 """Many problems of nonlinear least squares, by one kernel that repeats a step of the method.
 
 Those that have not converged after some steps are gathered and go on by themselves, so that a slow problem does not
-keep those that it shares registers with. What autograd's Jacobian cannot do is tried again with differences, and from its
-start with more damping; the better end counts.
+keep those that it shares registers with. What did not converge is tried again, with differences where autograd's
+Jacobian is not finite, and with more damping; the better end counts.
 """
 
 from __future__ import annotations
@@ -87,25 +87,34 @@ class Problems:
     def some(self, which: Array) -> Problems:
         """Some of them."""
         rows = torch.from_numpy(which)
-        bounds = (None if bound is None else bound[rows] for bound in (self.lower, self.upper))
-        tensors = [one[rows] if own else one for one, own in zip(self.tensors, self.is_own, strict=True)]
-        some = self.is_refused[which], self.magnitude[which]
-        return Problems(self.objective, tensors, self.is_own, self.start[rows], *bounds, *some, self.about, self.key)
+        return replace(
+            self,
+            tensors=[one[rows] if own else one for one, own in zip(self.tensors, self.is_own, strict=True)],
+            start=self.start[rows],
+            lower=None if self.lower is None else self.lower[rows],
+            upper=None if self.upper is None else self.upper[rows],
+            is_refused=self.is_refused[which],
+            magnitude=self.magnitude[which],
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """How the problems ended: what their `State` has, in arrays with the problems first; `end` as `levenberg` has it."""
+    """How the problems ended: what their `State` has, in arrays with the problems first.
+
+    Attributes:
+        end: as `levenberg` has it, or MAXFEV or REFUSED.
+        backend: what ran.
+    """
 
     params: Array
     squares: Array
     gradient: Array
     normal: Array
     scales: Array
-    count: Array
+    evaluations: Array
     end: Array
     backend: str
-    program: ManyProgram | None
 
 
 def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, monitor: Monitor) -> Ends:
@@ -120,7 +129,7 @@ def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, m
     fields = [np.full((count, *one.shape), np.nan) for one in begin(problems.start[0], FIRST_DAMPING)]
     whole = State(*fields)  # type: ignore[arg-type]  # arrays, here
     whole.end[:] = REFUSED
-    whole.count[:] = 0
+    whole.evaluations[:] = 0
     waiting = np.flatnonzero(~problems.is_refused)
     attempt = _Attempt(problems.some(waiting) if len(waiting) < count else problems, tolerances, backend)
     with monitor.listening():
@@ -135,8 +144,8 @@ def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, m
             for damping in (FIRST_DAMPING, SECOND_DAMPING) if careful else (SECOND_DAMPING,):
                 found = _Attempt(second, tolerances, backend).run(damping, most, monitor.child())
                 _put_better(whole, again, found)
-    names = ("params", "squares", "gradient", "normal", "scales", "count", "end")
-    return Ends(*(getattr(whole, name) for name in names), attempt.backend, attempt.program)
+    ended = {name: values for name, values in whole._asdict().items() if name in Ends.__dataclass_fields__}
+    return Ends(**ended, backend=attempt.backend)
 
 
 class _Attempt:
@@ -271,9 +280,9 @@ def _put_better(whole: State, which: Array, part: State) -> None:
     better = (has & ~had) & (part.squares <= whole.squares[which] + margin) | (
         (has | ~had) & (part.squares < whole.squares[which] - margin)
     )
-    evaluations = whole.count[which] + part.count
+    evaluations = whole.evaluations[which] + part.evaluations
     _put(whole, which[better], State(*(values[better] for values in part)))
-    whole.count[which] = evaluations
+    whole.evaluations[which] = evaluations
 
 
 __all__ = ["MAXFEV", "NOT_FINITE", "NO_JACOBIAN", "REFUSED", "STALLED", "SUCCESSES", "Ends", "Problems", "solve"]
