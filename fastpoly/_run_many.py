@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,15 +91,21 @@ class Run:
 
     def step(self, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
         """The same after a step, and then: what is not finite once the problem has ended, and the loss before it."""
-        count, training = self.trained, self.training
-        own, data = leaves[:count], leaves[count : count + len(self.own_data)]
-        *rate, few, many, end = leaves[count + len(data) :]
-        filled = list(self._first)
-        for at, leaf in zip(self.own_data, data, strict=True):
+        beside = len(self.own_data) + (self.rates is not None)
+        own, given, stands = leaves[: self.trained], leaves[self.trained : -3], leaves[-3:]
+        assert len(given) == beside
+        *after, stops, value = self._stepped([*own, *stands], given)
+        return [*after[:-3], *given, *after[-3:], stops, value]
+
+    def _stepped(self, leaves: list[torch.Tensor], given: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The same without what is given: the problem's data, and its learn rate if it has one."""
+        *own, few, many, end = leaves
+        training, filled = self.training, list(self._first)
+        for at, leaf in zip(self.own_data, given, strict=False):
             filled[at] = leaf
         before = training.data, training.rates.one
         training.data = tuple(self.problems.filled(filled)[1:])
-        training.rates.one = rate[0] if rate else training.rates.one
+        training.rates.one = training.rates.one if self.rates is None else given[-1]
         try:
             after, results, ends = training.step_and_ends(own)
         finally:
@@ -108,14 +115,14 @@ class Run:
             end = torch.where(runs & wished, ENDED, end)
         end = torch.where(runs & ~value.isfinite(), DIVERGED, end)
         goes = end == RUNS
-        after = [torch.where(goes, new, old) for new, old in zip(after, own, strict=True)]
         few = few + goes.to(few.dtype)
         full = few == FULL
-        counted = [torch.where(full, 0.0, few), many + full.to(many.dtype)]
+        nothing = torch.full_like(value, torch.nan)
         return [
-            *(*after, *data, *rate, *counted, end),
-            torch.where(runs, 0.0, torch.nan).to(value.dtype),
-            torch.where(goes, value, torch.nan).to(value.dtype),
+            *(torch.where(goes, new, old) for new, old in zip(after, own, strict=True)),
+            *(torch.where(full, 0.0, few), many + full.to(many.dtype), end),
+            torch.where(runs, torch.zeros_like(value), nothing),
+            torch.where(goes, value, nothing),
         ]
 
     # -- all of them
@@ -133,9 +140,9 @@ class Run:
                 if backend == "fused":
                     raise
                 reason = str(error)
-                warn_once(f"running one problem after the other, many times slower: {error}", RuntimeWarning, self.loss)
+                warn_once(f"running one problem after the other, slower: {error}", RuntimeWarning, self.loss)
         if program is None:
-            carried, kept, name = *self._one_by_one(), "eager"
+            carried, kept, name = self._one_by_one(backend)
         else:
             every, name = self.trace_every, "fused"
             carried, kept = program.run(*self._inputs(), self.problems.count, self.steps, every, self.monitor)
@@ -159,27 +166,36 @@ class Run:
         one = self.begin(self._first, None if self.rates is None else self.rates[0])
         return begun, [many.ndim > single.ndim for many, single in zip(begun, one, strict=True)]
 
-    def _one_by_one(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The same by torch itself."""
+    def _one_by_one(self, backend: str) -> tuple[list[torch.Tensor], list[torch.Tensor], str]:
+        """The same without a kernel of many, and what ran. Each problem's data are constants of its own loop."""
         inputs, is_own = self._inputs()
-        every = self.trace_every
-        rows = 0 if every is None else -(-self.steps // every)
+        every, beside, name = self.trace_every, len(inputs) - 3 - self.trained, backend
         ends: list[list[torch.Tensor]] = []
         traces = []
         for problem in range(self.problems.count):
             if self.monitor.interrupted:
                 break
-            start = [leaf[problem] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
+            leaves = [leaf[problem] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
+            given = leaves[self.trained : self.trained + beside]
             alone = self.monitor.child()
-            made = repeat(self.step, start, self.steps, every, "eager", alone, names={}, about=self.loss, stop_at=0)
+            made = repeat(
+                partial(self._stepped, given=given),
+                [*leaves[: self.trained], *leaves[-3:]],
+                *(self.steps, every, backend, alone),
+                names={},
+                about=self.loss,
+                stop_at=0,
+            )
+            name = made.backend
             if not alone.interrupted:
                 ends.append(made.carried)
-                trace = start[0].new_full((rows,), torch.nan)
+                trace = leaves[0].new_full((0 if every is None else -(-self.steps // every),), torch.nan)
                 trace[: len(made.results[1])] = made.results[1]
                 traces.append(trace)
             self.monitor.report(problem + 1, self.problems.count)
-        carried = [torch.stack(leaves) for leaves in zip(*ends, strict=True)]
-        return carried, [torch.empty(0), torch.stack(traces)]
+        if not ends:
+            raise KeyboardInterrupt("interrupted before the first problem was done")
+        return [torch.stack(one) for one in zip(*ends, strict=True)], [torch.empty(0), torch.stack(traces)], name
 
     def _made(
         self,

@@ -122,16 +122,28 @@ def test_problems_along_another_axis_and_projected():
     assert rows.params.max() == 0.5
 
 
-def test_a_loss_that_looks_things_up_by_what_it_computes_runs_problem_by_problem():
-    """Each lane would read from another place: the kernel takes one problem at a time, and the answer is the same."""
+def looked_up(w, place):
     table = torch.linspace(0, 1, 50, dtype=torch.float64)
+    return ((w * table.gather(0, place.long().clamp(0, 49)) - 1) ** 2).sum()
 
-    def loss(w, place):
-        return ((w * table[place.long().clamp(0, 49)] - 1) ** 2).sum()
 
+def indexed(w, place):
+    table = torch.linspace(0, 1, 50, dtype=torch.float64)
+    return ((w * table[place.long().clamp(0, 49)] - 1) ** 2).sum()
+
+
+@pytest.mark.parametrize("loss", [looked_up, indexed])
+def test_places_of_their_own_are_looked_up_problem_by_problem(loss):
+    """Lanes would read from different places: a kernel takes one problem at a time, or there is one for each."""
     places = torch.arange(4, dtype=torch.float64)[:, None] * 7 + 3
     start = torch.ones((), dtype=torch.float64)
-    many = descend_many(loss, start, (places,), in_dims=(None, 0), learn_rate=0.1, steps=20)
+    options = dict(in_dims=(None, 0), learn_rate=0.1, steps=20)
+    if loss is indexed:
+        with pytest.warns(RuntimeWarning, match=r"one problem after the other, slower: index in test_descend_many\.py"):
+            many = descend_many(loss, start, (places,), **options)
+    else:
+        many = descend_many(loss, start, (places,), **options)
+        assert many.backend == "fused"
     for k, place in enumerate(places):
         one = descend(loss, start, (place,), learn_rate=0.1, steps=20, backend="eager")
         torch.testing.assert_close(many.params[k], one.params, rtol=1e-10, atol=0)
