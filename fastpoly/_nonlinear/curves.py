@@ -134,9 +134,7 @@ class Curves:
         is_bounded = bool((lower > -np.inf).any() or (upper < np.inf).any())
         if method == "lm" and is_bounded:
             raise ValueError("Method 'lm' only works for unconstrained problems. Use 'trf' instead.")
-        if p0 is None:
-            p0 = _inside(lower, upper)
-        start = self._each(p0, "p0")
+        start = _inside(lower, upper) if p0 is None else self._each(p0, "p0")
         if not np.isfinite(start).all():
             raise ValueError("p0: wants finite numbers, got NaN or infinity; start elsewhere")
         if ((start < lower) | (start > upper)).any():

@@ -209,7 +209,7 @@ class _Attempt:
         begun = begin(self.problems.start, damping)
         count = len(self.problems.start)
         state = [one if at == 0 else one.expand(count, *one.shape) for at, one in enumerate(begun)]
-        result = [np.array(one) for one in state]
+        result = [one.numpy().copy() for one in state]
         which, taken = np.arange(count), 0
         for limit in (*(limit for limit in PASSES if limit < most), most):
             if not len(which) or monitor.interrupted:
