@@ -23,6 +23,7 @@ class Problems:
         leaves: all tensors, the problems first in those that have them.
         is_own: which have them.
         count: how many problems there are.
+        has_others: are there parts of the arguments that are no tensors?
 
     Raises:
         ValueError: these do not go together, or no tensor has an axis of problems.
@@ -52,6 +53,7 @@ class Problems:
             found = ", ".join(f"{size:,} in {name}" for size, name in sizes.items())
             raise ValueError(f"in_dims: the arguments have different numbers of problems: {found}")
         (self.count,) = sizes
+        self.has_others = any(not isinstance(one, _Place) for one in self._others)
         if self.count == 0:
             raise ValueError("in_dims: there are no problems: the axis has no rows; pass one at least")
 

@@ -126,7 +126,8 @@ def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, m
         monitor: hears Ctrl-C, and is told how many problems have been looked at.
     """
     count = len(problems.start)
-    fields = [np.full((count, *one.shape), np.nan) for one in begin(problems.start[0], FIRST_DAMPING)]
+    like = begin(problems.start[0], FIRST_DAMPING)
+    fields = [np.full((count, *one.shape), np.nan, one.numpy().dtype) for one in like]
     whole = State(*fields)  # type: ignore[arg-type]  # arrays, here
     whole.end[:] = REFUSED
     whole.evaluations[:] = 0
@@ -286,3 +287,36 @@ def _put_better(whole: State, which: Array, part: State) -> None:
 
 
 __all__ = ["MAXFEV", "NOT_FINITE", "NO_JACOBIAN", "REFUSED", "STALLED", "SUCCESSES", "Ends", "Problems", "solve"]
+
+
+MANY = 32
+"""Problems from which a kernel that linearizes them pays."""
+
+
+def linearized(problems: Problems, params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted residuals and their Jacobian at params (problems, p): (problems, n) and (problems, n, p)."""
+    objective = problems.objective
+    if objective.jacobian == "autograd":
+        objective = replace(objective, jacobian="both")
+    own = [at for at, has in enumerate(problems.is_own) if has]
+    bounds = [] if problems.lower is None or problems.upper is None else [problems.lower, problems.upper]
+
+    def at(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+        box, tensors = tuple(leaves[1 : 1 + len(bounds)]) or None, list(problems.tensors)
+        for place, one in zip(own, leaves[1 + len(bounds) :], strict=True):
+            tensors[place] = one
+        values, columns = objective.linearized(list(leaves[0]), tensors, box)
+        residuals, columns = objective.weighted(values, columns, tensors)
+        return [residuals, torch.stack(columns, 1)]
+
+    inputs = [params, *bounds, *(problems.tensors[place] for place in own)]
+    if len(params) >= MANY:
+        try:
+            like = [one[0] for one in inputs]
+            program = many_program(lambda leaves: [*leaves, *at(leaves)], like, {}, None)
+            _, found = program.run(inputs, [True] * len(inputs), len(params), 1, 1, Monitor(), ())
+            return found[0][:, 0], found[1][:, 0]
+        except UnsupportedOperationError:
+            pass  # as it was said when they were solved
+    rows = [at([one[k] for one in inputs]) for k in range(len(params))]
+    return torch.stack([one for one, _ in rows]).detach(), torch.stack([one for _, one in rows]).detach()
