@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import torch
 
 from ._errors import UnsupportedOperationError
 from ._fuse.many import ManyProgram, many_program
+from ._known_kernels import MOST_KNOWN, key_of, known
 from ._many_result import ManyResult
 from ._monitor import Monitor
 from ._preparing import preparing
@@ -23,7 +25,7 @@ from ._steadiness import refuse_unsteady
 from ._torch_private import tree
 from ._training import Training, Wishes
 from ._warn import warn_once
-from .optimizers import FunctionalOptimizer, resolved
+from .optimizers import SGD, FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
     from ._monitor import Progress
@@ -144,21 +146,41 @@ class Run:
         if program is None:
             carried, kept, name = self._one_by_one(backend)
         else:
-            every, name = self.trace_every, "fused"
-            carried, kept = program.run(*self._inputs(), self.problems.count, self.steps, every, self.monitor)
+            name, inputs = "fused", self._inputs()
+            wanted = [*range(self.trained), *range(len(inputs[0]) - 3, len(inputs[0]))]
+            count, every = self.problems.count, self.trace_every
+            carried, kept = program.run(*inputs, count, self.steps, every, self.monitor, wanted)
         return self._made(carried, kept[1], (name, reason), program, started)
 
     def _program(self) -> ManyProgram:
+        like = self.begin(self._first, None if self.rates is None else self.rates[0])
+        key, alive = self._key()
         with preparing():
-            like = self.begin(self._first, None if self.rates is None else self.rates[0])
-            names = {id(leaf): f"w{at}" for at, leaf in enumerate(like)}
-            program = many_program(self.step, like, names, 0)
-            if self.steps:
+            found = known(key, (self, alive), lambda: many_program(self.step, like, {}, 0))
+            if self.steps and found.is_to_be_compared():
                 inputs, is_own = self._inputs()
                 one = [leaf[:1] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
-                after, kept = program.run(one, is_own, 1, 1, 1, Monitor())
+                after, kept = found.program.run(one, is_own, 1, 1, 1, Monitor())
                 refuse_unsteady(self.step, like, [leaf[0] for leaf in after], [leaf[0, 0] for leaf in kept])
-        return program
+        return found.program
+
+    def _key(self) -> tuple[Hashable | None, Any]:
+        """What the kernel of a call is known by, and what must stay alive for it; None if nobody knows."""
+        wishes, functions = self.training.wishes, [self.loss, self.training.wishes.project, self.training.wishes.until]
+        keys = [(None, None) if one is None else key_of(one) for one in functions]
+        shared = [leaf for leaf, own in zip(self.problems.leaves, self.problems.is_own, strict=True) if not own]
+        is_known = all(one is None or key is not None for one, (key, _) in zip(functions, keys, strict=True))
+        is_ours = type(self.rule).__module__ == SGD.__module__ and is_dataclass(self.rule)
+        if not is_known or not is_ours or self.problems.has_others or sum(leaf.nbytes for leaf in shared) > MOST_KNOWN:
+            return None, None
+        leaves = tuple((leaf.shape, leaf.dtype) for leaf in self._first)
+        values = tuple(leaf.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for leaf in shared)
+        rate = None if self.training.rates.one is None or self.rates is not None else self.training.rates.one.item()
+        numbers = (rate, wishes.clip_norm, wishes.clip_value, repr(self.rule), self.count)
+        own = tuple(key for key, _ in keys)
+        return (own, leaves, values, tuple(self.problems.is_own), str(self.structure), numbers), [
+            one for _, one in keys
+        ]
 
     def _inputs(self) -> tuple[list[torch.Tensor], list[bool]]:
         """What all problems begin with, and what of it they have each for themselves: that has an axis more."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from .._arrays import Array
+from .._known_kernels import MOST_KNOWN, key_of
 from .._monitor import Monitor, Progress
 from .._problem import shown
 from .curve_result import CurveResult
 from .levenberg import Tolerances
 from .objective import GAUSS, POISSON, ROBUST, Objective
-from .programs import key_of
 from .solve import Problems, solve
 
 TOLERANCE = 1.49012e-8
@@ -49,10 +49,6 @@ def options(given: dict[str, Any]) -> tuple[Tolerances, int | None, str, float]:
         taken = "ftol, xtol, gtol, maxfev, max_nfev, loss, f_scale"
         raise TypeError(f"curve_fit: has no option {', '.join(rest)}; of scipy's it takes {taken}")
     return Tolerances(*values), most, loss, f_scale
-
-
-MOST_KNOWN = 2**20
-"""Bytes of an x that all curves share up to which a kernel is remembered by it."""
 
 
 class Curves:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._known_kernels import MOST_KNOWN, key_of
 from .._lazy import lazy
 from .._monitor import Monitor, Progress
 from .._problem_axes import Problems as Axes
@@ -16,7 +17,6 @@ from .._torch_private import tree
 from .covariance import from_jacobian
 from .levenberg import BOTH, FTOL, GTOL, NO_JACOBIAN, NOT_FINITE, STALLED, XTOL, Tolerances
 from .objective import Objective
-from .programs import key_of
 from .solve import MAXFEV, SUCCESSES, Ends, Problems, linearized, solve
 
 STATUS = {GTOL: 1, FTOL: 2, XTOL: 3, BOTH: 4, MAXFEV: 0, NOT_FINITE: -1, STALLED: -2, NO_JACOBIAN: -3}
@@ -32,10 +32,6 @@ MESSAGES = {
     -2: "No step makes the sum of squares smaller, and the gradient is not small.",
     -3: "The Jacobian is not finite, neither by autograd nor by differences.",
 }
-
-
-MOST_KNOWN = 2**20
-"""Bytes of data that all problems share up to which a kernel is remembered by them."""
 
 
 class Fit:

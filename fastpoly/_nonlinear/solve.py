@@ -17,6 +17,7 @@ import torch
 from .._arrays import Array
 from .._errors import UnsupportedOperationError
 from .._fuse.many import ManyProgram, many_program
+from .._known_kernels import known
 from .._monitor import Monitor
 from .._preparing import preparing
 from .._steadiness import refuse_unsteady
@@ -36,7 +37,6 @@ from .levenberg import (
     step,
 )
 from .objective import Objective
-from .programs import known
 
 MAXFEV, REFUSED = 8, 9
 """Further ways to end: too many evaluations; the samples cannot give this."""

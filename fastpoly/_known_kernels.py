@@ -12,12 +12,15 @@ import torch
 
 from fastpoly_kernels.forking import new_lock
 
-from .._fuse.many import ManyProgram
-from .._guards import PLAIN, guards
-from .._torch_private import version
+from ._fuse.many import ManyProgram
+from ._guards import PLAIN, guards
+from ._torch_private import version
 
 REMEMBERED = 64
 """Kernels, those that were asked for last."""
+
+MOST_KNOWN = 2**20
+"""Bytes of data that all problems share up to which a kernel is remembered by them."""
 
 CHECKED = 100
 """The first call of a kernel is compared with torch's own, and then those after this many, ten times as many, ..."""
