@@ -19,7 +19,7 @@ def inverse_normal(normal: Array, is_free: Array) -> tuple[Array, Array]:
 
     Returns:
         (problems, p, p), by Cholesky's factors of the matrix scaled to a diagonal of 1; and (problems,): False where a
-        pivot is so small that its digits are gone, and the Jacobian itself must be asked (`from_jacobian`).
+        pivot is so small that its digits are gone, and the Jacobian itself must be asked (`from_jacobians`).
     """
     count, p = is_free.shape
     a = [[normal[:, i * (i + 1) // 2 + j] for j in range(i + 1)] for i in range(p)]
@@ -53,19 +53,33 @@ def inverse_normal(normal: Array, is_free: Array) -> tuple[Array, Array]:
     return inverse, good
 
 
-def from_jacobian(jacobian: Array, is_free: Array) -> Array:
-    """The inverse of J' J by the singular values of J (n, p), of one problem; infinity if it has not full rank."""
-    p = jacobian.shape[1]
-    result = np.zeros((p, p))
-    own = jacobian[:, is_free]
-    norms = np.sqrt((own * own).sum(axis=0))
-    if not own.size or not np.isfinite(norms).all() or (norms == 0).any():
-        result[:] = np.inf
-        return result
-    _, values, rows = np.linalg.svd(own / norms, full_matrices=False)
-    if len(values) < own.shape[1] or values[-1] <= np.finfo(float).eps * max(own.shape) * values[0]:
-        result[:] = np.inf
-        return result
-    half = rows.T / values
-    result[np.ix_(is_free, is_free)] = half @ half.T / np.outer(norms, norms)
+def from_jacobians(jacobians: Array, is_free: Array) -> Array:
+    """The inverses of J' J by the singular values of J; infinity where it has not full rank.
+
+    Args:
+        jacobians: (problems, n, p).
+        is_free: (problems, p), as for `inverse_normal`.
+    """
+    count, n, p = jacobians.shape
+    result = np.zeros((count, p, p))
+    for pattern in np.unique(is_free, axis=0):
+        which, free = np.flatnonzero((is_free == pattern).all(axis=1)), np.flatnonzero(pattern)
+        if not free.size:
+            continue
+        part = jacobians[which][:, :, free]
+        with np.errstate(all="ignore"):
+            norms = np.sqrt((part * part).sum(axis=1))
+        good = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1) & (n >= free.size)
+        inverse = np.full((len(which), free.size, free.size), np.inf)
+        if good.any():
+            _, values, rows = np.linalg.svd(part[good] / norms[good][:, None], full_matrices=False)
+            full = values[:, -1] > np.finfo(float).eps * max(n, free.size) * values[:, 0]
+            half = np.swapaxes(rows, 1, 2) / np.where(full[:, None], values, 1.0)[:, None]
+            scale = 1 / norms[good]
+            found = half @ np.swapaxes(half, 1, 2) * scale[:, :, None] * scale[:, None]
+            inverse[good] = np.where(full[:, None, None], found, np.inf)
+        whole = result[which]
+        whole[:, free[:, None], free] = inverse
+        whole[np.isinf(inverse).any(axis=(1, 2))] = np.inf
+        result[which] = whole
     return result

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .._arrays import Array
-from .covariance import from_jacobian, inverse_normal
+from .covariance import from_jacobians, inverse_normal
 from .levenberg import BOTH, FTOL, GTOL, NO_JACOBIAN, NOT_FINITE, STALLED, XTOL
-from .solve import MAXFEV, REFUSED, SUCCESSES, Ends, has_lost
+from .solve import MAXFEV, REFUSED, SUCCESSES, Ends, has_lost, linearized
 
 if TYPE_CHECKING:
     from .curves import Curves
@@ -58,8 +57,9 @@ class CurveResult:
         free = curves.free
         is_free = ~curves.is_held[:, free]
         inverse, good = inverse_normal(ends.normal, is_free)
-        for k in np.flatnonzero(self.succeeded & ~good):
-            inverse[k] = from_jacobian(self._jacobian(int(k)), is_free[k])
+        again = np.flatnonzero(self.succeeded & ~good)
+        if again.size:
+            inverse[again] = from_jacobians(self._linear(again)[1], is_free[again])
         if not curves.is_absolute:
             left = curves.samples - curves.wanted
             with np.errstate(all="ignore"):
@@ -72,34 +72,17 @@ class CurveResult:
         result[~self.succeeded] = inverse[~self.succeeded][:, :1, :1]
         return result
 
-    def _place(self, k: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """A curve's tensors, and where it ended."""
-        problems = self.curves.problems
-        tensors = [one[k] if own else one for one, own in zip(problems.tensors, problems.is_own, strict=True)]
-        return tensors, list(torch.from_numpy(self.ends.params[k]))
-
-    def _jacobian(self, k: int) -> Array:
-        """Of a curve's weighted residuals at its end: (n, free parameters)."""
-        problems = self.curves.problems
-        tensors, params = self._place(k)
-        box = None if problems.lower is None or problems.upper is None else (problems.lower[k], problems.upper[k])
-        objective = problems.objective
-        if objective.jacobian == "autograd":
-            objective = replace(objective, jacobian="both")
-        values, columns = objective.linearized(params, tensors, box)
-        if objective.noise == "poisson":
-            columns = [column / values.clamp(min=1e-300).sqrt() for column in columns]
-        _, columns = objective.weighted(values, columns, tensors)
-        return torch.stack(columns, 1).numpy()
+    def _linear(self, which: Array) -> tuple[Array, Array]:
+        """The weighted residuals of some curves at their ends and their Jacobian, of the free parameters."""
+        residuals, jacobian = linearized(self.curves.problems.some(which), torch.from_numpy(self.ends.params[which]))
+        return residuals.numpy(), jacobian.numpy()
 
     def _residuals(self) -> Array:
         """The weighted residuals at the ends, (curves, n); NaN of curves that could not be tried."""
         result = np.full((self.curves.count, self.curves.n), np.nan)
-        with torch.no_grad():
-            for k in np.flatnonzero(self.ends.end != REFUSED).tolist():
-                tensors, params = self._place(k)
-                objective = self.curves.problems.objective
-                result[k] = objective.weighted(objective.model(params, tensors), [], tensors)[0].numpy()
+        which = np.flatnonzero(self.ends.end != REFUSED)
+        if which.size:
+            result[which] = self._linear(which)[0]
         return result
 
     def message(self, k: int) -> str:

@@ -74,6 +74,20 @@ class Objective:
             columns = [torch.where(there, column * weights, 0.0) for column in columns]
         return residuals, columns
 
+    def root(
+        self, params: list[torch.Tensor], tensors: Sequence[torch.Tensor], box: Any = None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The weighted residuals, and columns whose products are J' J of `sums`."""
+        values, columns = self.linearized(params, tensors, box)
+        residuals, columns = self.weighted(values, columns, tensors)
+        if self.noise == POISSON:
+            scale = values.clamp(min=torch.finfo(values.dtype).tiny).rsqrt()
+            return residuals * scale, [column * scale for column in columns]
+        if self.loss != "linear":
+            whole = self._robust_weights(residuals)[2].sqrt()
+            columns = [column * whole for column in columns]
+        return residuals, columns
+
     def _observed(self, tensors: Sequence[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(like) if self.observed is None else self.observed(tensors)
 
@@ -82,11 +96,16 @@ class Objective:
 
     def _robust(self, residuals: torch.Tensor, columns: list[torch.Tensor]) -> Sums:
         """As scipy.optimize.least_squares scales residuals and Jacobian for a robust loss (Triggs et al. 1999)."""
-        value, slope, curve = ROBUST[self.loss]((residuals / self.f_scale) ** 2)
-        whole = (slope + 2 * curve * (residuals / self.f_scale) ** 2).clamp(min=torch.finfo(residuals.dtype).eps)
+        value, slope, whole = self._robust_weights(residuals)
         gradient = [(column * slope * residuals).sum() for column in columns]
         normal = [[(one * whole * other).sum() for other in columns[: i + 1]] for i, one in enumerate(columns)]
         return Sums(self.f_scale**2 * value.sum(), gradient, normal)
+
+    def _robust_weights(self, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rho, and what residuals and products of the Jacobian's columns are multiplied with."""
+        square = (residuals / self.f_scale) ** 2
+        value, slope, curve = ROBUST[self.loss](square)
+        return value, slope, (slope + 2 * curve * square).clamp(min=torch.finfo(residuals.dtype).eps)
 
     # -- the Jacobian
 

@@ -14,7 +14,7 @@ from .._lazy import lazy
 from .._monitor import Monitor, Progress
 from .._problem_axes import Problems as Axes
 from .._torch_private import tree
-from .covariance import from_jacobian
+from .covariance import from_jacobians
 from .levenberg import BOTH, FTOL, GTOL, NO_JACOBIAN, NOT_FINITE, STALLED, XTOL, Tolerances
 from .objective import Objective
 from .solve import MAXFEV, SUCCESSES, Ends, Problems, linearized, solve
@@ -52,6 +52,8 @@ class Fit:
         own, self.structure = tree.tree_flatten(params)
         self.count, leaves = len(own), [leaf.detach() for leaf in self.axes.leaves]
         self.leaves = leaves
+        if any(leaf.device.type != "cpu" for leaf in leaves):
+            raise ValueError("least_squares: wants tensors on the CPU; make them so with .cpu()")
         rows = zip(leaves[: self.count], self.axes.is_own, strict=False)
         self.shapes = [leaf.shape[1:] if has else leaf.shape for leaf, has in rows]
         self.start = self._rows(leaves[: self.count])
@@ -239,8 +241,7 @@ class LeastSquaresResult:
         """
         jacobian = self._linear[1].double().numpy()
         count, n, p = jacobian.shape
-        is_free = np.ones(p, bool)
-        found = np.stack([from_jacobian(one, is_free) for one in jacobian])
+        found = from_jacobians(jacobian, np.ones((count, p), bool))
         if not absolute_sigma:
             variance = self._ends.squares / (n - p) if n > p else np.full(count, np.inf)
             with np.errstate(invalid="ignore"):

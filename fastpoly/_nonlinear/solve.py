@@ -294,7 +294,10 @@ MANY = 32
 
 
 def linearized(problems: Problems, params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weighted residuals and their Jacobian at params (problems, p): (problems, n) and (problems, n, p)."""
+    """The weighted residuals and their Jacobian at params (problems, p): (problems, n) and (problems, n, p).
+
+    The Jacobian of a robust loss is multiplied so that J' J is what a step takes for the curvature of the cost.
+    """
     objective = problems.objective
     if objective.jacobian == "autograd":
         objective = replace(objective, jacobian="both")
@@ -305,8 +308,7 @@ def linearized(problems: Problems, params: torch.Tensor) -> tuple[torch.Tensor, 
         box, tensors = tuple(leaves[1 : 1 + len(bounds)]) or None, list(problems.tensors)
         for place, one in zip(own, leaves[1 + len(bounds) :], strict=True):
             tensors[place] = one
-        values, columns = objective.linearized(list(leaves[0]), tensors, box)
-        residuals, columns = objective.weighted(values, columns, tensors)
+        residuals, columns = objective.root(list(leaves[0]), tensors, box)
         return [residuals, torch.stack(columns, 1)]
 
     inputs = [params, *bounds, *(problems.tensors[place] for place in own)]
