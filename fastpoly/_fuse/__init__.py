@@ -50,6 +50,9 @@
     machine.py      that as machine code, from the disk if it was compiled before
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
+    widen.py        a kernel of one problem as one of several, a problem in each lane
+    blocks_of_problems.py  the loop over blocks of problems, in machine code
+    many.py         all of it together, for many problems
 
 and what is different for a GPU:
 
