@@ -158,6 +158,39 @@ def test_a_start_of_ones_or_the_middle_of_the_bounds():
     assert np.array_equal(curve_fit(decay, X, y, bounds=bounds)[0], curve_fit(decay, X, y, [3, 1, 1], bounds=bounds)[0])
 
 
+class Model:
+    def method(self, x, a, b, c):
+        return decay(x, a, b, c)
+
+    __call__ = method
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        Model().method,
+        Model(),
+        lambda _, a, b, c: decay(torch.from_numpy(X), a, b, c),
+        lambda x, a, b, c: decay(x, a, b, c) if a > 0 else x * b,
+    ],
+    ids=["method", "object", "no x", "branch"],
+)
+def test_models_of_other_kinds(f):
+    y = curves(2)
+    wanted = curve_fit(decay, X, y)
+    x = None if getattr(f, "__code__", None) and f.__code__.co_varnames[0] == "_" else X
+    np.testing.assert_allclose(curve_fit(f, x, y)[0], wanted[0], rtol=1e-7)
+    np.testing.assert_allclose(curve_fit(f, x, list(y[0]))[0], wanted[0][0], rtol=1e-7)
+
+
+def test_tensors_and_series_are_taken():
+    pandas = pytest.importorskip("pandas")
+    y = curves(1)[0]
+    wanted = curve_fit(decay, X, y)[0]
+    assert np.array_equal(curve_fit(decay, torch.from_numpy(X), torch.from_numpy(y))[0], wanted)
+    assert np.array_equal(curve_fit(decay, pandas.Series(X), pandas.Series(y))[0], wanted)
+
+
 # -- many
 
 
@@ -353,6 +386,7 @@ WRONG = {
     "counts": (dict(ydata=np.full(30, -1.0), noise="poisson"), ValueError, "counts are >= 0"),
     "no tensor": (dict(f=lambda x, a: 3.0), TypeError, "f: wants to return a tensor, got float"),
     "values": (dict(f=lambda x, a: a * x[:4]), ValueError, r"f: wants to return n = 30 values, got shape \(4,\)"),
+    "numpy": (dict(f=lambda x, a: a * np.exp(x)), TypeError, "f: computes with numpy; write it in torch"),
     "backend": (dict(backend="numba"), ValueError, "backend: wants auto, fused or eager"),
 }
 

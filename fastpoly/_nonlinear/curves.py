@@ -72,7 +72,9 @@ class Curves:
         self.is_many = y.ndim == 2
         self.y = y if self.is_many else y[None]
         self.count, self.n = self.y.shape
-        self.x, self.own_x = self._placed(_array(xdata, "xdata"), predictors)
+        self.has_no_x = xdata is None  # a model may know where its samples lie
+        x = np.arange(float(self.n)) if self.has_no_x else _array(xdata, "xdata")
+        self.x, self.own_x = self._placed(x, predictors)
         self.interrupted = False
         if nan_policy not in (None, "raise", "omit"):
             raise ValueError(f"nan_policy: wants None, 'raise' or 'omit', got {shown(nan_policy)}; omit leaves NaN out")
@@ -259,10 +261,12 @@ class Curves:
             return values
 
         def model(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
-            return self._values(self.f(x(all_of_them), *whole(params, all_of_them)), params)
+            given = None if self.has_no_x else x(all_of_them)
+            return self._values(self._called(given, whole(params, all_of_them)), params)
 
         def jacobian(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
-            columns = torch.as_tensor(jac(x(all_of_them), *whole(params, all_of_them)))
+            given = None if self.has_no_x else x(all_of_them)
+            columns = torch.as_tensor(jac(given, *whole(params, all_of_them)))
             if columns.shape != (self.n, self.p):
                 raise ValueError(f"jac: wants to return (n, p) = ({self.n}, {self.p}), got {tuple(columns.shape)}")
             return columns[:, torch.from_numpy(self.free)]
@@ -292,7 +296,15 @@ class Curves:
             return None, []
         x = None if self.own_x else (self.x.shape, self.x.tobytes())
         parts = (self.weights is None, self.whitening is None, self.noise, self.objective.loss, self.objective.f_scale)
-        return (of_f, of_jac, x, *parts, tuple(self.free), self.p, self.lower is None), [*alive, *also]
+        return (of_f, of_jac, x, self.has_no_x, *parts, tuple(self.free), self.p, self.lower is None), [*alive, *also]
+
+    def _called(self, x: torch.Tensor | None, params: list[torch.Tensor]) -> Any:
+        try:
+            return self.f(x, *params)
+        except RuntimeError as error:
+            if "numpy() on Tensor that requires grad" not in str(error):
+                raise
+            raise TypeError("f: computes with numpy; write it in torch, as torch.exp for np.exp") from error
 
     def _values(self, values: Any, params: Sequence[torch.Tensor]) -> torch.Tensor:
         """What the model returned, as (n,) numbers."""
