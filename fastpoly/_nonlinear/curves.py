@@ -240,7 +240,7 @@ class Curves:
         def given(array: Array, own: bool) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
             at = len(tensors)
             own = own and self.is_many
-            tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
+            tensors.append(torch.from_numpy(np.require(array, requirements=["C", "W"])))
             is_own.append(own)
             return lambda all_of_them: all_of_them[at]
 
