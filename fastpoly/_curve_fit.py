@@ -85,18 +85,21 @@ def curve_fit(
     """
     need_torch()
     from ._nonlinear.curves import Curves, options
+    from ._nonlinear.objective import POISSON
+    from ._nonlinear.samples import Samples
 
     refuse_no_function(f, "f")
     tolerances, most, loss, f_scale = options(kwargs)
     if backend not in ("auto", "fused", "eager"):
         raise ValueError(f"backend: wants auto, fused or eager, got {text_of(backend)}; auto is the fastest that can")
-    curves = Curves(f, xdata, ydata, predictors, nan_policy, check_finite)
+    samples = Samples(xdata, ydata, predictors, nan_policy, check_finite)
+    curves = Curves(f, samples, bool(absolute_sigma) or noise == POISSON)
     curves.begin(p0, bounds, fixed, method)
-    curves.weigh(sigma, bool(absolute_sigma), noise)
-    curves.minimize(jac, loss, f_scale)
+    samples.weigh(sigma, noise)
+    curves.minimize(noise, jac, loss, f_scale)
     with shown(progress) as report:
         result = curves.fit(tolerances, most, backend, report)
-    if curves.is_many:
+    if samples.is_many:
         said = result.warnings()
     else:
         result.raise_if_failed()
@@ -105,7 +108,7 @@ def curve_fit(
         warnings.warn(text, _optimize_warning(), stacklevel=2)
     found = result.returned(full_output)
     if curves.interrupted:
-        raise Interrupted(found, f"{result.done:,} of {curves.count:,} curves")
+        raise Interrupted(found, f"{result.done:,} of {samples.count:,} curves")
     return found
 
 

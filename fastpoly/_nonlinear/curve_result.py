@@ -61,14 +61,14 @@ class CurveResult:
         if again.size:
             inverse[again] = from_jacobians(self._linear(again)[1], is_free[again])
         if not curves.is_absolute:
-            left = curves.samples - curves.wanted
+            left = curves.samples.number - curves.wanted
             with np.errstate(all="ignore"):
                 scaled = np.where(np.isinf(inverse), np.inf, inverse * (ends.squares / left)[:, None, None])
             inverse = np.where((left > 0)[:, None, None], scaled, np.inf)
         inverse[~self.succeeded | has_lost(ends, curves.problems.magnitude)] = np.inf
         inverse[ends.end == REFUSED] = np.nan
-        result = np.zeros((curves.count, curves.p, curves.p))
-        result[np.ix_(np.arange(curves.count), free, free)] = inverse
+        result = np.zeros((curves.samples.count, curves.p, curves.p))
+        result[np.ix_(np.arange(curves.samples.count), free, free)] = inverse
         result[~self.succeeded] = inverse[~self.succeeded][:, :1, :1]
         return result
 
@@ -79,7 +79,7 @@ class CurveResult:
 
     def _residuals(self) -> Array:
         """The weighted residuals at the ends, (curves, n); NaN of curves that could not be tried."""
-        result = np.full((self.curves.count, self.curves.n), np.nan)
+        result = np.full((self.curves.samples.count, self.curves.samples.n), np.nan)
         which = np.flatnonzero(self.ends.end != REFUSED)
         if which.size:
             result[which] = self._linear(which)[0]
@@ -103,9 +103,9 @@ class CurveResult:
         found: list[Any] = [self.popt, self.pcov]
         if full_output:
             info = {"nfev": self.ends.evaluations.astype(int), "fvec": self._residuals()}
-            messages = [self.message(k) for k in range(self.curves.count)]
+            messages = [self.message(k) for k in range(self.curves.samples.count)]
             found += [info, messages, np.array([IER[int(end)] for end in self.ends.end])]
-        if self.curves.is_many:
+        if self.curves.samples.is_many:
             return tuple(found)
         found = [{name: value[0] for name, value in one.items()} if isinstance(one, dict) else one[0] for one in found]
         return (*found[:4], int(found[4])) if full_output else tuple(found)
@@ -114,7 +114,7 @@ class CurveResult:
         """What to say of many curves."""
         failed = int((~self.succeeded).sum())
         unknown = int(self.is_unknown.sum())
-        count = self.curves.count
+        count = self.curves.samples.count
         said = []
         if failed:
             said.append(f"{failed:,} of {count:,} curves were not fitted: see ier and mesg of full_output=True")

@@ -15,7 +15,8 @@ from .._monitor import Monitor, Progress
 from .._problem import shown
 from .curve_result import CurveResult
 from .levenberg import Tolerances
-from .objective import GAUSS, POISSON, ROBUST, Objective
+from .objective import POISSON, ROBUST, Objective
+from .samples import Samples, numbers
 from .solve import Problems, solve
 
 TOLERANCE = 1.49012e-8
@@ -52,69 +53,20 @@ def options(given: dict[str, Any]) -> tuple[Tolerances, int | None, str, float]:
 
 
 class Curves:
-    """Curves that are to be fitted.
+    """Curves that are to be fitted: a model, samples, and where to begin.
 
     Attributes:
-        is_many: has ydata rows?
-        count, n, p: how many curves, samples of each, parameters.
+        p: how many parameters there are.
+        start, lower, upper: (count, p); the bounds may be None.
+        is_fixed, free: (p,), which parameters stay; and the positions of the others.
+        is_held: (count, p), those whose bounds are equal, too.
+        wanted: (count,), how many are fitted.
+        is_absolute: is sigma in the units of the samples?
         interrupted: was there a Ctrl-C?
     """
 
-    def __init__(
-        self, f: Callable[..., Any], xdata: Any, ydata: Any, predictors: int | None, nan_policy: Any, check_finite: bool
-    ) -> None:
-        self.f = f
-        y = _array(ydata, "ydata")
-        if y.size == 0:
-            raise ValueError("`ydata` must not be empty!")
-        if y.ndim not in (1, 2):
-            raise ValueError(f"ydata: wants (n,), or (batch, n) with a row for each curve, got {y.shape}; reshape it")
-        self.is_many = y.ndim == 2
-        self.y = y if self.is_many else y[None]
-        self.count, self.n = self.y.shape
-        self.has_no_x = xdata is None  # a model may know where its samples lie
-        x = np.arange(float(self.n)) if self.has_no_x else _array(xdata, "xdata")
-        self.x, self.own_x = self._placed(x, predictors)
-        self.interrupted = False
-        if nan_policy not in (None, "raise", "omit"):
-            raise ValueError(f"nan_policy: wants None, 'raise' or 'omit', got {shown(nan_policy)}; omit leaves NaN out")
-        self._look_for_missing(nan_policy, check_finite)
-
-    def _placed(self, x: Array, predictors: int | None) -> tuple[Array, bool]:
-        """x, and whether each curve has its own."""
-        if not self.is_many:
-            return x, False
-        own = x.ndim == 3 or (x.ndim == 2 and x.shape == self.y.shape and predictors is None)
-        shape = (self.count, *x.shape[1:-1], self.n) if own else (*x.shape[:-1], self.n)
-        if x.ndim not in (1, 2, 3) or x.shape != shape or (predictors and x.ndim > 1 and x.shape[-2] != predictors):
-            wants = f"(n,) = ({self.n},), (k, n), or these with {self.count:,} curves in front"
-            raise ValueError(f"xdata: wants {wants}, got {x.shape}")
-        return x, own
-
-    def _look_for_missing(self, nan_policy: str | None, check_finite: bool) -> None:
-        """Which samples are there, and which curves cannot be fitted."""
-        bad_x: Array = np.isnan(self.x)
-        while bad_x.ndim > 1 + self.own_x:
-            bad_x = np.asarray(bad_x.any(axis=-2))
-        missing: Array = np.isnan(self.y) | bad_x
-        if nan_policy == "raise" and missing.any():
-            raise ValueError("The input contains nan values")
-        finite = np.isfinite(self.y).all(axis=1) if nan_policy is None else ~np.isinf(self.y).any(axis=1)
-        of_x = np.isinf(self.x) if nan_policy == "omit" else ~np.isfinite(self.x)
-        if check_finite and (
-            (not self.is_many and not finite.all()) or (of_x.any() and not (self.is_many and self.own_x))
-        ):
-            raise ValueError("array must not contain infs or NaNs")
-        self.is_refused: Array = np.array(~finite)
-        if self.is_many and self.own_x:
-            self.is_refused |= of_x.reshape(self.count, -1).any(axis=1)
-        self.there = ~missing if nan_policy == "omit" and missing.any() else None
-        if self.there is not None:
-            self.y = np.where(self.there, self.y, 0.0)
-            self.x = np.where(np.isnan(self.x), 1.0, self.x)  # a place where the model is something
-        self.samples = np.full(self.count, self.n) if self.there is None else self.there.sum(axis=1)
-
-    # -- where they begin
+    def __init__(self, f: Callable[..., Any], samples: Samples, is_absolute: bool) -> None:
+        self.f, self.samples, self.is_absolute, self.interrupted = f, samples, is_absolute, False
 
     def begin(self, p0: Any, bounds: Any, fixed: Any, method: Any) -> None:
         """Starts, bounds, and what is held."""
@@ -124,7 +76,7 @@ class Curves:
                 raise ValueError("Unable to determine number of fit parameters.")
             self.p = len(names)
         else:
-            p0 = np.atleast_1d(_array(p0, "p0"))
+            p0 = np.atleast_1d(numbers(p0, "p0"))
             self.p = p0.shape[-1]
         if method not in (None, "lm", "trf", "dogbox"):
             raise ValueError(f"method: wants 'lm', 'trf' or 'dogbox', got {shown(method)}; None is as good as any")
@@ -144,13 +96,13 @@ class Curves:
             raise ValueError("fixed: all parameters are; leave one out to be fitted")
         self.lower: Array | None = lower if is_bounded else None
         self.upper: Array | None = upper if is_bounded else None
-        self.is_held = np.broadcast_to(is_fixed, (self.count, self.p)) | (lower == upper)
+        self.is_held = np.broadcast_to(is_fixed, (self.samples.count, self.p)) | (lower == upper)
         self.wanted = (~self.is_held).sum(axis=1)
-        few = self.samples < self.wanted
-        if not self.is_many and few[0]:
+        few = self.samples.number < self.wanted
+        if not self.samples.is_many and few[0]:
             more = f"The number of func parameters={self.wanted[0]} must not exceed the number of data points="
-            raise TypeError(f"{more}{self.samples[0]}")
-        self.is_refused |= few
+            raise TypeError(f"{more}{self.samples.number[0]}")
+        self.samples.is_refused |= few
 
     def _bounds(self, bounds: Any) -> tuple[Array, Array]:
         if bounds is None:
@@ -159,98 +111,45 @@ class Curves:
             bounds = bounds.lb, bounds.ub
         if not isinstance(bounds, tuple | list) or len(bounds) != 2:
             raise ValueError(f"bounds: wants (lower, upper), got {shown(bounds)}; numbers, (p,) or (batch, p)")
-        lower = self._each(_array(bounds[0], "bounds"), "bounds")
-        upper = self._each(_array(bounds[1], "bounds"), "bounds")
+        lower = self._each(numbers(bounds[0], "bounds"), "bounds")
+        upper = self._each(numbers(bounds[1], "bounds"), "bounds")
         if np.isnan(lower).any() or np.isnan(upper).any() or (lower > upper).any():
             raise ValueError("Each lower bound must be less than each upper bound, or equal to hold the parameter.")
         return lower, upper
 
     def _each(self, values: Array, name: str) -> Array:
         """(p,), (batch, p) or a number as (batch, p)."""
-        wants = ["a number" * (name == "bounds"), f"({self.p},)", f"({self.count}, {self.p})" * self.is_many]
-        if values.ndim > 1 + self.is_many or (values.ndim and values.shape[-1] != self.p):
+        wants = [
+            "a number" * (name == "bounds"),
+            f"({self.p},)",
+            f"({self.samples.count}, {self.p})" * self.samples.is_many,
+        ]
+        if values.ndim > 1 + self.samples.is_many or (values.ndim and values.shape[-1] != self.p):
             raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
-        if values.ndim == 2 and len(values) != self.count:
+        if values.ndim == 2 and len(values) != count:
             raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
-        return np.array(np.broadcast_to(values, (self.count, self.p)), np.float64)
+        return np.array(np.broadcast_to(values, (count, self.p)), np.float64)
 
-    # -- what is minimized
-
-    def weigh(self, sigma: Any, absolute_sigma: bool, noise: str) -> None:
-        """Weights of the samples, and their covariance."""
-        if noise not in (GAUSS, POISSON):
-            raise ValueError(f"noise: wants {GAUSS!r} or {POISSON!r}, got {shown(noise)}; counts have Poisson's")
-        self.noise, self.is_absolute = noise, absolute_sigma or noise == POISSON
-        self.weights: Array | None = None
-        self.whitening: Array | None = None
-        if noise == POISSON:
-            if sigma is not None:
-                raise ValueError(
-                    "sigma: counts have the noise that their means have; leave it out with noise='poisson'"
-                )
-            if (self.y < 0).any():
-                raise ValueError("ydata: counts are >= 0; noise='gauss' takes any numbers")
-        if sigma is not None:
-            self._weigh(_array(sigma, "sigma"))
-        if self.there is not None:
-            own = self.there.astype(np.float64)
-            self.weights = own if self.weights is None else np.where(self.there, self.weights, 0.0)
-
-    def _weigh(self, sigma: Array) -> None:
-        shapes = [(), (self.n,), *[(self.count, self.n)] * self.is_many]
-        wide = (self.count, self.n, self.n) if self.is_many else (self.n, self.n)
-        if sigma.shape == wide:
-            self._whiten(sigma.reshape(self.count, self.n, self.n))
-            return
-        if sigma.shape not in shapes:
-            raise ValueError("`sigma` has incorrect shape.")
-        with np.errstate(divide="ignore"):
-            weights = np.abs(1 / np.broadcast_to(sigma, (self.count, self.n)))
-        wrong = ~np.isfinite(weights) if self.there is None else ~np.isfinite(weights) & self.there
-        if wrong.any():
-            if not self.is_many:
-                raise ValueError("Residuals are not finite in the initial point: `sigma` has zeros or NaN.")
-            self.is_refused |= wrong.any(axis=1)
-        self.weights = np.where(np.isfinite(weights), weights, 0.0)
-
-    def _whiten(self, covariance: Array) -> None:
-        self.whitening = np.empty_like(covariance)
-        for k, matrix in enumerate(covariance):
-            there = np.arange(self.n) if self.there is None else np.flatnonzero(self.there[k])
-            part = matrix[np.ix_(there, there)]
-            self.whitening[k] = np.eye(self.n)
-            try:
-                inverse = np.linalg.inv(np.linalg.cholesky(part))
-            except np.linalg.LinAlgError:
-                if not self.is_many:
-                    raise ValueError("`sigma` must be positive definite.") from None
-                self.is_refused[k] = True
-                continue
-            self.whitening[k][np.ix_(there, there)] = inverse
-
-    def minimize(self, jac: Any, loss: str, f_scale: float) -> None:
+    def minimize(self, noise: str, jac: Any, loss: str, f_scale: float) -> None:
         """The problems."""
         if jac is not None and not callable(jac) and jac not in ("2-point", "3-point", "cs"):
             raise ValueError(f"jac: wants None, a function, '2-point', '3-point' or 'cs', got {shown(jac)}")
-        if self.noise == POISSON and loss != "linear":
+        if noise == POISSON and loss != "linear":
             raise ValueError("loss: with noise='poisson' the deviance is minimized; leave loss out")
+        samples = self.samples
         tensors: list[torch.Tensor] = []
         is_own: list[bool] = []
 
-        def given(array: Array, own: bool) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
+        def given(array: Array, own: bool = True) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
             at = len(tensors)
-            own = own and self.is_many
             tensors.append(torch.from_numpy(np.require(array, requirements=["C", "W"])))
             is_own.append(own)
             return lambda all_of_them: all_of_them[at]
 
-        x = given(self.x, self.own_x)
-        observed = given(self.y if self.is_many else self.y[0], True)
-        weights = None if self.weights is None else given(self.weights if self.is_many else self.weights[0], True)
-        white = None
-        if self.whitening is not None:
-            white = given(self.whitening if self.is_many else self.whitening[0], True)
-        held = None if not self.is_fixed.any() else given(self.start if self.is_many else self.start[0], True)
+        x, observed = given(samples.x, samples.own_x), given(samples.y)
+        weights = None if samples.weights is None else given(samples.weights)
+        white = None if samples.whitening is None else given(samples.whitening)
+        held = given(self.start) if self.is_fixed.any() else None
 
         def whole(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             if held is None:
@@ -261,42 +160,38 @@ class Curves:
             return values
 
         def model(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
-            given = None if self.has_no_x else x(all_of_them)
+            given = None if samples.has_no_x else x(all_of_them)
             return self._values(self._called(given, whole(params, all_of_them)), params)
 
         def jacobian(params: Sequence[torch.Tensor], all_of_them: Sequence[torch.Tensor]) -> torch.Tensor:
-            given = None if self.has_no_x else x(all_of_them)
+            given = None if samples.has_no_x else x(all_of_them)
             columns = torch.as_tensor(jac(given, *whole(params, all_of_them)))
-            if columns.shape != (self.n, self.p):
-                raise ValueError(f"jac: wants to return (n, p) = ({self.n}, {self.p}), got {tuple(columns.shape)}")
+            if columns.shape != (samples.n, self.p):
+                raise ValueError(f"jac: wants to return (n, p) = ({samples.n}, {self.p}), got {tuple(columns.shape)}")
             return columns[:, torch.from_numpy(self.free)]
 
         how = jacobian if callable(jac) else "autograd" if jac is None else "2-point"
-        self.objective = Objective(model, observed, weights, white, self.noise, loss, f_scale, how)
+        self.objective = Objective(model, observed, weights, white, noise, loss, f_scale, how)
         rows = [None if one is None else torch.from_numpy(one[:, self.free]) for one in (self.lower, self.upper)]
-        weighted = self.y if self.weights is None else self.y * self.weights
+        weighted = samples.y if samples.weights is None else samples.y * samples.weights
         with np.errstate(all="ignore"):
             magnitude = np.sqrt((weighted * weighted).sum(axis=1))
-        if not self.is_many:  # a problem is a row
-            tensors, is_own = (
-                [one[None] if at else one for at, one in enumerate(tensors)],
-                [False, *[True] * (len(tensors) - 1)],
-            )
         start = torch.from_numpy(self.start[:, self.free])
         key, self.alive = self._key(jac)
         self.problems = Problems(
-            self.objective, tensors, is_own, start, rows[0], rows[1], self.is_refused, magnitude, self.f, key
+            self.objective, tensors, is_own, start, rows[0], rows[1], samples.is_refused, magnitude, self.f, key
         )
 
     def _key(self, jac: Any) -> tuple[Hashable | None, list[Any]]:
         """See `Problems.key`; and what must stay alive for it."""
         of_f, alive = key_of(self.f)
         of_jac, also = key_of(jac) if callable(jac) else (jac, [])
-        if of_f is None or (callable(jac) and of_jac is None) or (not self.own_x and self.x.nbytes > MOST_KNOWN):
+        given, objective = self.samples, self.objective
+        if of_f is None or (callable(jac) and of_jac is None) or (not given.own_x and given.x.nbytes > MOST_KNOWN):
             return None, []
-        x = None if self.own_x else (self.x.shape, self.x.tobytes())
-        parts = (self.weights is None, self.whitening is None, self.noise, self.objective.loss, self.objective.f_scale)
-        return (of_f, of_jac, x, self.has_no_x, *parts, tuple(self.free), self.p, self.lower is None), [*alive, *also]
+        x = given.has_no_x, None if given.own_x else (given.x.shape, given.x.tobytes())
+        parts = (given.weights is None, given.whitening is None, objective.noise, objective.loss, objective.f_scale)
+        return (of_f, of_jac, x, *parts, tuple(self.free), self.p, self.lower is None), [*alive, *also]
 
     def _called(self, x: torch.Tensor | None, params: list[torch.Tensor]) -> Any:
         try:
@@ -312,11 +207,10 @@ class Curves:
             raise TypeError(
                 f"f: wants to return a tensor, got {type(values).__name__}; write it with torch's functions"
             )
-        if values.shape not in ((self.n,), ()):
-            raise ValueError(f"f: wants to return n = {self.n} values, got shape {tuple(values.shape)}")
-        return values.to(params[0].dtype).expand(self.n)
-
-    # -- the fit
+        n = self.samples.n
+        if values.shape not in ((n,), ()):
+            raise ValueError(f"f: wants to return n = {n} values, got shape {tuple(values.shape)}")
+        return values.to(params[0].dtype).expand(n)
 
     def fit(self, tolerances: Tolerances, most: int | None, backend: str, report: Progress | None) -> CurveResult:
         """Do it."""
@@ -326,16 +220,6 @@ class Curves:
         ends = solve(self.problems, tolerances, most, backend, monitor)
         self.interrupted = monitor.interrupted
         return CurveResult(self, ends)
-
-
-def _array(values: Any, name: str) -> Array:
-    """Numbers as an array of doubles."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: wants numbers, got {shown(values)}; pass an array or a tensor of floats") from error
 
 
 def _names(f: Callable[..., Any]) -> list[str] | None:
