@@ -119,14 +119,10 @@ class Curves:
 
     def _each(self, values: Array, name: str) -> Array:
         """(p,), (batch, p) or a number as (batch, p)."""
-        wants = [
-            "a number" * (name == "bounds"),
-            f"({self.p},)",
-            f"({self.samples.count}, {self.p})" * self.samples.is_many,
-        ]
-        if values.ndim > 1 + self.samples.is_many or (values.ndim and values.shape[-1] != self.p):
-            raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
-        if values.ndim == 2 and len(values) != count:
+        count, is_many = self.samples.count, self.samples.is_many
+        wants = ["a number" * (name == "bounds"), f"({self.p},)", f"({count}, {self.p})" * is_many]
+        is_wrong = values.ndim > 1 + is_many or (values.ndim and values.shape[-1] != self.p)
+        if is_wrong or (values.ndim == 2 and len(values) != count):
             raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
         return np.array(np.broadcast_to(values, (count, self.p)), np.float64)
 
