@@ -369,7 +369,7 @@ def _reduced(args: tuple[Expr, ...]) -> Kind:
     return FLOAT
 
 
-def _every(args: tuple[Expr, ...]) -> Kind:
+def _all_lanes(args: tuple[Expr, ...]) -> Kind:
     (arg,) = args
     if arg.kind.base != "bool" or not arg.kind.lanes:
         raise KindError("no register of truths")
@@ -393,7 +393,7 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),
     **dict.fromkeys(("total", "product", "largest", "smallest"), _reduced),
-    "every": _every,
+    "all_lanes": _all_lanes,
     "where": _choice,
     "isfinite": _conversion("float", "bool"),
     "position": _conversion("index", "float"),

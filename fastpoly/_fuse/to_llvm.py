@@ -386,7 +386,7 @@ class _Printer:
         difference = self.emit(f"fsub {kind} {value}, {value}")
         return self.emit(f"fcmp ord {kind} {difference}, {difference}")
 
-    def do_every(self, op: Op) -> str:
+    def do_all_lanes(self, op: Op) -> str:
         kind = self.type(op.args[0].kind)
         function = f"@llvm.vector.reduce.and.v{op.args[0].kind.lanes}i1"
         self.declare(f"declare i1 {function}({kind})")

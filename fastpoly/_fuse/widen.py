@@ -111,7 +111,7 @@ class _Widening:
             case If(test=test, body=body) if not self.is_several(test):
                 return If(test, self.statements(body))
             case If(test=test, body=[*_, Break()] as body):
-                return If(Op("every", (self.value(test, True),), BOOL), self.statements(body))
+                return If(Op("all_lanes", (self.value(test, True),), BOOL), self.statements(body))
             case Break() | Do(name="aligned_stack"):
                 return statement
         raise NotWidenedError
