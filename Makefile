@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many parameter-map auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -65,6 +65,14 @@ bench-first-calls: $(VENV)/.bench
 # losses with a loop over time, beside JAX's scan and CasADi's C; some minutes, and a gcc
 bench-recurrences: $(VENV)/.bench
 	$(BIN)/python bench/recurrences.py
+
+# many small problems at once, beside JAX's vmap, SciPy's loop and optimistix; a few minutes
+bench-many: $(VENV)/.bench
+	PYTHONPATH=bench $(BIN)/python bench/many.py
+
+# docs/parameter_map.png: a fit for every pixel of an image
+parameter-map: $(VENV)/.bench
+	$(BIN)/python bench/parameter_map.py
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench

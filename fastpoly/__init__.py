@@ -27,10 +27,15 @@ from ._result import FitResult
 
 if TYPE_CHECKING:
     from . import optimizers, profiling
+    from ._covariance import covariance
+    from ._curve_fit import curve_fit
     from ._descend import descend, descend_module
+    from ._descend_many import descend_many
     from ._descent_result import DescentResult
     from ._fit_batch import FitBatch
     from ._fit_many import fit_many
+    from ._least_squares import least_squares
+    from ._many_result import ManyResult
     from ._scan import scan
     from ._value_and_grad import value_and_grad
 
@@ -46,13 +51,18 @@ __all__ = [
     "FitProblem",
     "FitResult",
     "Interrupted",
+    "ManyResult",
     "UnsupportedOperationError",
     "backends",
+    "covariance",
+    "curve_fit",
     "descend",
+    "descend_many",
     "descend_module",
     "dpoly_dw",
     "fit",
     "fit_many",
+    "least_squares",
     "optimizers",
     "poly",
     "profiling",
@@ -65,7 +75,11 @@ __all__ = [
 
 
 _LATER = {
+    "_covariance": ("covariance",),
+    "_curve_fit": ("curve_fit",),
+    "_least_squares": ("least_squares",),
     "_descend": ("DescentResult", "descend", "descend_module"),
+    "_descend_many": ("ManyResult", "descend_many"),
     "_scan": ("scan",),
     "_value_and_grad": ("value_and_grad",),
 }

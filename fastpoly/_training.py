@@ -139,10 +139,18 @@ class Training:
 
     def step(self, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors after a step, the loss before it, and the held-out loss before it if there is one."""
-        parts = self.parts(leaves)
-        after, results = self._after(parts, self.rule.update)
+        after, (value, *held), ends = self.step_and_ends(leaves)
+        for end in ends:
+            value = torch.where(end, math.nan, value)
+        return [*after, value, *held]
+
+    def step_and_ends(
+        self, leaves: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        """The tensors after a step, what `step` gives beside them, and whether the run should end before it: truths."""
+        after, results, ends = self._after(self.parts(leaves), self.rule.update)
         assert [len(part) for part in after.values()] == [count for _, count in self.layout]
-        return [*(leaf for part in after.values() for leaf in part), *results]
+        return [leaf for part in after.values() for leaf in part], results, ends
 
     def first(self, leaves: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The same of the first step, which shows what the optimizer's state is made of; and the results."""
@@ -151,12 +159,14 @@ class Training:
         def update(params: Any, grads: Any, _: Any, rate: Any) -> Any:
             return self.rule.update_first([leaf.clone() for leaf in params], grads, rate)
 
-        after, results = self._after(self.parts(leaves), update)
-        return self._joined(after), results
+        after, (value, *held), ends = self._after(self.parts(leaves), update)
+        for end in ends:
+            value = torch.where(end, math.nan, value)
+        return self._joined(after), [value, *held]
 
     def _after(
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
-    ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor]]:
+    ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
         params, own = parts["params"], dict(parts)
         value, grads = self.value_and_grads(params, self.slice(parts))
         with torch.no_grad():
@@ -178,9 +188,7 @@ class Training:
                 own["best"], held = self._best(parts["best"], params)
                 ends.append(own["best"][-1] >= self.wishes.patience)
                 results.append(held)
-            for end in ends:
-                results[0] = torch.where(end, math.nan, results[0])
-        return own, results
+        return own, results, ends
 
     def _nested(self, leaves: Sequence[torch.Tensor]) -> Any:
         return tree.tree_unflatten(list(leaves), self.structure)

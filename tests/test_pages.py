@@ -9,14 +9,28 @@ PAGES = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["training.md"])
-def test_the_blocks_of_a_page(page):
-    pytest.importorskip("scipy")
+def blocks_run(page):
+    """The names that the blocks of a page define."""
     text = (PAGES / page).read_text()
     found = {}
     for match in BLOCK.finditer(text):
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], page, "exec"), found)
+    return found
+
+
+def test_training():
+    pytest.importorskip("scipy")
+    found = blocks_run("training.md")
     assert found["run"].ended_by in ("until", "patience", "steps")
     assert found["found"].success
     assert found["again"].steps == 3_000
+
+
+@pytest.mark.filterwarnings("ignore::scipy.optimize.OptimizeWarning")
+def test_many():
+    found = blocks_run("many.md")
+    assert found["found"].success.all()
+    assert found["early"].is_ended.any()
+    for name in ("of_residuals", "of_likelihood", "robust"):
+        assert found[name].isfinite().all()

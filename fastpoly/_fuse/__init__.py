@@ -73,6 +73,9 @@
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
     evaluation.py   a function as one call of a kernel
+    widen.py        a kernel of one problem as one of several, a problem in each lane
+    blocks_of_problems.py  the loop over blocks of problems, in machine code
+    many.py         all of it together, for many problems
 
 and what is different for a GPU:
 

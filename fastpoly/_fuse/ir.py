@@ -369,6 +369,13 @@ def _reduced(args: tuple[Expr, ...]) -> Kind:
     return FLOAT
 
 
+def _all_lanes(args: tuple[Expr, ...]) -> Kind:
+    (arg,) = args
+    if arg.kind.base != "bool" or not arg.kind.lanes:
+        raise KindError("no register of truths")
+    return BOOL
+
+
 def _conversion(of: str, to: str) -> Callable[[tuple[Expr, ...]], Kind]:
     def converted(args: tuple[Expr, ...]) -> Kind:
         (arg,) = args
@@ -386,6 +393,7 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),
     **dict.fromkeys(("total", "product", "largest", "smallest"), _reduced),
+    "all_lanes": _all_lanes,
     "where": _choice,
     "isfinite": _conversion("float", "bool"),
     "position": _conversion("index", "float"),

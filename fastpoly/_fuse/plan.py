@@ -144,7 +144,7 @@ class Plan:
             (var, expr)
             for node, value in zip(self.graph.inputs, self.successors, strict=False)
             if not isinstance(value, Memory)
-            for var, expr in zip(self.variables[node].values(), value.values(), strict=True)
+            for var, expr in zip(self.variables.get(node, {}).values(), value.values(), strict=True)
             if expr is not Expr("local", var)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +91,7 @@ class Run:
         copies = [_copied(self.carry) for _ in self.scratch[1:]]
         with _together:
             try:
-                others = [_pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
+                others = [pool().submit(part, thread, copy) for thread, copy in enumerate(copies, 1)]
                 taken = part(0, self.carry)
             except BaseException:
                 # Ctrl-C, or no further thread to be had: those that have begun would wait for the others for ever
@@ -161,7 +162,12 @@ def write_for_a_call(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Sch
     return _write_for(CYCLES_OF_A_CALL, graph, dtype, stop_at)
 
 
-def _write_for(least: int, graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
+def write_alone(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
+    """The same of what no threads share."""
+    return _write_for(math.inf, graph, dtype, stop_at)
+
+
+def _write_for(least: float, graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
     schedule = Schedule(graph, lanes, available=available)
@@ -185,11 +191,12 @@ EVERYBODY_CAME = 2**62
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """The threads that run kernels beside the caller's."""
     return ThreadPoolExecutor(MOST_THREADS, "fastpoly")  # it starts no more than are wanted at a time
 
 
-in_child(_pool.cache_clear)
+in_child(pool.cache_clear)
 
 
 def processors() -> int:

@@ -124,11 +124,11 @@ class Schedule(Plan):
         inputs = self.graph.inputs
         for position, node in enumerate(self.graph.outputs):
             like = self.carried(inputs[position]) if position < len(inputs) else None
-            value: dict[Places, Expr] | Memory
-            if like is not None or (position >= len(inputs) and self._memories.is_long(node.shape)):
-                value = self._copied(node, like)
-            else:
+            value: dict[Places, Expr] | Memory = {}  # what stays as it is
+            if like is None and (position < len(inputs) or not self._memories.is_long(node.shape)):
                 value = {at: self.element(node, at).as_float() for at in _all(node)}
+            elif like is None or node is not inputs[position]:
+                value = self._copied(node, like)
             (self.successors if position < len(inputs) else self.results).append(value)
 
     def _copied(self, node: Node, like: Memory | None) -> Memory:

@@ -382,9 +382,15 @@ class _Printer:
         return self.emit(f"select {self.type(test.kind)} {truth}, {kind} {one}, {kind} {other}")
 
     def do_isfinite(self, op: Op) -> str:
-        value = self.value(op.args[0])
-        difference = self.emit(f"fsub {self.element} {value}, {value}")
-        return self.emit(f"fcmp ord {self.element} {difference}, {number(0.0, self.kernel.dtype)}")
+        value, kind = self.value(op.args[0]), self.type(op.args[0].kind)
+        difference = self.emit(f"fsub {kind} {value}, {value}")
+        return self.emit(f"fcmp ord {kind} {difference}, {difference}")
+
+    def do_all_lanes(self, op: Op) -> str:
+        kind = self.type(op.args[0].kind)
+        function = f"@llvm.vector.reduce.and.v{op.args[0].kind.lanes}i1"
+        self.declare(f"declare i1 {function}({kind})")
+        return self.emit(f"call i1 {function}({kind} {self.value(op.args[0])})")
 
     def do_position(self, op: Op) -> str:
         return self.emit(f"sitofp i64 {self.value(op.args[0])} to {self.element}")

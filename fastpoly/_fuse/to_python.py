@@ -168,10 +168,12 @@ class Page:
 
     def call(self, op: Op) -> str:
         name, args, lanes = op.name, op.args, op.kind.lanes
+        if name == "isfinite" and args[0].kind.lanes:
+            return f"{self.use('are_finite')}({self.value(args[0])})"
         if name == "isfinite":
             self.use("math")
             return f"math.isfinite({self.value(args[0])})"
-        if name == "not" and isinstance(args[0], Op) and args[0].name == "isfinite":
+        if name == "not" and isinstance(args[0], Op) and args[0].name == "isfinite" and not lanes:
             return f"not {self.value(args[0])}"
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"

@@ -66,7 +66,11 @@ def linked(key: str, written: Callable[[str], tuple[Any, int]]) -> Linked:
 
 
 class Linked:
-    """Object code in this process, as long as this is held. It is freed when the next is linked."""
+    """Object code in this process, as long as this is held. It is freed when the next is linked.
+
+    Attributes:
+        address: of the function.
+    """
 
     def __init__(self, symbol: str, code: bytes) -> None:
         import llvmlite.binding as llvm
@@ -76,11 +80,11 @@ class Linked:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
         # a name is taken for good, even by a link that failed
         self._library = stage("link")(builder.link)(_linker(), f"{symbol}-{next(_names)}")
-        self._address = self._library[symbol]
+        self.address = self._library[symbol]
 
     def function(self, result: Any, *arguments: Any) -> Callable[..., Any]:
         """The function, of these ctypes. It runs without the GIL, and only while this is held."""
-        return ctypes.CFUNCTYPE(result, *arguments)(self._address)
+        return ctypes.CFUNCTYPE(result, *arguments)(self.address)
 
     def call(self, *arguments: Any, keeps_gil: bool) -> Callable[[], int]:
         """A call of the function with these objects of ctypes, ready to be made again and again, while this is held.
@@ -91,7 +95,7 @@ class Linked:
             keeps_gil: run it without giving the GIL to other threads: right for what takes some microseconds.
         """
         make = ctypes.PYFUNCTYPE if keeps_gil else ctypes.CFUNCTYPE
-        return partial(make(ctypes.c_int64)(self._address), *arguments)
+        return partial(make(ctypes.c_int64)(self.address), *arguments)
 
     def __del__(self) -> None:
         if hasattr(self, "_library"):

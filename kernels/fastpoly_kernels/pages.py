@@ -64,6 +64,16 @@ def where(mask: Any, a: Any, b: Any) -> Any:
     return np.where(mask, a, b)[()]
 
 
+def are_finite(register: Array) -> Array:
+    """Which lanes are?"""
+    return np.isfinite(register)
+
+
+def all_lanes(mask: Array) -> bool:
+    """Does it hold in all lanes?"""
+    return bool(mask.all())
+
+
 def aligned_stack() -> None:
     """Machine code keeps registers on the stack; here is none."""
 
