@@ -1,5 +1,6 @@
 """`curve_fit` against scipy's, one curve after the other, and what only many curves can ask for."""
 
+import signal
 import warnings
 
 import numpy as np
@@ -402,3 +403,25 @@ def test_wrong_arguments_are_named(name):
 def test_what_does_not_converge_is_said():
     with pytest.raises(RuntimeError, match=r"parameters not found: .* has reached maxfev = 2"):
         curve_fit(decay, X, curves(1)[0], maxfev=2)
+
+
+def test_ctrl_c_keeps_the_curves_that_were_done():
+    def slow(x, a, b, c):  # it takes hundreds of evaluations
+        return a * torch.exp(-b * x) + c * torch.exp(-b * 1.0001 * x)
+
+    y = curves(2000)
+    pressed = []
+
+    def press(done, of):
+        if not pressed:
+            pressed.append(done)
+            signal.raise_signal(signal.SIGINT)
+
+    whole = quiet(slow, X, y, maxfev=60, full_output=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(fastpoly.Interrupted, match=r"2,000 of 2,000 curves") as stopped:
+            curve_fit(slow, X, y, maxfev=60, full_output=True, progress=press)
+    popt, _, _, _, ier = stopped.value.partial
+    done = np.isin(ier, (1, 2, 3, 4))
+    assert np.array_equal(popt[done], whole[0][done])

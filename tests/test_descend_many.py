@@ -1,5 +1,7 @@
 """`descend_many`: each problem is `descend`'s, whatever lies beside it."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +222,23 @@ def test_many_steps_are_counted_in_single_precision():
         steps=steps,
     )
     assert many.steps.tolist() == [steps, steps]
+
+
+def test_ctrl_c_keeps_the_problems_that_were_done():
+    params, x, y = problems(4000)
+    options = dict(in_dims=(OWN_START, None, 0), learn_rate=0.05, trace_every=1000)
+    seen = []
+
+    def press(done, of):
+        seen.append(done)
+        if 0 < done < of and seen.count(-1) == 0:
+            seen.append(-1)
+            signal.raise_signal(signal.SIGINT)
+
+    whole = descend_many(decay, params, (x, y), steps=4000, **options)
+    with pytest.raises(fastpoly.Interrupted, match=r"of 4,000 problems") as stopped:
+        descend_many(decay, params, (x, y), steps=4000, progress=press, **options)
+    part = stopped.value.partial
+    assert 0 < len(part) < 4000
+    assert torch.equal(part.params["b"], whole.params["b"][: len(part)])
+    assert torch.equal(part.loss, whole.loss[: len(part)])
