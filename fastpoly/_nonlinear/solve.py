@@ -26,10 +26,8 @@ from .levenberg import (
     BOTH,
     FTOL,
     GTOL,
-    NO_JACOBIAN,
     NOT_FINITE,
     RUNS,
-    STALLED,
     XTOL,
     State,
     Tolerances,
@@ -286,13 +284,6 @@ def _put_better(whole: State, which: Array, part: State) -> None:
     whole.evaluations[which] = evaluations
 
 
-__all__ = ["MAXFEV", "NOT_FINITE", "NO_JACOBIAN", "REFUSED", "STALLED", "SUCCESSES", "Ends", "Problems", "solve"]
-
-
-MANY = 32
-"""Problems from which a kernel that linearizes them pays."""
-
-
 def linearized(problems: Problems, params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The weighted residuals and their Jacobian at params (problems, p): (problems, n) and (problems, n, p).
 
@@ -312,13 +303,14 @@ def linearized(problems: Problems, params: torch.Tensor) -> tuple[torch.Tensor, 
         return [residuals, torch.stack(columns, 1)]
 
     inputs = [params, *bounds, *(problems.tensors[place] for place in own)]
-    if len(params) >= MANY:
-        try:
-            like = [one[0] for one in inputs]
-            program = many_program(lambda leaves: [*leaves, *at(leaves)], like, {}, None)
-            _, found = program.run(inputs, [True] * len(inputs), len(params), 1, 1, Monitor(), ())
-            return found[0][:, 0], found[1][:, 0]
-        except UnsupportedOperationError:
-            pass  # as it was said when they were solved
-    rows = [at([one[k] for one in inputs]) for k in range(len(params))]
-    return torch.stack([one for one, _ in rows]).detach(), torch.stack([one for _, one in rows]).detach()
+    like = [one[0] for one in inputs]
+    key = None
+    if problems.key is not None:
+        key = ("linearized", problems.key, repr(objective.jacobian), tuple((one.shape, one.dtype) for one in like))
+    try:
+        found = known(key, problems, lambda: many_program(lambda leaves: [*leaves, *at(leaves)], like, {}, None))
+        _, made = found.program.run(inputs, [True] * len(inputs), len(params), 1, 1, Monitor(), ())
+        return made[0][:, 0], made[1][:, 0]
+    except UnsupportedOperationError:  # as it was said when they were solved
+        rows = [at([one[k] for one in inputs]) for k in range(len(params))]
+        return torch.stack([one for one, _ in rows]).detach(), torch.stack([one for _, one in rows]).detach()
