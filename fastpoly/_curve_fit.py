@@ -8,7 +8,6 @@ from typing import Any
 
 from ._errors import Interrupted
 from ._monitor import Progress
-from ._problem import shown as text_of
 from ._progress import shown
 from ._tensors import need_torch, refuse_no_function
 
@@ -60,7 +59,8 @@ def curve_fit(
         predictors: k, where xdata of ydata's shape is one x for all curves with k predictors.
         fixed: parameters that stay at p0: their names, positions, or truths (p,). They have no variance.
         noise: "gauss", or "poisson": ydata are counts, and their deviance is minimized.
-        backend: "fused", "eager" (torch's own operations, one curve after the other), or "auto".
+        backend: "fused" on the CPU, "triton" on a GPU (a curve in each thread), "eager" (torch's own operations, one
+            curve after the other), or "auto": fused where it can be.
         progress: True shows a bar; a function is called with (curves done, curves).
         kwargs: ftol, xtol (both 1.49012e-8), gtol (0), maxfev or max_nfev (100 (p + 1), a Jacobian included), loss and
             f_scale (as `scipy.optimize.least_squares` has them).
@@ -76,7 +76,8 @@ def curve_fit(
     Raises:
         TypeError, ValueError: an argument cannot be meant; of one curve also if its samples cannot give this.
         RuntimeError: one curve was not fitted. Of many curves, those have popt and pcov NaN, or an ier outside 1 to 4.
-        UnsupportedOperationError: backend="fused", and the model cannot be fused.
+        UnsupportedOperationError: backend="fused" or "triton", and the model cannot be fused.
+        BackendUnavailableError: torch is missing, or what "triton" needs.
         Interrupted: Ctrl-C; `.partial` is what would have been returned.
 
     Warns:
@@ -87,11 +88,11 @@ def curve_fit(
     from ._nonlinear.curves import Curves, options
     from ._nonlinear.objective import POISSON
     from ._nonlinear.samples import Samples
+    from ._nonlinear.solve import refuse_backend
 
     refuse_no_function(f, "f")
     tolerances, most, loss, f_scale = options(kwargs)
-    if backend not in ("auto", "fused", "eager"):
-        raise ValueError(f"backend: wants auto, fused or eager, got {text_of(backend)}; auto is the fastest that can")
+    refuse_backend(backend)
     samples = Samples(xdata, ydata, predictors, nan_policy, check_finite)
     curves = Curves(f, samples, bool(absolute_sigma) or noise == POISSON)
     curves.begin(p0, bounds, fixed, method)

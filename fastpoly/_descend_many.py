@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._monitor import Progress
     from .optimizers import Optimizer
 
-BACKENDS = ("auto", "fused", "eager")
+BACKENDS = ("auto", "fused", "triton", "eager")
 
 
 def descend_many(
@@ -53,11 +53,12 @@ def descend_many(
             has its own start, all have the same first data and each its own second ones.
         learn_rate: > 0; one for all problems, or (problems,).
         steps: how many each problem takes at most.
-        optimizer: "sgd", "momentum", "nesterov", "adam", "adamw", "lion", or an object of `fastpoly.optimizers` with
-            options of its own.
+        optimizer: "sgd", "momentum", "nesterov", "adam", "adamw", "lion", "adabelief", or an object of
+            `fastpoly.optimizers` with options of its own.
         trace_every: keep the loss of every trace_every-th step, from step 0 on; None keeps none.
         until, project, clip_norm, clip_value: as for `descend`, for one problem.
-        backend: "fused", "eager" (torch's own loop, one problem after the other), or "auto": fused where it can be.
+        backend: "fused" on the CPU, "triton" on a GPU (a problem in each thread), "eager" (torch's own loop, one
+            problem after the other), or "auto": the kernel where it can be.
         progress: True shows a bar; a function is called with (problems done, problems).
 
     Returns:

@@ -12,6 +12,7 @@ import torch
 
 from fastpoly_kernels.forking import new_lock
 
+from ._fuse.gpu_many import GpuManyProgram
 from ._fuse.many import ManyProgram
 from ._guards import PLAIN, guards
 from ._torch_private import version
@@ -35,7 +36,7 @@ class Known:
         versions: of the tensors that it reads beside its arguments.
     """
 
-    program: ManyProgram
+    program: ManyProgram | GpuManyProgram
     alive: Any
     versions: list[tuple[torch.Tensor, int]] = field(default_factory=list)
     calls: int = 0
@@ -58,7 +59,7 @@ _known: OrderedDict[Hashable, Known] = OrderedDict()
 _lock = new_lock()
 
 
-def known(key: Hashable | None, alive: Any, make: Callable[[], ManyProgram]) -> Known:
+def known(key: Hashable | None, alive: Any, make: Callable[[], ManyProgram | GpuManyProgram]) -> Known:
     """The kernel of that key, made if it is not there or out of date; of None always."""
     with _lock:
         found = None if key is None else _known.get(key)

@@ -53,7 +53,8 @@ def least_squares(
             as little.
         max_nfev: evaluations of the residuals and their Jacobian that a problem may take; 100 (p + 1).
         jac: None is torch's autograd, and differences where that is not finite; "2-point" is differences.
-        backend: "fused", "eager" (torch's own operations, one problem after the other), or "auto".
+        backend: "fused" on the CPU, "triton" on a GPU (a problem in each thread), "eager" (torch's own operations, one
+            problem after the other), or "auto": fused where it can be.
         progress: True shows a bar; a function is called with (problems done, problems).
 
     Returns:
@@ -62,13 +63,15 @@ def least_squares(
     Raises:
         TypeError, ValueError: an argument cannot be meant; of one problem also if its residuals are not finite at the
             start. Of many, those have the status -1.
-        UnsupportedOperationError: backend="fused", and the residuals cannot be fused.
+        UnsupportedOperationError: backend="fused" or "triton", and the residuals cannot be fused.
+        BackendUnavailableError: torch is missing, or what "triton" needs.
         Interrupted: Ctrl-C; `.partial` is the result until then.
     """
     need_torch()
     from ._nonlinear.levenberg import Tolerances
     from ._nonlinear.objective import ROBUST
     from ._nonlinear.result import Fit
+    from ._nonlinear.solve import refuse_backend
     from ._torch_private import tree
 
     refuse_no_function(residuals, "residuals")
@@ -79,8 +82,7 @@ def least_squares(
         raise ValueError(f"f_scale: wants a number > 0, got {f_scale}; residuals beyond it count less")
     if jac not in (None, "2-point"):
         raise ValueError(f"jac: wants None or '2-point', got {text_of(jac)}; None is torch's autograd")
-    if backend not in ("auto", "fused", "eager"):
-        raise ValueError(f"backend: wants auto, fused or eager, got {text_of(backend)}; auto is the fastest that can")
+    refuse_backend(backend)
     values = [0.0 if value is None else float(value) for value in (ftol, xtol, gtol)]
     if any(not value >= 0 for value in values):
         raise ValueError(f"ftol, xtol, gtol: want numbers >= 0, got {values}; leave them out for 1e-8")

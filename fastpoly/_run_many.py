@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ._errors import UnsupportedOperationError
+from ._fuse.gpu_many import GpuManyProgram, gpu_many_program
 from ._fuse.many import ManyProgram, many_program
 from ._known_kernels import MOST_KNOWN, key_of, known
 from ._many_result import ManyResult
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 RUNS, DIVERGED, ENDED = 0.0, 1.0, 2.0
 """What a problem carries of itself."""
+
+GPUS = frozenset({"cuda"})
+"""Kinds of devices that backend="triton" is for."""
 
 FULL = 2.0**20
 """A counter of steps is two floats: single precision counts to 2**24 only."""
@@ -132,31 +136,44 @@ class Run:
     def result(self, backend: str, started: float) -> ManyResult:
         """Do it."""
         reason = ASKED
-        program: ManyProgram | None = None
+        program: ManyProgram | GpuManyProgram | None = None
         if backend != "eager":
+            self._refuse_device(backend)
             try:
-                if any(leaf.device.type != "cpu" for leaf in self.problems.leaves):
-                    raise UnsupportedOperationError("descend_many is fused on the CPU only. Way out: .cpu()")
-                program = self._program()
+                program = self._program(backend)
             except UnsupportedOperationError as error:
-                if backend == "fused":
+                if backend != "auto":
                     raise
                 reason = str(error)
                 warn_once(f"running one problem after the other, slower: {error}", RuntimeWarning, self.loss)
         if program is None:
             carried, kept, name = self._one_by_one(backend)
         else:
-            name, inputs = "fused", self._inputs()
+            name, inputs = "triton" if isinstance(program, GpuManyProgram) else "fused", self._inputs()
             wanted = [*range(self.trained), *range(len(inputs[0]) - 3, len(inputs[0]))]
             count, every = self.problems.count, self.trace_every
             carried, kept = program.run(*inputs, count, self.steps, every, self.monitor, wanted)
         return self._made(carried, kept[1], (name, reason), program, started)
 
-    def _program(self) -> ManyProgram:
+    def _refuse_device(self, backend: str) -> None:
+        devices = {str(leaf.device) for leaf in self.problems.leaves}
+        if len(devices) > 1:
+            raise ValueError(
+                f"params, data: want one device, got {' and '.join(sorted(devices))}; move them with .to()"
+            )
+        is_on_gpu = self._first[0].device.type in GPUS
+        if backend in ("fused", "triton") and is_on_gpu != (backend == "triton"):
+            way = "'triton' is for a CUDA GPU, 'fused' for the CPU"
+            raise ValueError(f"backend: got {backend!r} for tensors on {devices.pop()}; {way}, 'auto' for either")
+
+    def _program(self, backend: str) -> ManyProgram | GpuManyProgram:
+        is_on_gpu = backend == "triton" or (backend == "auto" and self._first[0].is_cuda)
+        make = gpu_many_program if is_on_gpu else many_program
         like = self.begin(self._first, None if self.rates is None else self.rates[0])
         key, alive = self._key()
         with preparing():
-            found = known(key, (self, alive), lambda: many_program(self.step, like, {}, 0))
+            key = None if key is None else (key, is_on_gpu)
+            found = known(key, (self, alive), lambda: make(self.step, like, {}, 0))
             if self.steps and found.is_to_be_compared():
                 inputs, is_own = self._inputs()
                 one = [leaf[:1] if own else leaf for leaf, own in zip(inputs, is_own, strict=True)]
@@ -173,7 +190,7 @@ class Run:
         is_ours = type(self.rule).__module__ == SGD.__module__ and is_dataclass(self.rule)
         if not is_known or not is_ours or self.problems.has_others or sum(leaf.nbytes for leaf in shared) > MOST_KNOWN:
             return None, None
-        leaves = tuple((leaf.shape, leaf.dtype) for leaf in self._first)
+        leaves = tuple((leaf.shape, leaf.dtype, str(leaf.device)) for leaf in self._first)
         values = tuple(leaf.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for leaf in shared)
         rate = None if self.training.rates.one is None or self.rates is not None else self.training.rates.one.item()
         numbers = (rate, wishes.clip_norm, wishes.clip_value, repr(self.rule), self.count)
@@ -224,7 +241,7 @@ class Run:
         carried: list[torch.Tensor],
         trace: torch.Tensor,
         made_by: tuple[str, str],
-        program: ManyProgram | None,
+        program: ManyProgram | GpuManyProgram | None,
         started: float,
     ) -> ManyResult:
         parts = self.training.parts(carried[: self.trained])

@@ -7,9 +7,11 @@ fused loop of the CPU is tested for, that of the GPU is, too.
 
 import triton_interpreter  # noqa: F401  (before anything else imports triton)
 
+from fastpoly import _run_many
 from fastpoly._choice import begin as choice
 from fastpoly._fuse.gpu_program import program
 from fastpoly._loops import fused_gpu
+from fastpoly._nonlinear import solve
 
 of_a_gpu = fused_gpu.begin
 begun = 0
@@ -26,6 +28,8 @@ def begin(function, inputs, names, stop_at):
 
 
 fused_gpu.begin = begin
+_run_many.GPUS = frozenset({"cpu", "cuda"})
+solve.GPU, solve.missing_triton = "cpu", lambda: None
 
 
 def pytest_configure():

@@ -388,7 +388,7 @@ WRONG = {
     "no tensor": (dict(f=lambda x, a: 3.0), TypeError, "f: wants to return a tensor, got float"),
     "values": (dict(f=lambda x, a: a * x[:4]), ValueError, r"f: wants to return n = 30 values, got shape \(4,\)"),
     "numpy": (dict(f=lambda x, a: np.exp(a) * x), TypeError, "f: computes with numpy; write it in torch"),
-    "backend": (dict(backend="numba"), ValueError, "backend: wants auto, fused or eager"),
+    "backend": (dict(backend="numba"), ValueError, "backend: wants auto, fused, triton or eager"),
 }
 
 

@@ -112,7 +112,7 @@ WRONG = {
     "loss": (dict(loss="square"), "loss: wants linear, soft_l1"),
     "scale": (dict(f_scale=0), "f_scale: wants a number > 0"),
     "jac": (dict(jac="cs"), "jac: wants None or '2-point'"),
-    "backend": (dict(backend="numba"), "backend: wants auto, fused or eager"),
+    "backend": (dict(backend="numba"), "backend: wants auto, fused, triton or eager"),
     "tolerance": (dict(ftol=-1), "want numbers >= 0"),
     "evaluations": (dict(max_nfev=0), "max_nfev"),
     "bounds": (dict(bounds=(2.0, 3.0)), "outside of provided bounds"),

@@ -8,7 +8,8 @@ from one of the kernel's buffers; or an `Op` on other expressions, whose kind fo
 Beside a register one number stands for itself in every lane. Nothing changes an expression once it is made.
 
 A **statement** does something: `Assign` gives a variable a value, `Store` writes to a buffer, `Loop` counts an axis
-through a range, `If` is one, `Break` leaves the innermost loop, `Do` is for what has an effect and no value.
+through a range, `While` and `If` are theirs, `Break` leaves the innermost loop, `Do` is for what has an effect and no
+value.
 
 A **Kernel** is a list of statements, its arguments and the number that it returns. `verify` says whether it holds
 together; `to_llvm` makes of it the text of an LLVM module, `to_python` a page of Python for a reader.
@@ -183,6 +184,17 @@ class Loop:
 
 
 @dataclass(eq=False, slots=True)
+class While:
+    """while test."""
+
+    test: Expr
+    body: list[Statement] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"while {self.test}:\n{_indented(self.body)}"
+
+
+@dataclass(eq=False, slots=True)
 class If:
     """if test."""
 
@@ -226,7 +238,7 @@ class View:
         return f"{self.buffer} = {self.of}[{self.index}:]"
 
 
-Statement: TypeAlias = Assign | Store | Reduce | Loop | If | Break | Do | View
+Statement: TypeAlias = Assign | Store | Reduce | Loop | While | If | Break | Do | View
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +292,7 @@ def inside(body: list[Statement]) -> Iterator[Statement]:
     """Every statement, those within loops and conditions included."""
     for statement in body:
         yield statement
-        if isinstance(statement, Loop | If):
+        if isinstance(statement, Loop | While | If):
             yield from inside(statement.body)
 
 

@@ -134,7 +134,7 @@ class _Run:
         self.blocks = -(-count // program.lanes)
         self.shared = np.zeros(FINISHED + self.blocks, np.int64)
         carried = layout.carried
-        sizes = {at: _size(*carried[at], program.written.inputs[at]) for at in range(len(inputs))}
+        sizes = {at: size_of(carried[at][0], program.written.inputs[at]) for at in range(len(inputs))}
         numbers = count * (sum(sizes[at] for at in wanted) + rows * layout.row)
         what = f"the results of {count:,} problems take"
         refuse_beyond_memory(numbers * np.dtype(dtype).itemsize, what, "fewer problems, or a shorter trace")
@@ -209,7 +209,7 @@ class _Run:
         return torch.from_numpy(get(rows, start, memory, shape).reshape(self.count, self.rows, *shape))
 
 
-def _size(memory: Memory | None, _: int, shape: Sequence[int]) -> int:
+def size_of(memory: Memory | None, shape: Sequence[int]) -> int:
     """How many elements a problem's input takes in `carry`."""
     return math.prod(shape) if memory is None else memory.size
 

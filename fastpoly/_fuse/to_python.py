@@ -13,7 +13,7 @@ from fastpoly_kernels.functions import is_called
 from fastpoly_kernels.pages import NAMES
 
 from .instructions import INSTRUCTIONS
-from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, inside
+from .ir import INDEX, Assign, Break, Const, Do, Expr, If, Kernel, Load, Loop, Op, Statement, Store, Var, While, inside
 from .names import PYTHON, Names
 from .naming import WIDE
 
@@ -85,6 +85,9 @@ class Page:
                     bounds = [self.value(first), self.value(end), str(step)][: 2 + (step != 1)]
                     bounds = bounds[1:] if bounds[0] == "0" and step == 1 else bounds
                     self.line(f"for {self.name(axis)} in range({', '.join(bounds)}):", indent)
+                    self.statements(inner, indent + 1)
+                case While(test=test, body=inner):
+                    self.line(f"while {self.value(test)}:", indent)
                     self.statements(inner, indent + 1)
                 case If(test=test, body=inner):
                     self.line(f"if {self.value(test)}:", indent)

@@ -207,6 +207,8 @@ class _Page(Page):
                 if isinstance(value, Const):
                     return self.number(value, lanes)
                 return f"tl.broadcast_to({self.value(value)}, [{lanes}])"
+            case "all_lanes":
+                return f"(tl.min(({self.value(args[0])}).to(tl.int32), 0) != 0)"
             case "masked":
                 return f"tl.where({self.value(args[0])}, {self.value(args[1])}, 0.0)"
         name = self.called(op.name)

@@ -26,6 +26,7 @@ from .ir import (
     Store,
     Var,
     View,
+    While,
     operation,
 )
 
@@ -88,6 +89,10 @@ class _Verifier:
                 assert step != 0, "a loop does not move"
                 # the body may not run, so that what it assigns first is unknown after it
                 self.body(body, known | {id(axis)}, axes | {id(axis)}, looped=True)
+            case While(test=test, body=body):
+                self.value(test, known)
+                assert test.kind == BOOL, f"{test.kind} decides"
+                self.body(body, set(known), axes, looped=True)
             case If(test=test, body=body):
                 self.value(test, known)
                 assert test.kind == BOOL, f"{test.kind} decides"

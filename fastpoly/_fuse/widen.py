@@ -53,10 +53,12 @@ def widened(kernel: Kernel, lanes: int) -> Kernel:
         NotWidenedError: it cannot be.
     """
     assert kernel.lanes == 1, "its registers are of samples"
-    return _Widening(kernel, lanes).whole()
+    return Widening(kernel, lanes).whole()
 
 
-class _Widening:
+class Widening:
+    """A kernel while it is widened."""
+
     def __init__(self, kernel: Kernel, lanes: int) -> None:
         self.kernel, self.lanes = kernel, lanes
         self.differs: set[Var] = set()
@@ -120,9 +122,7 @@ class _Widening:
         """Where the first lane's element lies."""
         if self.is_several(index):
             raise NotWidenedError
-        if isinstance(index, Const):
-            return replace(index, value=int(index.value) * self.lanes)
-        return Op("mul", (index, Const(self.lanes, index.kind)), index.kind)
+        return multiplied(index, self.lanes)
 
     # -- expressions
 
@@ -154,3 +154,10 @@ class _Widening:
                 # a choice between two that are the same for all, by a test that is not, is a value for each lane
                 return Op(name, tuple(map(self.expr, args)), self.kind(kind, several))
         raise NotWidenedError
+
+
+def multiplied(index: Expr, by: int) -> Expr:
+    """An index so many times."""
+    if isinstance(index, Const):
+        return replace(index, value=int(index.value) * by)
+    return Op("mul", (index, Const(by, index.kind)), index.kind)

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from .._arrays import Array
-from .._errors import UnsupportedOperationError
+from .._backends import missing_triton
+from .._errors import BackendUnavailableError, UnsupportedOperationError
+from .._fuse.gpu_many import GpuManyProgram, gpu_many_program
 from .._fuse.many import ManyProgram, many_program
 from .._known_kernels import known
 from .._monitor import Monitor
 from .._preparing import preparing
+from .._problem import shown
 from .._steadiness import refuse_unsteady
 from .._warn import warn_once
 from .levenberg import (
@@ -49,6 +52,9 @@ SECOND_DAMPING = 1e3
 
 PASSES = (24, 72)
 """Evaluations after which those that have not ended go on by themselves."""
+
+GPU = "cuda"
+"""Where backend="triton" runs."""
 
 NO_INFLUENCE = 1e-10
 """A param of which the model moves by less than this part of the observations, when the param moves by its own size,
@@ -82,9 +88,15 @@ class Problems:
     about: Any
     key: Hashable | None = None
 
+    def on(self, device: str) -> Problems:
+        """The same on a device."""
+        moved = {name: getattr(self, name) for name in ("start", "lower", "upper")}
+        moved = {name: None if one is None else one.to(device) for name, one in moved.items()}
+        return replace(self, tensors=[one.to(device) for one in self.tensors], **moved)
+
     def some(self, which: Array) -> Problems:
         """Some of them."""
-        rows = torch.from_numpy(which)
+        rows = torch.from_numpy(which).to(self.start.device)
         return replace(
             self,
             tensors=[one[rows] if own else one for one, own in zip(self.tensors, self.is_own, strict=True)],
@@ -120,12 +132,13 @@ def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, m
 
     Args:
         most: evaluations of a problem's residuals.
-        backend: "auto", "fused" or "eager".
+        backend: "auto", "fused", "triton" or "eager".
         monitor: hears Ctrl-C, and is told how many problems have been looked at.
     """
     count = len(problems.start)
+    problems = problems.on(GPU) if backend == "triton" else problems
     like = begin(problems.start[0], FIRST_DAMPING)
-    fields = [np.full((count, *one.shape), np.nan, one.numpy().dtype) for one in like]
+    fields = [np.full((count, *one.shape), np.nan, one.cpu().numpy().dtype) for one in like]
     whole = State(*fields)  # type: ignore[arg-type]  # arrays, here
     whole.end[:] = REFUSED
     whole.evaluations[:] = 0
@@ -147,6 +160,17 @@ def solve(problems: Problems, tolerances: Tolerances, most: int, backend: str, m
     return Ends(**ended, backend=attempt.backend)
 
 
+def refuse_backend(backend: object) -> None:
+    """Raise unless it is a backend that is here."""
+    if backend not in ("auto", "fused", "triton", "eager"):
+        got = f"got {shown(backend)}; auto is the fastest that can"
+        raise ValueError(f"backend: wants auto, fused, triton or eager, {got}")
+    if backend == "triton":
+        reason = missing_triton()
+        if reason is not None:
+            raise BackendUnavailableError(f"backend 'triton' cannot run here: {reason}")
+
+
 class _Attempt:
     """The problems from their starts with one objective."""
 
@@ -154,7 +178,7 @@ class _Attempt:
         self.problems, self.tolerances = problems, tolerances
         self.own = [at for at, own in enumerate(problems.is_own) if own]
         self.bounds = [] if problems.lower is None or problems.upper is None else [problems.lower, problems.upper]
-        self.program: ManyProgram | None = None
+        self.program: ManyProgram | GpuManyProgram | None = None
         self.backend = "eager"
         if backend != "eager" and len(problems.start):
             self._fuse(backend)
@@ -165,15 +189,17 @@ class _Attempt:
         key = None
         if problems.key is not None:
             shapes = tuple((one.shape, one.dtype) for one in like)
-            key = (problems.key, repr(problems.objective.jacobian), shapes, self.tolerances)
+            key = (problems.key, repr(problems.objective.jacobian), shapes, self.tolerances, str(like[0].device))
         try:
             with preparing():
-                found = known(key, problems, lambda: many_program(self.step, like, {}, 0))
-                self.program, self.backend = found.program, "fused"
+                is_on_gpu = backend == "triton"
+                make = gpu_many_program if is_on_gpu else many_program
+                found = known(key, problems, lambda: make(self.step, like, {}, 0))
+                self.program, self.backend = found.program, "triton" if is_on_gpu else "fused"
                 if found.is_to_be_compared():
                     self._compare(like)
         except UnsupportedOperationError as error:
-            if backend == "fused":
+            if backend != "auto":
                 raise
             self.program, self.backend = None, "eager"
             warn_once(
@@ -208,12 +234,12 @@ class _Attempt:
         begun = begin(self.problems.start, damping)
         count = len(self.problems.start)
         state = [one if at == 0 else one.expand(count, *one.shape) for at, one in enumerate(begun)]
-        result = [one.numpy().copy() for one in state]
+        result = [one.cpu().numpy().copy() for one in state]
         which, taken = np.arange(count), 0
         for limit in (*(limit for limit in PASSES if limit < most), most):
             if not len(which) or monitor.interrupted:
                 break
-            rows = torch.from_numpy(which)
+            rows = torch.from_numpy(which).to(self.problems.start.device)
             beside = [one if len(which) == count else one[rows] for one in self._beside()]
             start = [*state, *beside]
             after = self._advance(start, limit - taken, monitor)
@@ -222,7 +248,7 @@ class _Attempt:
             runs = after[-1] == RUNS
             which, taken = which[: len(runs)][runs], limit
             monitor.report(count - len(which), count)
-            state = [torch.from_numpy(one[runs]) for one in after]
+            state = [torch.from_numpy(one[runs]).to(self.problems.start.device) for one in after]
         ended = State(*result)  # type: ignore[arg-type]
         ended.end[ended.end == RUNS] = MAXFEV
         return ended
@@ -232,7 +258,7 @@ class _Attempt:
         width, count = len(State._fields), len(inputs[0])
         if self.program is not None:
             after, _ = self.program.run(inputs, [True] * len(inputs), count, steps, None, monitor.child(), range(width))
-            return [one.numpy() for one in after]
+            return [one.cpu().numpy() for one in after]
         rows = []
         for problem in range(count):
             if monitor.interrupted:
