@@ -287,6 +287,15 @@ def test_equal_bounds_hold_a_parameter():
     np.testing.assert_allclose(covariance, wanted, rtol=1e-6, atol=1e-12)
 
 
+def test_single_precision():
+    y = curves(9)
+    single, double = curve_fit(decay, X, y, precision="single"), curve_fit(decay, X, y)
+    deviations = np.sqrt(np.diagonal(double[1], axis1=1, axis2=2))
+    assert (np.abs(single[0] - double[0]) < 0.01 * deviations).all()
+    assert (single[0] != double[0]).any()
+    np.testing.assert_allclose(single[1], double[1], rtol=2e-2, atol=1e-6)
+
+
 # -- what is hard
 
 
@@ -383,6 +392,7 @@ WRONG = {
     "fixed": (dict(p0=[1, 1, 1], fixed="d"), ValueError, "fixed: wants names, positions or 3 truths, got 'd'"),
     "all fixed": (dict(p0=[1, 1, 1], fixed=[0, 1, 2]), ValueError, "leave one out to be fitted"),
     "option": (dict(epsfcn=1e-3), TypeError, "has no option epsfcn; of scipy's it takes ftol"),
+    "precision": (dict(precision="half"), ValueError, "precision: wants 'double' or 'single'"),
     "noise": (dict(noise="rice"), ValueError, "noise: wants 'gauss' or 'poisson'"),
     "counts": (dict(ydata=np.full(30, -1.0), noise="poisson"), ValueError, "counts are >= 0"),
     "no tensor": (dict(f=lambda x, a: 3.0), TypeError, "f: wants to return a tensor, got float"),

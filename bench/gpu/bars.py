@@ -24,7 +24,12 @@ BY_HAND = 272.0
 FMAS = 11
 """Of a sample and a step at degree 4: five for the model's error, five for the gradient, one for the mse."""
 
+ANY_FMAS = 12
+"""The same with the mean taken of each, as autograd has it."""
+
 MANY = "polynomial, 10,000 problems"
+THREADS = "polynomial, 10,000 problems of any model"
+SPOTS = "fits of spots of 5 x 5 pixels"
 OURS = frozenset({"triton", "fused-autograd-gpu"})
 LARGER = ("polynomial, n = 10,000", "polynomial, n = 1,000,000")
 LARGER += ("network 8-32-32-1, n = 1,024", "network 8-64-64-1, n = 4,096", "network 8-128-128-1, n = 65,536")
@@ -37,6 +42,7 @@ NETWORK = "a step's work is little beside its latency, which one warp's exchange
 ANY_SIZE = "whatever the size, auto's choice is not slower than JAX's loop"
 CHOICE = "whoever leaves the choice to auto waits no longer than for a good choice, compiling included"
 FULL = "a card that is full of problems is held to half of the fma that it can do"
+GPUFIT = "ten times what Gpufit's authors print for their own fits of such spots, on a card that they do not name"
 OVERHEAD = "what is around the kernel: copies, checks, portions"
 RIGHT_FIRST = "a wrong answer has no speed"
 
@@ -111,6 +117,15 @@ def _many(figures: Figures) -> Iterator[Bar]:
         share = 100 * done / peak if done and peak else None
         name = f"10,000 polynomials, {precision}, of the card's fma peak"
         yield _limit(name, share, 50, "%", FULL, at_most=False)
+    for precision in ("single", "double"):
+        row, peak = figures.timing("triton", precision, THREADS), figures.value("peak", precision=precision)
+        done = ANY_FMAS * 100 * row["batch"] * row["steps"] / row["seconds"] if row else None
+        share = 100 * done / peak if done and peak else None
+        name = f"descend_many, 10,000 polynomials, {precision}, of the card's fma peak"
+        yield _limit(name, share, 50, "%", FULL, at_most=False)
+    row = figures.timing("triton", "single", SPOTS)
+    rate = row["batch"] / row["seconds"] / 1e6 if row else None
+    yield _limit("curve_fit, spots of 5 x 5 pixels, single", rate, 30, "million a second", GPUFIT, at_most=False)
 
 
 def _correctness(figures: Figures) -> Iterator[Bar]:

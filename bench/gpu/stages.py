@@ -51,6 +51,7 @@ def _groups() -> list[Group]:
                 _units("kernels", 40),
                 _units("jax_scan", 90, "bench/jax_zoo.py"),
                 _units("many", 40),
+                _units("problems", 60),
                 _units("losses", 60),
                 _units("sizes", 200, "bench/gpu/larger.py"),
                 _units("sizes_jax", 90, "bench/gpu/larger.py"),

@@ -56,10 +56,10 @@ class CurveResult:
         curves, ends = self.curves, self.ends
         free = curves.free
         is_free = ~curves.is_held[:, free]
-        inverse, good = inverse_normal(ends.normal, is_free)
+        inverse, good = inverse_normal(ends.normal.astype(np.float64), is_free)
         again = np.flatnonzero(self.succeeded & ~good)
         if again.size:
-            inverse[again] = from_jacobians(self._linear(again)[1], is_free[again])
+            inverse[again] = from_jacobians(self._linear(again)[1].astype(np.float64), is_free[again])
         if not curves.is_absolute:
             left = curves.samples.number - curves.wanted
             with np.errstate(all="ignore"):

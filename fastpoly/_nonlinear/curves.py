@@ -52,6 +52,9 @@ def options(given: dict[str, Any]) -> tuple[Tolerances, int | None, str, float]:
     return Tolerances(*values), most, loss, f_scale
 
 
+DTYPES = {"double": np.float64, "single": np.float32}
+
+
 class Curves:
     """Curves that are to be fitted: a model, samples, and where to begin.
 
@@ -126,19 +129,21 @@ class Curves:
             raise ValueError(f"{name}: wants {' or '.join(filter(None, wants))}, got {values.shape}")
         return np.array(np.broadcast_to(values, (count, self.p)), np.float64)
 
-    def minimize(self, noise: str, jac: Any, loss: str, f_scale: float) -> None:
+    def minimize(self, noise: str, jac: Any, loss: str, f_scale: float, precision: str) -> None:
         """The problems."""
         if jac is not None and not callable(jac) and jac not in ("2-point", "3-point", "cs"):
             raise ValueError(f"jac: wants None, a function, '2-point', '3-point' or 'cs', got {shown(jac)}")
         if noise == POISSON and loss != "linear":
             raise ValueError("loss: with noise='poisson' the deviance is minimized; leave loss out")
-        samples = self.samples
+        if precision not in DTYPES:
+            raise ValueError(f"precision: wants 'double' or 'single', got {shown(precision)}; double has 15 digits")
+        samples, dtype = self.samples, DTYPES[precision]
         tensors: list[torch.Tensor] = []
         is_own: list[bool] = []
 
         def given(array: Array, own: bool = True) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
             at = len(tensors)
-            tensors.append(torch.from_numpy(np.require(array, requirements=["C", "W"])))
+            tensors.append(torch.from_numpy(np.require(array, dtype, requirements=["C", "W"])))
             is_own.append(own)
             return lambda all_of_them: all_of_them[at]
 
@@ -168,11 +173,12 @@ class Curves:
 
         how = jacobian if callable(jac) else "autograd" if jac is None else "2-point"
         self.objective = Objective(model, observed, weights, white, noise, loss, f_scale, how)
-        rows = [None if one is None else torch.from_numpy(one[:, self.free]) for one in (self.lower, self.upper)]
+        bounds = [None if one is None else one[:, self.free].astype(dtype) for one in (self.lower, self.upper)]
+        rows = [None if one is None else torch.from_numpy(one) for one in bounds]
         weighted = samples.y if samples.weights is None else samples.y * samples.weights
         with np.errstate(all="ignore"):
             magnitude = np.sqrt((weighted * weighted).sum(axis=1))
-        start = torch.from_numpy(self.start[:, self.free])
+        start = torch.from_numpy(self.start[:, self.free].astype(dtype))
         key, self.alive = self._key(jac)
         self.problems = Problems(
             self.objective, tensors, is_own, start, rows[0], rows[1], samples.is_refused, magnitude, self.f, key
