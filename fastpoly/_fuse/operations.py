@@ -54,6 +54,12 @@ view = partial(Op, whole=bounds.first, is_view=True)
 pick = partial(Op, by_place=True)
 
 
+def like(value: float) -> Op:
+    """A number everywhere, in the shape of an operand that need not be computed for it."""
+    whole = int(value), int(value)
+    return Op(lambda *_: Expr.of(value), lift=lift.elementwise, whole=lambda *_: whole)
+
+
 def function(name: str, whole: bounds.Rule | None = None) -> Op:
     """An operation that is an elementary function of numbers."""
     return each(partial(call, name), whole=whole, launch="function" if FUNCTIONS[name].cost > 1 else "")
@@ -116,8 +122,8 @@ OPERATIONS: dict[str, Op] = {
     "isnan": each(lambda a: compare("ne", a, a)),
     "isinf": each(lambda a: compare("eq", call("absolute", a), math.inf)),
     # constants, copies, casts
-    "ones_like": each(lambda *_: Expr.of(1.0), whole=lambda *_: (1, 1)),
-    "zeros_like": each(lambda *_: Expr.of(0.0), whole=lambda *_: (0, 0)),
+    "ones_like": like(1.0),
+    "zeros_like": like(0.0),
     "full_like": each(lambda _, value, *__: Expr.of(value), whole=bounds.second),
     "fill": each(lambda _, value: Expr.of(value), whole=bounds.second),
     "copy": each(lambda _, source, *__: Expr.of(source), whole=bounds.second),
