@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ._inside import inside
 from ._problem import integer, positive, shown
 from ._rates import Rates
 from ._reached import Reached
@@ -197,7 +198,7 @@ class Training:
         """The loss and its gradients."""
         own = [leaf.detach().requires_grad_() for leaf in leaves]
         with torch.enable_grad():
-            with self.reached.by(own):
+            with self.reached.by(own), inside():
                 value = one_number(self.loss(self._nested(own), *self.data, *last))
             grads = torch.autograd.grad(value, own, materialize_grads=True)
         return value.detach().reshape(()), list(grads)
@@ -232,7 +233,7 @@ class Training:
     def _best(self, best: list[torch.Tensor], params: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The best params on held-out data until now, their loss, and how many steps ago that was."""
         *kept, least, since = best
-        with self.reached.by(params):
+        with self.reached.by(params), inside():
             held = self.loss(self._nested(params), *self.held_out).detach().reshape(())
         better = held < least
         following = [torch.where(better, leaf, old) for leaf, old in zip(params, kept, strict=True)]

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from .graph import Node
 
+OF_SCANS = ("scan_rows", "scan_last")
+"""What comes of a scan."""
+
 
 @dataclass(eq=False)
 class Carry:

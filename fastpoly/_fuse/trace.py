@@ -13,6 +13,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
@@ -41,6 +42,7 @@ def trace(
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
     tracer = Tracer(names)
+    token = _active.set(tracer)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
@@ -51,6 +53,7 @@ def trace(
         with without_collector(), tracer, before, torch.no_grad(), here:
             results = _of_all_sides(tracer, function, traced, stop)
     finally:
+        _active.reset(token)
         before.restore()
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
@@ -59,6 +62,14 @@ def trace(
     tracer.constants.forget()
     _refuse_leaks(tracer)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
+
+
+_active: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
+
+
+def active() -> Tracer | None:
+    """What traces the function that is running, if it is being traced."""
+    return _active.get()
 
 
 def _of_all_sides(

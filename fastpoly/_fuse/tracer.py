@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +76,8 @@ class Tracer(LightDispatchMode):
         self._planning: set[int] | None = None  # the storages that a plan has made of nothing
         self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
+        self.fixed: frozenset[int] = frozenset()  # storages made outside of the body of a loop that is being traced
+        self.closure: Any = None  # looks at what that body does
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
@@ -91,6 +94,26 @@ class Tracer(LightDispatchMode):
         if self.writes.changes(value):
             return self.writes.of_memory(value).node
         return self.constants.node(value)
+
+    def page(self) -> tuple[list[Node], dict[Any, Node]]:
+        """Where operations are written down at the moment, and what is known there."""
+        return self.nodes, self._known
+
+    @contextmanager
+    def on(self, nodes: list[Node], known: dict[Any, Node]) -> Iterator[None]:
+        """While it lasts, they are written down there."""
+        before = self.page()
+        self.nodes, self._known = nodes, known
+        try:
+            yield
+        finally:
+            self.nodes, self._known = before
+
+    def may_write(self, value: torch.Tensor) -> bool:
+        """Was its memory made here: while tracing, and in the body of the loop that is being traced?"""
+        if type(value) is Traced:
+            return value.memory.home is self.nodes
+        return self.constants.owns(value) and storage(value) not in self.fixed
 
     @property
     def launches(self) -> Launches:
@@ -220,10 +243,10 @@ class Tracer(LightDispatchMode):
             given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
             written.extend(leaves([value for is_written, value in given if is_written and value is not None]))
         for tensor in written:
-            if not self.constants.owns(tensor):
-                name = operation.name
+            if not self.may_write(tensor):
+                name, of = operation.name, "scan's step" if self.constants.owns(tensor) else "the loss"
                 raise self.refusal(
-                    name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
+                    name, f"it writes to a tensor from outside {of}", f"compute a new one; {name.rstrip('_')} does"
                 )
             self.constants.before_writing(tensor)
         # zeros without memory would be told from others wherever they are used
@@ -415,7 +438,7 @@ class Tracer(LightDispatchMode):
     def traced(self, node: Node, kind: Kind) -> Traced:
         traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)
         traced._node, traced._tracer, traced.kind = node, self, kind
-        traced.memory, traced.seen = Storage(node, in_numbers(kind)), 0
+        traced.memory, traced.seen = Storage(node, in_numbers(kind), self.nodes), 0
         self.made.append(weakref.ref(traced))
         return traced
 

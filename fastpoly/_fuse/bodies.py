@@ -1,0 +1,202 @@
+"""The body of a loop that a loss writes openly (`fastpoly.scan`): traced once, for any of its iterations.
+
+Requirements: whatever the body gets is a tensor of its own there, so that torch's autograd can differentiate one
+iteration by itself: what is handed on, the rows, and what the body reaches by its closure. Of the latter nobody is
+told; it is noticed where the body first uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from .arguments import leaves
+from .branches import Branches, Side, every_side, merged
+from .graph import Node
+from .tracer import Tracer
+from .writes import Traced
+
+Step: TypeAlias = "Callable[[list[torch.Tensor], list[torch.Tensor]], list[torch.Tensor]]"
+"""step(carry, row): the next carry, and then the outputs."""
+
+
+class Body:
+    """One iteration.
+
+    Args:
+        tracer: writes it down.
+        step: what it does.
+        tracks: is there to be a gradient?
+        starts: what the first iteration gets from the one before.
+        rows: tensors with a row for each iteration.
+        varies: which of what is handed on has a gradient.
+
+    Attributes:
+        nodes: its operations, in order.
+        carry, row: what stands for what an iteration gets.
+        reached, within: tensors with a gradient that it reaches by its closure, and what stands for them.
+        results: the next carry, and the outputs.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        step: Step,
+        tracks: bool,
+        starts: Sequence[torch.Tensor],
+        rows: Sequence[torch.Tensor],
+        varies: Sequence[bool],
+    ) -> None:
+        self.tracer, self.tracks = tracer, tracks
+        self.nodes: list[Node] = []
+        self.known: dict[Any, Node] = {}
+        self.around = tracer.page()
+        self.reached: list[torch.Tensor] = []
+        self.within: list[torch.Tensor] = []
+        like = [(start, start.shape, has) for start, has in zip(starts, varies, strict=True)]
+        like += [(row, row.shape[1:], tracks and row.requires_grad) for row in rows]
+        inputs = [stand_in(tracer, *one) for one in like]
+        self.carry, self.row = inputs[: len(starts)], inputs[len(starts) :]
+        branches, tracer.branches = tracer.branches, Branches()
+        fixed, tracer.fixed = tracer.fixed, tracer.constants.owned()
+        try:
+            with tracer.on(self.nodes, self.known):
+                closure = _Closure(self, inputs)
+
+                def run() -> list[torch.Tensor]:
+                    with closure:
+                        return step(list(self.carry), list(self.row))
+
+                self.sides = every_side(tracer.branches, run)
+                self.results, wrong = merged(self.sides)
+                for result in self.results:
+                    tracer.node(result)  # of what was written to, as it is now
+        finally:
+            tracer.branches, tracer.fixed = branches, fixed
+        if wrong is not None:
+            raise tracer.refusal(
+                "scan", "its step raises an error where a number that changes says so", "use torch.where"
+            )
+
+    def gradients(
+        self, cotangents: Mapping[int, torch.Tensor], of: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor | None]:
+        """The gradients of `of` from those of some results, written down where the tracer is; None where there is none.
+
+        Each side of a branch is differentiated by itself.
+        """
+        found = [self._gradients_of(side, cotangents, of) for side in self.sides]
+        present = [any(one[i] is not None for one in found) for i in range(len(of))]
+        sides = [
+            Side(
+                side.answers,
+                side.asked,
+                [
+                    torch.zeros_like(like) if grad is None else grad
+                    for grad, like, there in zip(grads, of, present, strict=True)
+                    if there
+                ],
+            )
+            for side, grads in zip(self.sides, found, strict=True)
+        ]
+        chosen = iter(merged(sides)[0])
+        return [next(chosen) if there else None for there in present]
+
+    def _gradients_of(
+        self, side: Side, cotangents: Mapping[int, torch.Tensor], of: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor | None]:
+        assert side.results is not None
+        given = [(side.results[i], grad) for i, grad in cotangents.items() if side.results[i].requires_grad]
+        if not given or not of:
+            return [None] * len(of)
+        results, grads = zip(*given, strict=True)
+        return torch.autograd.grad(results, list(of), grads, retain_graph=True, allow_unused=True)
+
+    def reach(self, value: torch.Tensor) -> torch.Tensor:
+        """What stands in the body for a tensor from around it."""
+        if not (value.requires_grad or self.tracer.writes.changes(value)):
+            return value
+        with self.tracer.on(*self.around), torch.enable_grad():
+            seen = value.view_as(value)  # by the bodies around it, too, and by whatever else looks at what a loss uses
+            has_gradient = seen.requires_grad and self.tracks
+            inside = seen.detach()
+            if isinstance(inside, Traced):  # in a memory of its own, to which no body may write
+                inside = self.tracer.traced(inside.node, inside.kind)
+            noted(self.tracer, [inside])
+            if has_gradient:
+                self.reached.append(seen)
+                self.within.append(inside.requires_grad_())
+        return inside
+
+
+def stand_in(tracer: Tracer, like: torch.Tensor, shape: Sequence[int], has_gradient: bool) -> Traced:
+    """A tensor of any iteration."""
+    node = Node("input", (), tuple(shape), like.dtype, label="row")
+    kind = tracer.kind(torch.empty(tuple(shape), dtype=like.dtype, device="meta"), like.device)
+    traced = tracer.traced(node, kind)
+    traced.memory.is_input = True
+    noted(tracer, [traced])
+    return traced.requires_grad_(has_gradient)  # type: ignore[return-value]
+
+
+def noted(tracer: Tracer, made: Any) -> None:
+    """Tell the bodies that are being traced of tensors that they did not get from an operation."""
+    closure = tracer.closure
+    while closure is not None:
+        closure.made(made)
+        closure = closure.outer
+
+
+class _Closure(TorchFunctionMode):
+    """While a body runs, puts what stands for them in place of tensors from around it."""
+
+    def __init__(self, body: Body, own: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.body = body
+        self._inside = {id(tensor): tensor for tensor in own}
+        self._kept: list[torch.Tensor] = list(own)  # so that no address is used twice
+        self.outer: _Closure | None = None
+
+    def __enter__(self) -> Any:
+        self.outer, self.body.tracer.closure = self.body.tracer.closure, self
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        self.body.tracer.closure = self.outer
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
+            args, kwargs = self._replaced(args), self._replaced(kwargs)
+        result = func(*args, **kwargs)
+        self.made(result)
+        return result
+
+    def made(self, result: Any) -> None:
+        """Note what the body has made itself."""
+        for leaf in leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._inside[id(leaf)] = leaf
+                self._kept.append(leaf)
+
+    def _is_new(self, value: torch.Tensor) -> bool:
+        return self._inside.get(id(value)) is not value
+
+    def _replaced(self, value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(self._replaced(part) for part in value)
+        if type(value) is dict:
+            return {key: self._replaced(part) for key, part in value.items()}
+        if not isinstance(value, torch.Tensor):
+            return value
+        if id(value) not in self._inside:
+            inside = self.body.reach(value)
+            self._inside[id(value)] = inside
+            self._kept.append(value)
+            self._inside.setdefault(id(inside), inside)
+            self._kept.append(inside)
+        return self._inside[id(value)]

@@ -1,0 +1,254 @@
+"""`fastpoly.scan` in a loss that is traced: its body is traced once, and written as the loop that it is.
+
+Forward and backward: the gradient of one iteration is traced from torch's autograd, too, and is the body of a loop from
+the last iteration to the first. Both are split into scans and operations on rows as loops are that a trace has unrolled
+(`splitting`); so what they hand to each other are rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .bodies import Body, Step, noted, stand_in
+from .given import Given
+from .graph import Node
+from .iterations import LEAST
+from .lift import Writer
+from .tracer import Tracer
+
+MOST_PEELED = 3
+"""Last iterations whose gradients are written out, as something that a loss does not look at has none there."""
+
+
+def is_written_out(length: int) -> bool:
+    """Is a loop so short that its iterations are traced one by one?"""
+    return length < LEAST
+
+
+def loop(
+    tracer: Tracer,
+    step: Step,
+    starts: Sequence[torch.Tensor],
+    rows: Sequence[torch.Tensor],
+    length: int,
+    reverse: bool,
+) -> list[torch.Tensor]:
+    """The last carry and the rows of the outputs of a loop.
+
+    Args:
+        tracer: is tracing.
+        step: see `Step`.
+        starts: the first carry.
+        rows: tensors with a row for each iteration.
+        length: how many iterations, at least LEAST.
+        reverse: does the first iteration take the last rows?
+
+    Raises:
+        UnsupportedOperationError: it cannot be fused.
+    """
+    tracer.callers.line()
+    starts, rows = ([tensor.view_as(tensor) for tensor in given] for given in (starts, rows))
+    tracks = torch.is_grad_enabled()
+    varies = [tracks and start.requires_grad for start in starts]
+    while True:
+        body = Body(tracer, step, tracks, starts, rows, varies)
+        now = [has or result.requires_grad for has, result in zip(varies, body.results, strict=False)]
+        if now == varies:
+            break
+        varies = now
+    found: list[torch.Tensor] = list(
+        _Loop.apply(_Written(tracer, body, length, reverse), *starts, *rows, *body.reached)  # type: ignore[no-untyped-call]
+    )
+    noted(tracer, found)
+    return found
+
+
+class _Loop(torch.autograd.Function):
+    """A loop as an operation of autograd's."""
+
+    @staticmethod
+    def forward(ctx: Any, written: _Written, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.written = written
+        ctx.set_materialize_grads(False)
+        results = written.forward(tensors)
+        has_gradient = [result.requires_grad for result in written.body.results]
+        ctx.mark_non_differentiable(*(r for r, has in zip(results, has_gradient, strict=True) if not has))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            tracer = ctx.written.tracer
+            raise tracer.refusal("scan", "its gradient is differentiated again", "write the loop in Python")
+        return None, *ctx.written.backward(cotangents, ctx.needs_input_grad[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Gradient:
+    """That of one iteration.
+
+    Attributes:
+        nodes: its operations.
+        given: the gradients of the results that it begins with, by their positions.
+        found: those that it comes to.
+    """
+
+    nodes: list[Node]
+    given: dict[int, torch.Tensor]
+    found: list[torch.Tensor | None]
+
+
+class _Written:
+    """A loop while it is traced."""
+
+    def __init__(self, tracer: Tracer, body: Body, length: int, reverse: bool) -> None:
+        self.tracer, self.body = tracer, body
+        self.length, self.reverse = length, reverse
+        self.count = len(body.carry)
+        self.inside = [*body.carry, *body.row, *body.within]
+        self.of = [tensor for tensor in self.inside if tensor.requires_grad]
+
+    def forward(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """What comes of the loop; `tensors` are what it gets, as `inside` stands for them."""
+        body, node, count = self.body, self.tracer.node, self.count
+        self.tensors = tensors
+        outputs = [node(result) for result in body.results[count:]]
+        self.ahead = ahead = Given(self._writer(), body.nodes, outputs, self.length, self.reverse)
+        for own, rows in zip(body.row, tensors[count:], strict=False):
+            ahead.give_rows(node(own), node(rows))
+        for own, result, start in zip(body.carry, body.results, tensors, strict=False):
+            ahead.give_carry(node(own), node(result), node(start))
+        ahead.write()
+        found = [*(ahead.last(node(own)) for own in body.carry), *map(ahead.rows_of, outputs)]
+        return tuple(map(self._traced, found, body.results))
+
+    def _writer(self) -> Writer:
+        writer = Writer()
+        writer.nodes = self.tracer.nodes
+        return writer
+
+    def _traced(self, node: Node, like: torch.Tensor) -> torch.Tensor:
+        """A tensor of what a node computes, whose shape may be that of rows."""
+        shape = node.shape[:-1] if like.is_complex() else node.shape
+        return self.tracer.traced(
+            node, self.tracer.kind(torch.empty(shape, dtype=like.dtype, device="meta"), like.device)
+        )
+
+    # -- the gradient
+
+    def backward(
+        self, cotangents: Sequence[torch.Tensor | None], is_wanted: Sequence[bool]
+    ) -> list[torch.Tensor | None]:
+        """The gradients of what the loop got, from those of what came of it."""
+        handed = {i: given for i, given in enumerate(cotangents) if given is not None and i < self.count}
+        outputs = {i: given for i, given in enumerate(cotangents) if given is not None and i >= self.count}
+        parts: list[tuple[Given, _Gradient]] = []  # the last iterations first
+        rest = self.length
+        while rest and (handed or outputs):
+            one = self._of_an_iteration(handed, outputs)
+            after = self._handed_on(one)
+            if after.keys() != handed.keys() and len(parts) == MOST_PEELED:
+                handed = {i: handed.get(i, zeros) for i, zeros in self._zeros().items()}
+                one = self._of_an_iteration(handed, outputs)
+                after = {**self._zeros(), **self._handed_on(one)}
+            times = rest if after.keys() == handed.keys() else 1
+            part = self._part(one, after, handed, outputs, times, rest)
+            parts.append((part, one))
+            node = self.tracer.node
+            ends = {
+                i: part.first_row(node(g)) if times == 1 else part.last(node(one.given[i])) for i, g in after.items()
+            }
+            handed = {i: self._traced(end, after[i]) for i, end in ends.items()}
+            rest -= times
+        if rest:
+            handed = {}
+        return self._collected(parts, handed, rest, is_wanted)
+
+    def _of_an_iteration(self, handed: Mapping[int, torch.Tensor], outputs: Mapping[int, torch.Tensor]) -> _Gradient:
+        results, nodes = self.body.results, list[Node]()
+        with self.tracer.on(nodes, dict(self.body.known)):
+            given = {i: stand_in(self.tracer, results[i], results[i].shape, False) for i in (*handed, *outputs)}
+            found = self.body.gradients(given, self.of)
+            for grad in found:
+                if grad is not None:
+                    self.tracer.node(grad)
+        return _Gradient(nodes, given, found)
+
+    def _handed_on(self, one: _Gradient) -> dict[int, torch.Tensor]:
+        """The gradients that an iteration hands to the one before, by the positions in the carry."""
+        found = zip(self.of, one.found, strict=True)
+        positions = {id(own): i for i, own in enumerate(self.body.carry)}
+        return {positions[id(own)]: grad for own, grad in found if grad is not None and id(own) in positions}
+
+    def _zeros(self) -> dict[int, torch.Tensor]:
+        carry = enumerate(self.body.carry)
+        return {i: torch.zeros(own.shape, dtype=own.dtype, device=own.device) for i, own in carry if own.requires_grad}
+
+    def _part(
+        self,
+        one: _Gradient,
+        after: Mapping[int, torch.Tensor],
+        handed: Mapping[int, torch.Tensor],
+        outputs: Mapping[int, torch.Tensor],
+        times: int,
+        rest: int,
+    ) -> Given:
+        """The gradients of the last `times` of the first `rest` iterations, written down."""
+        node, writer = self.tracer.node, self._writer()
+        low = self.length - rest if self.reverse else rest - times
+        read = [node(grad) for grad in one.found if grad is not None]
+        part = Given(writer, one.nodes, read, times, not self.reverse, (self.ahead, low))
+        for i, given in outputs.items():
+            part.give_rows(node(one.given[i]), writer.sliced(node(given), low, low + times))
+        for i, given in handed.items():
+            own = node(one.given[i])
+            part.give_carry(own, node(after[i]) if i in after else own, node(given))
+        part.write()
+        return part
+
+    def _collected(
+        self,
+        parts: Sequence[tuple[Given, _Gradient]],
+        handed: Mapping[int, torch.Tensor],
+        rest: int,
+        is_wanted: Sequence[bool],
+    ) -> list[torch.Tensor | None]:
+        """The gradients of all iterations together, for each tensor that the loop got.
+
+        Args:
+            parts: of the last iterations first.
+            handed: those of the first carry.
+            rest: how many iterations at the beginning have none.
+            is_wanted: of each tensor.
+        """
+        grads: list[torch.Tensor | None] = []
+        for i, (own, like) in enumerate(zip(self.inside, self.tensors, strict=True)):
+            found: list[tuple[Given, Node | None]] = []
+            if own.requires_grad and is_wanted[i]:
+                place = next(at for at, other in enumerate(self.of) if other is own)
+                for part, one in parts:
+                    grad = one.found[place]
+                    found.append((part, None if grad is None else self.tracer.node(grad)))
+            if i < self.count:
+                grads.append(handed.get(i))
+            elif all(node is None for _, node in found):
+                grads.append(None)
+            elif i < self.count + len(self.body.row):
+                pieces = [self._rows(part.count, part, node, like) for part, node in found]
+                pieces += [self._rows(rest, None, None, like)] if rest else []
+                pieces = pieces if self.reverse else pieces[::-1]
+                whole = self._writer().new("cat", (pieces, 0), self.tracer.node(like).shape, pieces[0])
+                grads.append(self._traced(whole if len(pieces) > 1 else pieces[0], like))
+            else:
+                sums = [self._traced(part.total(node), like) for part, node in found if node is not None]
+                grads.append(sum(sums[1:], sums[0]))
+        return grads
+
+    def _rows(self, count: int, part: Given | None, node: Node | None, like: torch.Tensor) -> Node:
+        if part is not None and node is not None:
+            return part.rows_of(node)
+        return self.tracer.node(torch.zeros((count, *like.shape[1:]), dtype=like.dtype, device=like.device))
