@@ -117,6 +117,7 @@ class _Steps:
 
     def taken(self, backend: str) -> tuple[Any, Any]:
         """Take them; the last carry and the outputs."""
+        from ._called_loops import LONG, called
         from ._fuse.trace import active
         from ._fuse.written_loops import is_written_out, loop
         from ._inside import is_inside
@@ -124,12 +125,15 @@ class _Steps:
         tracer = active()
         if self.length and tracer is not None and not is_written_out(self.length):
             return self._nested(loop(tracer, self.flat, self.start, self.xs, self.length, self.reverse))
-        if not self.length or tracer is not None or is_inside() or self._requires_grad():
-            return self._nested(self._one_by_one())
-        try:
-            return self._compiled(backend)
-        except _NeedsGradientError:
-            return self._nested(self._one_by_one())
+        if self.length and tracer is None and not is_inside() and not self._requires_grad():
+            try:
+                return self._compiled(backend)
+            except _NeedsGradientError:
+                pass
+        found: list[torch.Tensor] | None = None
+        if self.length > LONG and tracer is None and backend in ("auto", "fused"):
+            found = called(self.flat, self._one_by_one, self.start, self.xs, self.length, self.reverse)
+        return self._nested(self._one_by_one(self.start, self.xs, self.length) if found is None else found)
 
     def flat(self, leaves: Sequence[torch.Tensor], row: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """A step of the tensors in the carry and in a slice: those of the next carry, and those of the output."""
@@ -163,17 +167,18 @@ class _Steps:
         given = [*self.start, *self.xs, *tree.tree_leaves(self.data)]
         return torch.is_grad_enabled() and any(isinstance(one, torch.Tensor) and one.requires_grad for one in given)
 
-    def _one_by_one(self) -> list[torch.Tensor]:
+    def _one_by_one(
+        self, leaves: Sequence[torch.Tensor], xs: Sequence[torch.Tensor], length: int
+    ) -> list[torch.Tensor]:
         """By torch."""
         import torch
 
-        count = len(self.start)
-        if not self.length:
+        count = len(leaves)
+        if not length:
             with torch.no_grad():
-                like = self.flat(self.start, [one.new_zeros(one.shape[1:]) for one in self.xs])
-            return [*self.start, *(one.new_zeros((0, *one.shape)) for one in like[count:])]
-        rows = list(zip(*(one.unbind() for one in self.xs), strict=True)) or [()] * self.length
-        leaves: Sequence[torch.Tensor] = self.start
+                like = self.flat(leaves, [one.new_zeros(one.shape[1:]) for one in xs])
+            return [*leaves, *(one.new_zeros((0, *one.shape)) for one in like[count:])]
+        rows = list(zip(*(one.unbind() for one in xs), strict=True)) or [()] * length
         outputs: list[list[torch.Tensor]] = []
         for row in reversed(rows) if self.reverse else rows:
             found = self.flat(leaves, row)
@@ -213,4 +218,3 @@ class _Steps:
 
 class _NeedsGradientError(Exception):
     """What comes of the step has one."""
-

@@ -243,9 +243,8 @@ def with_data(scan: Scan, p, x):
     return (ys**2).mean()
 
 
-def picked(scan: Scan, p, x):
+def picked(scan: Scan, p, symbols):
     """Rows picked by whole numbers."""
-    symbols = (x.abs() * 10).long() % 3
 
     def step(h, k):
         return torch.tanh(h * 0.9 + p.gather(0, k.expand(1))[0]), h
@@ -282,6 +281,6 @@ LOSSES: dict[str, tuple[Callable[..., Any], torch.Tensor, tuple[torch.Tensor, ..
     "an infinite slope at the end": (at_the_end, _numbers(0.5, 0.3), ()),
     "a memory of its own": (with_memory, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "data": (with_data, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
-    "picked": (picked, _numbers(0.5, 0.3, 0.7), (_noise(12),)),
+    "picked": (picked, _numbers(0.5, 0.3, 0.7), ((_noise(12).abs() * 10).long() % 3,)),
 }
 """name: (loss(scan, params, *data), params, data)."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scan_losses import LOSSES, plain
 
-from fastpoly import descend, scan, value_and_grad
+from fastpoly import scan, value_and_grad
 
 D = torch.float64
 

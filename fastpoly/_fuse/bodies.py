@@ -126,6 +126,8 @@ class Body:
             if isinstance(inside, Traced):  # in a memory of its own, to which no body may write
                 inside = self.tracer.traced(inside.node, inside.kind)
             noted(self.tracer, [inside])
+            if has_gradient and not isinstance(seen, Traced):
+                self.tracer.reached[id(value)] = value, seen
             if has_gradient:
                 self.reached.append(seen)
                 self.within.append(inside.requires_grad_())

@@ -9,6 +9,7 @@ from .arguments import leaves
 from .bounds import refusal
 from .graph import Node
 from .iterations import Before, Own
+from .known_rows import known_rows
 from .lift import Rows, Writer
 from .scan import OF_SCANS, Scan
 from .splitting import Split, Stacked, has_rows, last_of
@@ -132,7 +133,21 @@ class Given(Split):
         if not is_circle:
             (j,) = members
             return self.lifted(j, self.arguments(j, self.operand))
-        return is_carried and self._added_up(members)
+        return is_carried and (self._added_up(members) or self._is_known(members))
+
+    def _is_known(self, members: list[int]) -> bool:
+        """Write a circle of whole numbers as rows that are constants, if that is what they are."""
+        nodes = {j: self.classes[j] for j in members}
+        if not any(map(is_whole, nodes.values())) or any(type(arg) is list for n in nodes.values() for arg in n.args):
+            return False
+        operands = {j: [o if _is_among(o, members) else self.operand(o) for o in self.operands[j]] for j in members}
+        times = range(self.count)
+        rows = known_rows(nodes, operands, times[::-1] if self.backwards else times)
+        for j, found in (rows or {}).items():
+            found = found.flip(0) if self.backwards else found
+            rows_of = Node("constant", (), tuple(found.shape), found.dtype, tensor=found, label="counted", is_own=True)
+            self.stacked[j] = Stacked(self.count, rows_of)
+        return rows is not None
 
     def _inner(self, j: int, args: tuple[Any, ...]) -> Node:
         node = self.classes[j]

@@ -78,6 +78,9 @@ class Tracer(LightDispatchMode):
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
         self.fixed: frozenset[int] = frozenset()  # storages made outside of the body of a loop that is being traced
         self.closure: Any = None  # looks at what that body does
+        self.reached: dict[
+            int, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # tensors with values and a gradient that it uses
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
