@@ -93,7 +93,10 @@ class _Steps:
             raise ValueError("carry: has no tensors; pass a tensor, or a list, tuple or dict of them")
         for leaf in self.start:
             refuse_no_dense_tensor(leaf, "carry")
-        self.xs, self.form = tree.tree_flatten(xs) if xs is not None else ([], None)
+        self.form: Any = None
+        self.xs: list[Any] = []
+        if xs is not None:
+            self.xs, self.form = tree.tree_flatten(xs)
         self.length = self._length(length, xs is not None)
         self.output: Any = None
         self.has_output = True
@@ -107,9 +110,11 @@ class _Steps:
             raise ValueError(
                 f"xs: wants tensors with one leading axis, a slice for each step; got {shapes or 'no tensors'}"
             )
-        size = next(iter(sizes), None)
+        size: int | None = next(iter(sizes), None)
         if length is None:
-            return size or 0
+            if size is None:
+                raise ValueError("length: wants the number of steps where there are no xs, got None; pass an integer")
+            return size
         length = integer(length, "length", 0, MAX_STEPS)
         if size is not None and size != length:
             raise ValueError(f"xs: wants a slice for each of {length:,} steps, got {size:,}; leave length away")
@@ -132,8 +137,8 @@ class _Steps:
                 pass
         found: list[torch.Tensor] | None = None
         if self.length > LONG and tracer is None and backend in ("auto", "fused"):
-            found = called(self.flat, self._one_by_one, self.start, self.xs, self.length, self.reverse)
-        return self._nested(self._one_by_one(self.start, self.xs, self.length) if found is None else found)
+            found = called(self.flat, self._taken, self.start, self.xs, self.length, self.reverse)
+        return self._nested(self._taken(self.start, self.xs, self.length) if found is None else found)
 
     def flat(self, leaves: Sequence[torch.Tensor], row: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """A step of the tensors in the carry and in a slice: those of the next carry, and those of the output."""
@@ -167,24 +172,11 @@ class _Steps:
         given = [*self.start, *self.xs, *tree.tree_leaves(self.data)]
         return torch.is_grad_enabled() and any(isinstance(one, torch.Tensor) and one.requires_grad for one in given)
 
-    def _one_by_one(
-        self, leaves: Sequence[torch.Tensor], xs: Sequence[torch.Tensor], length: int
-    ) -> list[torch.Tensor]:
+    def _taken(self, leaves: Sequence[torch.Tensor], xs: Sequence[torch.Tensor], length: int) -> list[torch.Tensor]:
         """By torch."""
-        import torch
+        from ._fuse.written_loops import one_by_one
 
-        count = len(leaves)
-        if not length:
-            with torch.no_grad():
-                like = self.flat(leaves, [one.new_zeros(one.shape[1:]) for one in xs])
-            return [*leaves, *(one.new_zeros((0, *one.shape)) for one in like[count:])]
-        rows = list(zip(*(one.unbind() for one in xs), strict=True)) or [()] * length
-        outputs: list[list[torch.Tensor]] = []
-        for row in reversed(rows) if self.reverse else rows:
-            found = self.flat(leaves, row)
-            leaves = found[:count]
-            outputs.append(found[count:])
-        return [*leaves, *(torch.stack(one[::-1] if self.reverse else one) for one in zip(*outputs, strict=True))]
+        return one_by_one(self.flat, leaves, xs, length, self.reverse)
 
     # -- as a loop of its own
 

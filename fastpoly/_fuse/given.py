@@ -223,10 +223,10 @@ class Given(Split):
         """What an iteration made of which there is but one."""
         return self._row(self.operand(self.known(node)), 0)
 
-    def _row(self, value: Any, place: int) -> Node:
-        if not isinstance(value, Rows):
-            return value  # type: ignore[no-any-return]
-        return self.write_down.new("select", (value.node, 0, place), value.node.shape[1:], value.node)
+    def _row(self, value: Rows | Node, place: int) -> Node:
+        if isinstance(value, Rows):
+            return self.write_down.new("select", (value.node, 0, place), value.node.shape[1:], value.node)
+        return value
 
     def rows_of(self, node: Node) -> Node:
         """All rows of something that an iteration has made, or got."""

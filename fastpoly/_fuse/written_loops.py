@@ -67,6 +67,24 @@ def loop(
     return found
 
 
+def one_by_one(
+    step: Step, starts: Sequence[torch.Tensor], rows: Sequence[torch.Tensor], length: int, reverse: bool
+) -> list[torch.Tensor]:
+    """The same by torch. With no iteration at all the step is looked at, to know what its outputs are like."""
+    leaves, count = list(starts), len(starts)
+    if not length:
+        with torch.no_grad():
+            like = step(leaves, [one.new_zeros(one.shape[1:]) for one in rows])
+        return [*leaves, *(one.new_zeros((0, *one.shape)) for one in like[count:])]
+    slices = list(zip(*(one.unbind() for one in rows), strict=True)) or [()] * length
+    outputs: list[list[torch.Tensor]] = []
+    for row in reversed(slices) if reverse else slices:
+        found = step(leaves, list(row))
+        leaves = found[:count]
+        outputs.append(found[count:])
+    return [*leaves, *(torch.stack(one[::-1] if reverse else one) for one in zip(*outputs, strict=True))]
+
+
 class _Loop(torch.autograd.Function):
     """A loop as an operation of autograd's."""
 
@@ -98,7 +116,7 @@ class _Gradient:
     """
 
     nodes: list[Node]
-    given: dict[int, torch.Tensor]
+    given: Mapping[int, torch.Tensor]
     found: list[torch.Tensor | None]
 
 
