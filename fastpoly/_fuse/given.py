@@ -234,7 +234,8 @@ class Given(Split):
 
     def total(self, node: Node) -> Node:
         """Their sum."""
-        return self._total(self.operand(self.known(node)))
+        found: Node = self._total(self.operand(self.known(node)))
+        return found
 
     def _total(self, value: Any) -> Any:
         if isinstance(value, Rows):
