@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._memory import available_bytes
 from ._monitor import Monitor
 from ._problem import MAX_STEPS, integer
 from ._repeat import checked_backend, repeat
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 
+PART = 16
+"""Of the free memory: beside the carry there is what steps make of it."""
+
+
 def scan(
     step: Callable[..., tuple[Any, Any]],
     carry: Any,
@@ -30,6 +36,7 @@ def scan(
     *,
     xs: Any = None,
     reverse: bool = False,
+    checkpoint_bytes: int | None = None,
     backend: str = "auto",
 ) -> tuple[Any, Any]:
     """Run carry, output = step(carry, *data, x) `length` times, as one compiled loop.
@@ -55,6 +62,9 @@ def scan(
         xs: what else the step takes, another in every step: a tensor whose first axis is that of the steps, or a list,
             tuple or dict of such.
         reverse: does the first step take the last slice? The outputs lie as the slices do.
+        checkpoint_bytes: how much of the carry may be kept for a gradient. Where that before each step is more, it is
+            kept before every sqrt(length)-th step (a checkpoint), and the steps between are taken again; a carry with
+            whole numbers is kept in any case. None for a sixteenth of the free memory.
         backend: "fused" (one kernel of machine code), "compile" (torch.compile, blocks of steps), "eager" (torch as it
             is), or "auto": the one that is done the soonest of those that can run the step; a RuntimeWarning says why
             if the fused loop cannot. On a GPU it is "triton", "cudagraph", "compile", "eager". See `descend`; what was
@@ -75,18 +85,28 @@ def scan(
     need_torch()
     refuse_no_function(step, "step")
     backend = checked_backend(backend)
-    return _Steps(step, carry, data, length, xs, reverse).taken(backend)
+    if checkpoint_bytes is not None:
+        checkpoint_bytes = integer(checkpoint_bytes, "checkpoint_bytes", 0, 2**60)
+    return _Steps(step, carry, data, length, xs, reverse, checkpoint_bytes).taken(backend)
 
 
 class _Steps:
     """The steps of a scan."""
 
     def __init__(
-        self, step: Callable[..., tuple[Any, Any]], carry: Any, data: Any, length: int | None, xs: Any, reverse: bool
+        self,
+        step: Callable[..., tuple[Any, Any]],
+        carry: Any,
+        data: Any,
+        length: int | None,
+        xs: Any,
+        reverse: bool,
+        checkpoint_bytes: int | None,
     ) -> None:
         from ._torch_private import tree
 
         self.step, self.reverse = step, reverse
+        self.most_bytes = checkpoint_bytes
         self.data = data if isinstance(data, tuple) else (data,)
         self.start, self.structure = tree.tree_flatten(carry)
         if not self.start:
@@ -124,12 +144,13 @@ class _Steps:
         """Take them; the last carry and the outputs."""
         from ._called_loops import LONG, called
         from ._fuse.trace import active
-        from ._fuse.written_loops import is_written_out, loop
+        from ._fuse.written_loops import loop
         from ._inside import is_inside
 
         tracer = active()
-        if self.length and tracer is not None and not is_written_out(self.length):
-            return self._nested(loop(tracer, self.flat, self.start, self.xs, self.length, self.reverse))
+        if self.length and tracer is not None:
+            most = _most_bytes() if self.most_bytes is None else self.most_bytes
+            return self._nested(loop(tracer, self.flat, self.start, self.xs, self.length, self.reverse, most))
         if self.length and tracer is None and not is_inside() and not self._requires_grad():
             try:
                 return self._compiled(backend)
@@ -206,6 +227,11 @@ class _Steps:
             raise KeyboardInterrupt(f"interrupted after {run.steps:,} of {length:,} steps")
         results = [one.flip(0) for one in run.results] if self.reverse else run.results
         return self._nested([*run.carried[:count], *results])
+
+
+def _most_bytes() -> float:
+    free = available_bytes()
+    return math.inf if free is None else free / PART
 
 
 class _NeedsGradientError(Exception):

@@ -14,7 +14,7 @@ import torch
 from .._tensors import refuse_changed
 from .._torch_private import tree
 from .trace import active
-from .written_loops import is_written_out, loop, one_by_one
+from .written_loops import loop, one_by_one
 
 
 def cond(pred: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Sequence[Any]) -> Any:
@@ -52,7 +52,7 @@ def scan(step: Any, init: Sequence[torch.Tensor], xs: Sequence[torch.Tensor]) ->
         return [*successors, *results]
 
     tracer, length = active(), len(xs[0])
-    if tracer is None or is_written_out(length):
+    if tracer is None:
         results = one_by_one(flat, init, xs, length, reverse=False)
     else:
         results = loop(tracer, flat, init, xs, length, reverse=False)

@@ -26,6 +26,7 @@ class Given(Split):
         count: how many iterations.
         backwards: does the first one take the last row?
         ahead: the loop whose gradient this is, and the first of its rows that belongs here.
+        is_whole: is it not to be split?
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Given(Split):
         count: int,
         backwards: bool,
         ahead: tuple[Given, int] | None = None,
+        is_whole: bool = False,
     ) -> None:
+        self.is_whole = is_whole
         self.ahead, self.read = ahead, set(read)
         own = [node for node in nodes if ahead is None or not ahead[0].also(node)]
         super().__init__(write, own, [], count, backwards)
@@ -119,7 +122,10 @@ class Given(Split):
     def write(self) -> None:
         """See `Split`."""
         self.operands = [[self.known(leaf) for leaf in leaves(node.args)] for node in self.classes]
-        super().write()
+        if self.is_whole and self.count > 1:
+            self.scan(list(range(len(self.classes))))
+        else:
+            super().write()
 
     def written(self, members: list[int], is_circle: bool) -> bool:
         """See `Split`."""

@@ -7,6 +7,7 @@ the last iteration to the first. Both are split into scans and operations on row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,6 @@ MOST_PEELED = 3
 """Last iterations whose gradients are written out, as something that a loss does not look at has none there."""
 
 
-def is_written_out(length: int) -> bool:
-    """Is a loop so short that its iterations are traced one by one?"""
-    return length < LEAST
-
-
 def loop(
     tracer: Tracer,
     step: Step,
@@ -36,6 +32,7 @@ def loop(
     rows: Sequence[torch.Tensor],
     length: int,
     reverse: bool,
+    most_bytes: float = math.inf,
 ) -> list[torch.Tensor]:
     """The last carry and the rows of the outputs of a loop.
 
@@ -44,14 +41,69 @@ def loop(
         step: see `Step`.
         starts: the first carry.
         rows: tensors with a row for each iteration.
-        length: how many iterations, at least LEAST.
+        length: how many iterations, at least one.
         reverse: does the first iteration take the last rows?
+        most_bytes: of the carry before each iteration, which are kept for the gradient; where it is more, it is kept
+            for some alone, and what follows is computed again.
 
     Raises:
         UnsupportedOperationError: it cannot be fused.
     """
-    tracer.callers.line()
     starts, rows = ([tensor.view_as(tensor) for tensor in given] for given in (starts, rows))
+    tracks = torch.is_grad_enabled()
+    if length < LEAST and len(Body(tracer, step, tracks, starts, rows, [tracks] * len(starts)).sides) == 1:
+        return one_by_one(step, starts, rows, length, reverse)  # it is fused with what stands around it
+    kept = length * sum(start.numel() * start.element_size() for start in starts)
+    is_float = all(start.is_floating_point() for start in starts)  # of whole numbers in a circle nobody knows bounds
+    if tracks and is_float and kept > most_bytes and length >= LEAST**2:
+        return _in_segments(tracer, step, starts, rows, length, reverse)
+    return _traced(tracer, step, starts, rows, length, reverse)
+
+
+def _in_segments(
+    tracer: Tracer,
+    step: Step,
+    starts: Sequence[torch.Tensor],
+    rows: Sequence[torch.Tensor],
+    length: int,
+    reverse: bool,
+) -> list[torch.Tensor]:
+    """The same, with the carry kept at the beginning of each of some segments: what is in one is computed again."""
+    size = math.isqrt(length)
+    count, rest, carried = length // size, length % size, len(starts)
+
+    def segment(leaves: list[torch.Tensor], row: list[torch.Tensor]) -> list[torch.Tensor]:
+        return _traced(tracer, step, leaves, row, size, reverse, is_again=True)
+
+    def part(low: int, high: int) -> list[torch.Tensor]:
+        return [one[length - high : length - low] if reverse else one[low:high] for one in rows]
+
+    folded = [one.reshape(count, size, *one.shape[1:]) for one in part(0, length - rest)]
+    found = _traced(tracer, segment, starts, folded, count, reverse, is_whole=True)
+    outputs = [one.flatten(0, 1) for one in found[carried:]]
+    if not rest:
+        return [*found[:carried], *outputs]
+    last = _traced(tracer, step, found[:carried], part(length - rest, length), rest, reverse)
+    pairs = zip(outputs, last[carried:], strict=True)
+    return [*last[:carried], *(torch.cat([two, one] if reverse else [one, two]) for one, two in pairs)]
+
+
+def _traced(
+    tracer: Tracer,
+    step: Step,
+    starts: Sequence[torch.Tensor],
+    rows: Sequence[torch.Tensor],
+    length: int,
+    reverse: bool,
+    is_whole: bool = False,
+    is_again: bool = False,
+) -> list[torch.Tensor]:
+    """See `loop`.
+
+    Args:
+        is_whole: are all operations of an iteration to be taken together?
+        is_again: does the gradient compute all values again?
+    """
     tracks = torch.is_grad_enabled()
     varies = [tracks and start.requires_grad for start in starts]
     while True:
@@ -60,9 +112,8 @@ def loop(
         if now == varies:
             break
         varies = now
-    found: list[torch.Tensor] = list(
-        _Loop.apply(_Written(tracer, body, length, reverse), *starts, *rows, *body.reached)  # type: ignore[no-untyped-call]
-    )
+    written = _Written(tracer, body, length, reverse, is_whole, is_again)
+    found: list[torch.Tensor] = list(_Loop.apply(written, *starts, *rows, *body.reached))  # type: ignore[no-untyped-call]
     noted(tracer, found)
     return found
 
@@ -123,8 +174,9 @@ class _Gradient:
 class _Written:
     """A loop while it is traced."""
 
-    def __init__(self, tracer: Tracer, body: Body, length: int, reverse: bool) -> None:
+    def __init__(self, tracer: Tracer, body: Body, length: int, reverse: bool, is_whole: bool, is_again: bool) -> None:
         self.tracer, self.body = tracer, body
+        self.is_whole, self.is_again = is_whole, is_again
         self.length, self.reverse = length, reverse
         self.count = len(body.carry)
         self.inside = [*body.carry, *body.row, *body.within]
@@ -135,7 +187,9 @@ class _Written:
         body, node, count = self.body, self.tracer.node, self.count
         self.tensors = tensors
         outputs = [node(result) for result in body.results[count:]]
-        self.ahead = ahead = Given(self._writer(), body.nodes, outputs, self.length, self.reverse)
+        self.ahead = ahead = Given(
+            self._writer(), body.nodes, outputs, self.length, self.reverse, is_whole=self.is_whole
+        )
         for own, rows in zip(body.row, tensors[count:], strict=False):
             ahead.give_rows(node(own), node(rows))
         for own, result, start in zip(body.carry, body.results, tensors, strict=False):
@@ -162,6 +216,8 @@ class _Written:
         self, cotangents: Sequence[torch.Tensor | None], is_wanted: Sequence[bool]
     ) -> list[torch.Tensor | None]:
         """The gradients of what the loop got, from those of what came of it."""
+        if self.is_again:
+            self.forward(self.tensors)
         handed = {i: given for i, given in enumerate(cotangents) if given is not None and i < self.count}
         outputs = {i: given for i, given in enumerate(cotangents) if given is not None and i >= self.count}
         parts: list[tuple[Given, _Gradient]] = []  # the last iterations first
@@ -219,7 +275,7 @@ class _Written:
         node, writer = self.tracer.node, self._writer()
         low = self.length - rest if self.reverse else rest - times
         read = [node(grad) for grad in one.found if grad is not None]
-        part = Given(writer, one.nodes, read, times, not self.reverse, (self.ahead, low))
+        part = Given(writer, one.nodes, read, times, not self.reverse, (self.ahead, low), self.is_whole)
         for i, given in outputs.items():
             part.give_rows(node(one.given[i]), writer.sliced(node(given), low, low + times))
         for i, given in handed.items():
