@@ -19,6 +19,7 @@ from ._fuse.written_loops import loop
 from ._inside import inside
 from ._reached import Reached
 from ._steadiness import refuse_unsteady
+from ._torch_private import is_watched
 
 LONG = 1000
 """Steps that torch takes in some tens of milliseconds, as long as it takes to trace them."""
@@ -39,8 +40,8 @@ def called(
         step, starts, rows, length, reverse: see `loop`.
         take: what torch makes of the steps.
     """
-    if any(tensor.device.type != "cpu" for tensor in (*starts, *rows)):
-        return None
+    if is_watched() or any(tensor.device.type != "cpu" for tensor in (*starts, *rows)):
+        return None  # whoever looks wants to see what torch does
     starts, rows = ([tensor.view_as(tensor) for tensor in given] for given in (starts, rows))
     try:
         kernels = _Kernels(step, starts, rows, length, reverse)

@@ -170,7 +170,9 @@ class _Steps:
         after, output = pair(returned, "step: wants to return (carry, output)")
         successors, structure = tree.tree_flatten(after)
         if structure != self.structure:
-            raise ValueError(f"step: returns a carry of another structure: {structure}, wants {self.structure}")
+            raise ValueError(
+                f"step: returns a carry of another structure: {structure}, wants {self.structure}; return it as it came"
+            )
         refuse_changed(successors, leaves, "step", "carry")
         results, self.output = tree.tree_flatten(() if output is None else output)
         self.has_output = output is not None

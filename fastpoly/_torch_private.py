@@ -84,6 +84,11 @@ def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
+def is_watched() -> bool:
+    """Is there a TorchDispatchMode that looks at what torch does?"""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
 def storage(tensor: torch.Tensor) -> int:
     """A number that tensors have in common that share their memory, as long as one of them lives."""
     return tensor.untyped_storage()._cdata

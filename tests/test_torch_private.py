@@ -125,3 +125,19 @@ def test_the_narrowest_floats_are_seen():
     with private.Narrowest() as seen:
         (torch.ones(2, dtype=torch.float64).float() * 2).double()
     assert seen.bytes == 4
+
+
+def test_who_looks_at_operations_is_known():
+    assert not private.is_watched()
+    with private.Narrowest():
+        assert private.is_watched()
+
+
+def test_control_flow_is_called():
+    from torch._higher_order_ops import utils
+
+    before = utils._hop_compile_and_call
+    with private.control_flow(lambda name, args: (name, len(args))):
+        found = torch.cond(torch.tensor(True), torch.sin, torch.cos, (torch.ones(2),))
+    assert found == ("_cond_op_wrapper", 4)
+    assert utils._hop_compile_and_call is before

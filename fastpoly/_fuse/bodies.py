@@ -51,6 +51,7 @@ class Body:
         varies: Sequence[bool],
     ) -> None:
         self.tracer, self.tracks = tracer, tracks
+        tracer.has_loops = True
         self.nodes: list[Node] = []
         self.known: dict[Any, Node] = {}
         self.around = tracer.page()

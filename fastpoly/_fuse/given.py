@@ -70,6 +70,8 @@ class Given(Split):
             self.index[after] = len(self.classes)
             self.classes.append(after)
         self._given[own] = Before(self.index[after], (start,))
+        if own in self.read:
+            self.read.add(after)
 
     def known(self, leaf: Any) -> Any:
         """What something is that an iteration reads."""
@@ -122,10 +124,17 @@ class Given(Split):
     def write(self) -> None:
         """See `Split`."""
         self.operands = [[self.known(leaf) for leaf in leaves(node.args)] for node in self.classes]
-        if self.is_whole and self.count > 1:
-            self.scan(list(range(len(self.classes))))
-        else:
+        if not self.is_whole or self.count == 1:
             super().write()
+            return
+        changing: list[int] = []
+        for j, own in enumerate(self.operands):
+            if any(isinstance(o, (Before, Rows)) or (isinstance(o, Own) and o.of not in self.fixed) for o in own):
+                changing.append(j)
+            else:
+                self._alone(j)
+        if changing:
+            self.scan(changing)
 
     def written(self, members: list[int], is_circle: bool) -> bool:
         """See `Split`."""
@@ -133,8 +142,7 @@ class Given(Split):
         is_carried = any(isinstance(o, Before) and o.of in members for j in members for o in self.operands[j])
         if not is_carried and not has_rows(map(self.operand, outer)):
             for j in members:
-                args = self.arguments(j, self.operand)
-                self.fixed[j] = self._inner(j, args) if self.classes[j].scan else self.once(j, args)
+                self._alone(j)
             return True
         if not is_circle:
             (j,) = members
@@ -155,11 +163,14 @@ class Given(Split):
             self.stacked[j] = Stacked(self.count, rows_of)
         return rows is not None
 
-    def _inner(self, j: int, args: tuple[Any, ...]) -> Node:
-        node = self.classes[j]
-        new = Node(node.op, args, node.shape, node.dtype, node.where, scan=node.scan)
-        self.write_down.nodes.append(new)
-        return new
+    def _alone(self, j: int) -> None:
+        """Write a class that does the same in all iterations."""
+        node, args = self.classes[j], self.arguments(j, self.operand)
+        if node.scan is None:
+            self.fixed[j] = self.once(j, args)
+            return
+        self.fixed[j] = Node(node.op, args, node.shape, node.dtype, node.where, scan=node.scan)
+        self.write_down.nodes.append(self.fixed[j])
 
     def _added_up(self, members: list[int]) -> bool:
         """Write a circle of additions whose total alone is read as sums over rows."""
@@ -248,7 +259,8 @@ class Given(Split):
             rows = value.node
             return self.write_down.new("sum", (rows, [0], False), rows.shape[1:], rows)
         if isinstance(value, Node):
-            return self.write_down.new("mul", (value, float(self.count)), value.shape, value)
+            times = self.count if is_whole(value) else float(self.count)
+            return self.write_down.new("mul", (value, times), value.shape, value)
         return value * self.count
 
 

@@ -17,10 +17,12 @@ from contextvars import ContextVar
 
 import torch
 
+from .._errors import UnsupportedOperationError
 from .apart import BeforeAutograd
+from .arguments import leaves
 from .branches import TooManySidesError, every_side, merged
-from .callers import kept_outside
-from .graph import Graph
+from .callers import kept_outside, place
+from .graph import Graph, Node
 from .tracer import Tracer
 
 
@@ -61,6 +63,7 @@ def trace(
     del traced, results
     tracer.constants.forget()
     _refuse_leaks(tracer)
+    _refuse_strangers(tracer, nodes, outputs)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
 
 
@@ -101,6 +104,19 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _refuse_strangers(tracer: Tracer, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """What the step of a scan has made means nothing outside of it: it is another tensor in each iteration."""
+    if not tracer.has_loops:
+        return
+    known = {*inputs, *tracer.nodes}
+    for leaf in leaves(*(node.args for node in tracer.nodes), outputs):
+        if isinstance(leaf, Node) and not leaf.is_constant and leaf not in known:
+            raise UnsupportedOperationError(
+                f"the step of scan keeps a tensor{place(leaf.where)} in a variable outside: it is another one in each "
+                "step. Way out: return it as an output, or backend='eager'"
+            )
 
 
 def _refuse_leaks(tracer: Tracer) -> None:
