@@ -39,6 +39,7 @@ class Body:
         carry, row: what stands for what an iteration gets.
         reached, within: tensors with a gradient that it reaches by its closure, and what stands for them.
         results: the next carry, and the outputs.
+        launched: what torch launches for it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Body:
         branches, tracer.branches = tracer.branches, Branches()
         fixed, tracer.fixed = tracer.fixed, tracer.constants.owned()
         try:
-            with tracer.on(self.nodes, self.known):
+            with tracer.on(self.nodes, self.known), tracer.launched() as self.launched:
                 closure = _Closure(self, inputs)
 
                 def run() -> list[torch.Tensor]:

@@ -119,6 +119,18 @@ class Tracer(LightDispatchMode):
             return value.memory.home is self.nodes
         return self.constants.owns(value) and storage(value) not in self.fixed
 
+    @contextmanager
+    def launched(self) -> Iterator[dict[Plan, int]]:
+        """What torch launches meanwhile, which is not counted there."""
+        before = {plan: plan.count for plan in self._plans.values()}
+        found: dict[Plan, int] = {}
+        try:
+            yield found
+        finally:
+            for plan in self._plans.values():
+                found[plan] = plan.count - before.get(plan, 0)
+                plan.count = before.get(plan, 0)
+
     @property
     def launches(self) -> Launches:
         """What torch launched."""

@@ -19,6 +19,7 @@ from .given import Given
 from .graph import Node
 from .iterations import LEAST
 from .lift import Writer
+from .plans import Plan
 from .tracer import Tracer
 
 MOST_PEELED = 3
@@ -112,10 +113,17 @@ def _traced(
         if now == varies:
             break
         varies = now
+    _count(body.launched, length)
     written = _Written(tracer, body, length, reverse, is_whole, is_again)
     found: list[torch.Tensor] = list(_Loop.apply(written, *starts, *rows, *body.reached))  # type: ignore[no-untyped-call]
     noted(tracer, found)
     return found
+
+
+def _count(launched: Mapping[Plan, int], times: int) -> None:
+    """Torch would launch that so many times."""
+    for plan, count in launched.items():
+        plan.count += count * times
 
 
 def one_by_one(
@@ -162,11 +170,13 @@ class _Gradient:
 
     Attributes:
         nodes: its operations.
+        launched: what torch launches for them.
         given: the gradients of the results that it begins with, by their positions.
         found: those that it comes to.
     """
 
     nodes: list[Node]
+    launched: Mapping[Plan, int]
     given: Mapping[int, torch.Tensor]
     found: list[torch.Tensor | None]
 
@@ -231,6 +241,7 @@ class _Written:
                 after = {**self._zeros(), **self._handed_on(one)}
             times = rest if after.keys() == handed.keys() else 1
             part = self._part(one, after, handed, outputs, times, rest)
+            _count(one.launched, times)
             parts.append((part, one))
             node = self.tracer.node
             ends = {
@@ -244,13 +255,13 @@ class _Written:
 
     def _of_an_iteration(self, handed: Mapping[int, torch.Tensor], outputs: Mapping[int, torch.Tensor]) -> _Gradient:
         results, nodes = self.body.results, list[Node]()
-        with self.tracer.on(nodes, dict(self.body.known)):
+        with self.tracer.on(nodes, dict(self.body.known)), self.tracer.launched() as launched:
             given = {i: stand_in(self.tracer, results[i], results[i].shape, False) for i in (*handed, *outputs)}
             found = self.body.gradients(given, self.of)
             for grad in found:
                 if grad is not None:
                     self.tracer.node(grad)
-        return _Gradient(nodes, given, found)
+        return _Gradient(nodes, launched, given, found)
 
     def _handed_on(self, one: _Gradient) -> dict[int, torch.Tensor]:
         """The gradients that an iteration hands to the one before, by the positions in the carry."""
