@@ -253,6 +253,19 @@ def picked(scan: Scan, p, symbols):
     return (ys**2).mean()
 
 
+def indexed(scan: Scan, p, symbols):
+    """What is seen of a hidden Markov model picks a column; and a tensor picks from what is handed on."""
+    seen, wide = torch.log_softmax(p[:, :3], 0), torch.stack([p, p**2])
+
+    def step(alpha, k):
+        alpha = torch.logsumexp(alpha[:, None] + p[:, :3], 0) + seen[:, k] + alpha[k]
+        both = torch.stack([k, (k + 1) % 3])
+        return alpha, (wide[:, both, 1:].sum(1), wide[1, ..., k].sum(), p[both], wide[..., both].sum())
+
+    alpha, outputs = scan(step, p[:, 3], xs=symbols)
+    return torch.logsumexp(alpha, 0) + sum((one**2).mean() for one in outputs)
+
+
 def _noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
 
@@ -281,6 +294,7 @@ LOSSES: dict[str, tuple[Callable[..., Any], torch.Tensor, tuple[torch.Tensor, ..
     "an infinite slope at the end": (at_the_end, _numbers(0.5, 0.3), ()),
     "a memory of its own": (with_memory, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "data": (with_data, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
+    "indexed": (indexed, _noise(3, 4) * 0.5, ((_noise(12).abs() * 10).long() % 3,)),
     "picked": (picked, _numbers(0.5, 0.3, 0.7), ((_noise(12).abs() * 10).long() % 3,)),
 }
 """name: (loss(scan, params, *data), params, data)."""

@@ -9,14 +9,26 @@ PAGES = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["training.md"])
-def test_the_blocks_of_a_page(page):
+def of_training(found):
+    assert found["run"].ended_by in ("until", "patience", "steps")
+    assert found["found"].success
+    assert found["again"].steps == 3_000
+
+
+def of_loops(found):
+    assert found["run"].steps == 20
+    for (value, slope), want in ((found["same"], found["value"]), (found["branched"], found["either"](found["start"]))):
+        assert value.item() == pytest.approx(want.item(), rel=1e-9)
+        assert slope.isfinite().all()
+    assert found["same"][1].tolist() == pytest.approx(found["p"].grad.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("page", "holds"), [("training.md", of_training), ("loops.md", of_loops)])
+def test_the_blocks_of_a_page(page, holds):
     pytest.importorskip("scipy")
     text = (PAGES / page).read_text()
     found = {}
     for match in BLOCK.finditer(text):
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], page, "exec"), found)
-    assert found["run"].ended_by in ("until", "patience", "steps")
-    assert found["found"].success
-    assert found["again"].steps == 3_000
+    holds(found)

@@ -176,7 +176,7 @@ class _Closure(TorchFunctionMode):
         kwargs = kwargs or {}
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
             args, kwargs = self._replaced(args), self._replaced(kwargs)
-        result = func(*args, **kwargs)
+        result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)
         self.made(result)
         return result
 
@@ -204,3 +204,25 @@ class _Closure(TorchFunctionMode):
             self._inside.setdefault(id(inside), inside)
             self._kept.append(inside)
         return self._inside[id(value)]
+
+
+def _changes(index: Any) -> bool:
+    """Is there one whole number among the indices that is another one in each iteration?"""
+    parts = index if type(index) is tuple else (index,)
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    return len(tensors) == 1 and isinstance(tensors[0], Traced) and tensors[0].dtype in (torch.int64, torch.int32)
+
+
+def picked(a: torch.Tensor, index: Any) -> torch.Tensor:
+    """a[index] with one tensor of whole numbers, of which torch would ask the value."""
+    parts = list(index) if type(index) is tuple else [index]
+    at = next(i for i, part in enumerate(parts) if isinstance(part, torch.Tensor))
+    which, parts[at] = parts[at], slice(None)
+    left = a.ndim - sum(part is not None and part is not Ellipsis for part in parts)
+    sizes = {True: left, False: 1}  # of an ellipsis, and of what is a dimension of the result
+    dim = sum(sizes[part is Ellipsis] for part in parts[:at] if type(part) is not int)
+    rows = a[tuple(parts)].movedim(dim, 0)
+    places = which.long().reshape((-1, *[1] * (rows.ndim - 1))).expand(-1, *rows.shape[1:])
+    found = rows.gather(0, places).reshape((*which.shape, *rows.shape[1:]))
+    order = range(which.ndim, which.ndim + dim)
+    return found.movedim(tuple(order), tuple(range(dim))) if dim and which.ndim else found

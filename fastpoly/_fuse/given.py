@@ -13,7 +13,7 @@ from .known_rows import known_rows
 from .lift import Rows, Writer
 from .scan import OF_SCANS, Scan
 from .splitting import Split, Stacked, has_rows, last_of
-from .whole_numbers import PICKS, is_whole
+from .whole_numbers import PICKS, bounds_of, is_whole
 
 
 class Given(Split):
@@ -192,9 +192,19 @@ class Given(Split):
             node = self.classes[j]
             if is_whole(node):
                 raise refusal(node, "a loop would carry whole numbers in a circle", "compute with floats")
-            if node.op in PICKS and not node.args[2].is_constant:
-                raise refusal(node, "its index changes from one iteration to the next", "pick the rows before the loop")
+            if node.op in PICKS and not self._exists(j):
+                raise refusal(node, "its index changes, and may lie outside", "pick before the loop")
         return super().scan(members)
+
+    def _exists(self, j: int) -> bool:
+        """Does the index of a pick lie within its dimension in all iterations?"""
+        _, dim, index = self.operands[j][:3]
+        if isinstance(index, (Own, Before)) and index.of not in self.stacked and index.of not in self.fixed:
+            return False
+        value = self.operand(index)
+        low, high = bounds_of(value.node if isinstance(value, Rows) else value)
+        shape = self.classes[j].args[0].shape
+        return low >= 0 and high < (shape[dim] if shape else 1)
 
     def scanned(self, j: int, whole: Stacked, starts: Sequence[Node]) -> None:
         """See `Split`."""
