@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
@@ -18,17 +19,20 @@ def is_inside() -> bool:
 @contextmanager
 def inside() -> Iterator[None]:
     """While it lasts, it is; and torch's control flow is called as it stands."""
-    from ._torch_private import control_flow
-
+    _control_flow()
     token = _inside.set(True)
     try:
-        with control_flow(_called):
-            yield
+        yield
     finally:
         _inside.reset(token)
 
 
-def _called(name: str, args: Sequence[Any]) -> Any:
+@cache
+def _control_flow() -> None:
     from ._fuse.control_flow import CALLED
+    from ._torch_private import take_control_flow
 
-    return CALLED[name](*args) if name in CALLED else None
+    def called(name: str, args: Sequence[Any]) -> Any:
+        return CALLED[name](*args) if is_inside() and name in CALLED else None
+
+    take_control_flow(called)

@@ -169,11 +169,10 @@ def restore_weights(weights: list[Any]) -> None:
             weights[:] = [of["_parameters"].get(name) for name in of["_flat_weights_names"]]
 
 
-@contextlib.contextmanager
-def control_flow(called: Callable[[str, Sequence[Any]], Any]) -> Iterator[None]:
-    """While it lasts, torch.cond, scan and while_loop are what `called(name, args)` makes of them.
+def take_control_flow(called: Callable[[str, Sequence[Any]], Any]) -> None:
+    """From now on torch.cond, scan and while_loop are what `called(name, args)` makes of them.
 
-    The name is that of the function that torch would compile; None comes back for one that is to be compiled.
+    The name is that of the function that torch would compile; None comes back for what is to be compiled.
     """
     from torch._higher_order_ops import utils
 
@@ -184,10 +183,6 @@ def control_flow(called: Callable[[str, Sequence[Any]], Any]) -> Iterator[None]:
         return before(function, args, kwargs) if result is None else result
 
     utils._hop_compile_and_call = call
-    try:
-        yield
-    finally:
-        utils._hop_compile_and_call = before
 
 
 def refused_by_compiler() -> type[Exception]:

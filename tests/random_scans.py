@@ -66,7 +66,7 @@ def random_scan(seed: int) -> tuple[Any, torch.Tensor, tuple[torch.Tensor, ...]]
         rows = x * p[:3] if has_xs_gradient else x
         begin = tuple(p[: torch.Size(shape).numel()].reshape(shape) * 0.5 for shape in shapes)
         last, outputs = scan(step, begin, xs=rows, reverse=reverse, **options)
-        value = sum((one**2).mean() for one in outputs[: 1 if aside else 3])
+        value = (p**2).mean() + sum((one**2).mean() for one in outputs[: 1 if aside else 3])
         return value if aside else value + sum((one.sin() * p[1]).sum() for one in last)
 
     params = torch.randn(16, dtype=torch.float64, generator=noise) * 0.5

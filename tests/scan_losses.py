@@ -11,7 +11,7 @@ from torch.utils import _pytree as tree
 Scan = Callable[..., tuple[Any, Any]]
 
 
-def plain(step, carry, data=(), length=None, *, xs=None, reverse=False):
+def plain(step, carry, data=(), length=None, *, xs=None, reverse=False, checkpoint_bytes=None):
     """The loop in Python."""
     data = data if isinstance(data, tuple) else (data,)
     rows = None if xs is None else tree.tree_leaves(xs)
@@ -266,6 +266,38 @@ def indexed(scan: Scan, p, symbols):
     return torch.logsumexp(alpha, 0) + sum((one**2).mean() for one in outputs)
 
 
+def python_within(scan: Scan, p, x):
+    """Loops of Python within a step, of which one waits for the step before."""
+
+    def step(h, x):
+        aside = x
+        for _ in range(12):
+            h = torch.sin(h) * p[0] + 0.1 * h + x * p[1]
+            aside = torch.sin(aside) * p[2] + x
+        return h, h * aside
+
+    h, ys = scan(step, p[2], xs=x)
+    return ys.mean() + h
+
+
+def python_around(scan: Scan, p):
+    """The same loop in each turn of one of Python."""
+    h = p[2]
+    for _ in range(9):
+        h, _ = scan(lambda h: (torch.sin(h) * p[0] + 0.1, None), h, length=9)
+        h = torch.tanh(h * 0.9 + torch.cos(h) * p[1] + h**2)
+    return h
+
+
+def python_around_others(scan: Scan, p, x):
+    """Loops in each turn that differ by a number."""
+    total = p[0]
+    for k in range(8):
+        z, _ = scan(lambda z, x, k=k: (torch.cos(z) * p[1] + k * x, None), p[2], xs=x)
+        total = total + z
+    return total
+
+
 def _noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
 
@@ -295,6 +327,9 @@ LOSSES: dict[str, tuple[Callable[..., Any], torch.Tensor, tuple[torch.Tensor, ..
     "a memory of its own": (with_memory, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "data": (with_data, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "indexed": (indexed, _noise(3, 4) * 0.5, ((_noise(12).abs() * 10).long() % 3,)),
+    "Python within": (python_within, _numbers(0.5, 0.3, 0.7), (_noise(11),)),
+    "Python around": (python_around, _numbers(0.5, 0.3, 0.7), ()),
+    "Python around others": (python_around_others, _numbers(0.5, 0.3, 0.7), (_noise(9),)),
     "picked": (picked, _numbers(0.5, 0.3, 0.7), ((_noise(12).abs() * 10).long() % 3,)),
 }
 """name: (loss(scan, params, *data), params, data)."""

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from random_scans import random_scan
 from scan_losses import LOSSES, garch, plain
 
 import fastpoly._called_loops as called_loops
@@ -38,6 +39,15 @@ def test_in_float32(name):
     params, data = params.float(), [one.float() for one in data]
     # some roundings of 6e-8 in each of some tens of steps
     torch.testing.assert_close(fused(loss, params, *data), by_torch(loss, params, *data), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_random_loops(part):
+    for seed in range(25 * part, 25 * part + 25):
+        loss, params, data = random_scan(seed)
+        want = by_torch(loss, params, *data)
+        torch.testing.assert_close(fused(loss, params, *data), want, rtol=1e-9, atol=1e-9, msg=f"seed {seed}")
 
 
 LONGER = {

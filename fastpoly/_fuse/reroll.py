@@ -45,6 +45,9 @@ def rerolled(graph: Graph, worth: int = WORTH) -> Graph:
     Args:
         worth: how many operations the largest loop must save.
     """
+    for node in graph.nodes:
+        if node.scan is not None:  # written openly, as `written_loops` makes them
+            _reroll_body(node.scan)
     refused: set[Run] = set()
     while len(graph.nodes) >= worth:
         try:

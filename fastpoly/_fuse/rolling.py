@@ -36,6 +36,8 @@ class Rolling(Split):
 
     def written(self, members: list[int], is_circle: bool) -> bool:
         """As an operation on rows, or as sums over rows."""
+        if any(self.classes[j].scan and not self.outside.isdisjoint(self.over(j)) for j in members):
+            raise Refused(self.loop.found)
         if (not is_circle and self._lift(members[0])) or self._add_up(members):
             return True
         if any(self._differ_by_number(j) and not _takes_numbers_of_rows(self.classes[j]) for j in members):
@@ -77,6 +79,8 @@ class Rolling(Split):
 
     def operand(self, operand: Any) -> Any:
         """For an operation on rows: Rows, or what is the same for all iterations."""
+        if self._is_scan(operand):
+            raise Refused(self.loop.found)
         if isinstance(operand, Own):
             if operand.of not in self.stacked:
                 raise Refused(self.loop.found)
@@ -89,6 +93,12 @@ class Rolling(Split):
                 return Rows(self._rows_of(operand.values))
             return Rows(self._numbers(operand.values))
         return self.program.value(operand)
+
+    def _is_scan(self, operand: Any) -> bool:
+        """Is it a loop, of which there are no rows?"""
+        if isinstance(operand, Each):
+            return isinstance(operand.values[0], Node) and operand.values[0].scan is not None
+        return isinstance(operand, (Own, Before)) and self.classes[operand.of].scan is not None
 
     def _rows_of(self, values: Sequence[Node]) -> Node:
         rows = self.program.rows(self._in_rows(values))
