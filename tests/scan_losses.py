@@ -266,6 +266,18 @@ def indexed(scan: Scan, p, symbols):
     return torch.logsumexp(alpha, 0) + sum((one**2).mean() for one in outputs)
 
 
+def from_around(scan: Scan, p, x):
+    """A step that returns what it finds, or gets, as it is."""
+    given, three = p[0] * p[1], torch.tensor(3)
+
+    def step(carry, x):
+        h, _, before, k = carry
+        return (torch.sin(h * x) + before, given, x, three), (p, given, x, h, k)
+
+    (h, one, other, k), (ps, givens, xs, hs, ks) = scan(step, (p[2], p[0], p[1], torch.tensor(1)), xs=x * p[1])
+    return h + one * other * k + (ps**2).sum() + (givens * xs).mean() + (hs * ks).sum()
+
+
 def python_within(scan: Scan, p, x):
     """Loops of Python within a step, of which one waits for the step before."""
 
@@ -327,6 +339,8 @@ LOSSES: dict[str, tuple[Callable[..., Any], torch.Tensor, tuple[torch.Tensor, ..
     "a memory of its own": (with_memory, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "data": (with_data, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "indexed": (indexed, _noise(3, 4) * 0.5, ((_noise(12).abs() * 10).long() % 3,)),
+    "what is around": (from_around, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
+    "what is around, few": (from_around, _numbers(0.5, 0.3, 0.7), (_noise(3),)),
     "Python within": (python_within, _numbers(0.5, 0.3, 0.7), (_noise(11),)),
     "Python around": (python_around, _numbers(0.5, 0.3, 0.7), ()),
     "Python around others": (python_around_others, _numbers(0.5, 0.3, 0.7), (_noise(9),)),

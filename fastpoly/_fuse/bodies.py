@@ -70,7 +70,8 @@ class Body:
 
                 def run() -> list[torch.Tensor]:
                     with closure:
-                        return step(list(self.carry), list(self.row))
+                        found = step(list(self.carry), list(self.row))
+                    return [closure.within(result) for result in found]
 
                 self.sides = every_side(tracer.branches, run)
                 self.results, wrong = merged(self.sides)
@@ -175,7 +176,7 @@ class _Closure(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
-            args, kwargs = self._replaced(args), self._replaced(kwargs)
+            args, kwargs = self.within(args), self.within(kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)
         self.made(result)
         return result
@@ -190,11 +191,12 @@ class _Closure(TorchFunctionMode):
     def _is_new(self, value: torch.Tensor) -> bool:
         return self._inside.get(id(value)) is not value
 
-    def _replaced(self, value: Any) -> Any:
+    def within(self, value: Any) -> Any:
+        """What stands for a tensor, or for those in lists, tuples and dicts."""
         if type(value) in (list, tuple):
-            return type(value)(self._replaced(part) for part in value)
+            return type(value)(self.within(part) for part in value)
         if type(value) is dict:
-            return {key: self._replaced(part) for key, part in value.items()}
+            return {key: self.within(part) for key, part in value.items()}
         if not isinstance(value, torch.Tensor):
             return value
         if id(value) not in self._inside:

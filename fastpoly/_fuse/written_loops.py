@@ -52,7 +52,7 @@ def loop(
     """
     starts, rows = ([tensor.view_as(tensor) for tensor in given] for given in (starts, rows))
     tracks = torch.is_grad_enabled()
-    if length < LEAST and len(Body(tracer, step, tracks, starts, rows, [tracks] * len(starts)).sides) == 1:
+    if length < LEAST and len(Body(tracer, step, False, starts, rows, [False] * len(starts)).sides) == 1:
         return one_by_one(step, starts, rows, length, reverse)  # it is fused with what stands around it
     kept = length * sum(start.numel() * start.element_size() for start in starts)
     is_float = all(start.is_floating_point() for start in starts)  # of whole numbers in a circle nobody knows bounds
