@@ -154,19 +154,24 @@ def test_in_a_descent(name):
         torch.testing.assert_close((run.params, run.loss), (runs[1].params, runs[1].loss), rtol=1e-9, atol=1e-12)
 
 
-def test_a_modules_parameters_are_trained():
-    """They are reached by the step alone."""
+@pytest.mark.parametrize("kind", ["RNNCell", "GRU"])
+def test_a_modules_parameters_are_trained(kind):
+    """They are reached by the step alone; those of a layer by a list that it keeps."""
 
     def trained(scan, backend):
         torch.manual_seed(0)
-        module = torch.nn.RNNCell(2, 3).double()
+        module = getattr(torch.nn, kind)(2, 3).double()
 
         def loss(module, x):
-            h, hs = scan(lambda h, x: ((h := module(x, h)), h), x.new_zeros(3), xs=x)
+            def step(h, x):
+                h = module(x, h) if kind == "RNNCell" else module(x[None], h[None])[1][0]
+                return h, h
+
+            h, hs = scan(step, x.new_zeros(3), xs=x)
             return ((hs - 1) ** 2).mean() + (h**2).sum()
 
         descend_module(module, loss, (X.view(6, 2).repeat(2, 1),), learn_rate=0.1, steps=5, backend=backend)
-        return dict(module.named_parameters())
+        return {name: value.detach() for name, value in module.named_parameters()}
 
     torch.testing.assert_close(trained(scan, "fused"), trained(plain, "eager"), rtol=1e-9, atol=1e-12)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.overrides import TorchFunctionMode
 
+from . import recurrent
 from .arguments import leaves
 from .branches import Branches, Side, every_side, merged
 from .graph import Node
@@ -175,6 +176,8 @@ class _Closure(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in recurrent.STEPS:  # the list is the layer's own
+            self.body.tracer.weights.append(args[2])
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
             args, kwargs = self.within(args), self.within(kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)

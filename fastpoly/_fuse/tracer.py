@@ -77,6 +77,7 @@ class Tracer(LightDispatchMode):
         self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
         self.fixed: frozenset[int] = frozenset()  # storages made outside of the body of a loop that is being traced
+        self.weights: list[Any] = []  # of recurrent layers that are called, as these keep them
         self.has_loops = False
         self.closure: Any = None  # looks at what that body does
         self.reached: dict[
