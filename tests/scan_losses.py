@@ -278,6 +278,30 @@ def from_around(scan: Scan, p, x):
     return h + one * other * k + (ps**2).sum() + (givens * xs).mean() + (hs * ks).sum()
 
 
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return a * a * a
+
+    @staticmethod
+    def backward(ctx, grad):
+        (a,) = ctx.saved_tensors
+        return 3 * a * a * grad
+
+
+def with_a_function_of_its_own(scan: Scan, p, x):
+    """autograd's, of which nobody but autograd is told."""
+
+    def step(h, row):
+        h = Cube.apply(torch.sin(h * p[0])) + row
+        _, zs = scan(lambda z, y: (torch.tanh(Cube.apply(z) + h + Cube.apply(p[1] * y)), z), h * p[2], xs=x)
+        return h, zs.sum()
+
+    _, ys = scan(step, p[0], xs=x)
+    return (ys**2).mean()
+
+
 def python_within(scan: Scan, p, x):
     """Loops of Python within a step, of which one waits for the step before."""
 
@@ -341,6 +365,7 @@ LOSSES: dict[str, tuple[Callable[..., Any], torch.Tensor, tuple[torch.Tensor, ..
     "indexed": (indexed, _noise(3, 4) * 0.5, ((_noise(12).abs() * 10).long() % 3,)),
     "what is around": (from_around, _numbers(0.5, 0.3, 0.7), (_noise(10),)),
     "what is around, few": (from_around, _numbers(0.5, 0.3, 0.7), (_noise(3),)),
+    "a function of autograd's": (with_a_function_of_its_own, _numbers(0.5, 0.3, 0.7), (_noise(9),)),
     "Python within": (python_within, _numbers(0.5, 0.3, 0.7), (_noise(11),)),
     "Python around": (python_around, _numbers(0.5, 0.3, 0.7), ()),
     "Python around others": (python_around_others, _numbers(0.5, 0.3, 0.7), (_noise(9),)),

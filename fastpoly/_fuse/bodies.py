@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from . import recurrent
 from .arguments import leaves
 from .branches import Branches, Side, every_side, merged
-from .graph import Node
+from .graph import Node, Page
 from .tracer import Tracer
 from .writes import Traced
 
@@ -54,7 +54,7 @@ class Body:
     ) -> None:
         self.tracer, self.tracks = tracer, tracks
         tracer.has_loops = True
-        self.nodes: list[Node] = []
+        self.nodes = Page(tracer.nodes.depth + 1)
         self.known: dict[Any, Node] = {}
         self.around = tracer.page()
         self.reached: list[torch.Tensor] = []
@@ -129,7 +129,6 @@ class Body:
             inside = seen.detach()
             if isinstance(inside, Traced):  # in a memory of its own, to which no body may write
                 inside = self.tracer.traced(inside.node, inside.kind)
-            noted(self.tracer, [inside])
             if has_gradient and not isinstance(seen, Traced):
                 self.tracer.reached[id(value)] = value, seen
             if has_gradient:
@@ -144,16 +143,7 @@ def stand_in(tracer: Tracer, like: torch.Tensor, shape: Sequence[int], has_gradi
     kind = tracer.kind(torch.empty(tuple(shape), dtype=like.dtype, device="meta"), like.device)
     traced = tracer.traced(node, kind)
     traced.memory.is_input = True
-    noted(tracer, [traced])
     return traced.requires_grad_(has_gradient)  # type: ignore[return-value]
-
-
-def noted(tracer: Tracer, made: Any) -> None:
-    """Tell the bodies that are being traced of tensors that they did not get from an operation."""
-    closure = tracer.closure
-    while closure is not None:
-        closure.made(made)
-        closure = closure.outer
 
 
 class _Closure(TorchFunctionMode):
@@ -164,15 +154,6 @@ class _Closure(TorchFunctionMode):
         self.body = body
         self._inside = {id(tensor): tensor for tensor in own}
         self._kept: list[torch.Tensor] = list(own)  # so that no address is used twice
-        self.outer: _Closure | None = None
-
-    def __enter__(self) -> Any:
-        self.outer, self.body.tracer.closure = self.body.tracer.closure, self
-        return super().__enter__()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *error: Any) -> None:
-        self.body.tracer.closure = self.outer
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -181,18 +162,22 @@ class _Closure(TorchFunctionMode):
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
             args, kwargs = self.within(args), self.within(kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)
-        self.made(result)
-        return result
-
-    def made(self, result: Any) -> None:
-        """Note what the body has made itself."""
         for leaf in leaves(result):
             if isinstance(leaf, torch.Tensor):
-                self._inside[id(leaf)] = leaf
-                self._kept.append(leaf)
+                self._note(leaf, leaf)
+        return result
+
+    def _note(self, value: torch.Tensor, inside: torch.Tensor) -> None:
+        self._inside[id(value)] = inside
+        self._kept.append(value)
 
     def _is_new(self, value: torch.Tensor) -> bool:
-        return self._inside.get(id(value)) is not value
+        """Is it from around the body, or has nobody seen how it was made?"""
+        return self._inside.get(id(value)) is not value and not self._is_made_here(value)
+
+    def _is_made_here(self, value: torch.Tensor) -> bool:
+        """In the body, or in one within it."""
+        return type(value) is Traced and value.memory.home.depth >= self.body.nodes.depth
 
     def within(self, value: Any) -> Any:
         """What stands for a tensor, or for those in lists, tuples and dicts."""
@@ -203,19 +188,21 @@ class _Closure(TorchFunctionMode):
         if not isinstance(value, torch.Tensor):
             return value
         if id(value) not in self._inside:
-            inside = self.body.reach(value)
-            self._inside[id(value)] = inside
-            self._kept.append(value)
-            self._inside.setdefault(id(inside), inside)
-            self._kept.append(inside)
+            inside = value if self._is_made_here(value) else self.body.reach(value)
+            self._note(value, inside)
+            if inside is not value:
+                self._note(inside, inside)
         return self._inside[id(value)]
 
 
 def _changes(index: Any) -> bool:
     """Is there one whole number among the indices that is another one in each iteration?"""
     parts = index if type(index) is tuple else (index,)
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    return len(tensors) == 1 and isinstance(tensors[0], Traced) and tensors[0].dtype in (torch.int64, torch.int32)
+    others = [part for part in parts if not isinstance(part, Traced)]
+    if len(others) != len(parts) - 1 or not all(o is None or o is Ellipsis or type(o) in (int, slice) for o in others):
+        return False
+    (tensor,) = (part for part in parts if isinstance(part, Traced))
+    return tensor.dtype in (torch.int64, torch.int32)
 
 
 def picked(a: torch.Tensor, index: Any) -> torch.Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from .graph import Page
 from .plans import Kind
 
 aten = torch.ops.aten
@@ -74,7 +75,7 @@ class Storage:
 
     __slots__ = ("_along", "_rows", "_whole", "home", "is_input", "kind", "version")
 
-    def __init__(self, whole: Any, kind: Kind, home: Any) -> None:
+    def __init__(self, whole: Any, kind: Kind, home: Page) -> None:
         self.kind, self.home, self.is_input, self.version = kind, home, False, 0
         self._whole, self._along = whole, 0
         self._rows: dict[int, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from .complex_numbers import are_complex
 from .complex_tensors import of_complex_numbers
 from .constants import Constants
 from .factorizations import NotTakenApart
-from .graph import Node, Where
+from .graph import Node, Page, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, in_numbers, plan_of
@@ -58,7 +59,7 @@ class Tracer(LightDispatchMode):
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
         self.constants = Constants(names)
-        self.nodes: list[Node] = []
+        self.nodes = Page(0)
         self.made: list[weakref.ref[Traced]] = []
         self.refused: UnsupportedOperationError | None = None
         self.branches = Branches()
@@ -79,7 +80,6 @@ class Tracer(LightDispatchMode):
         self.fixed: frozenset[int] = frozenset()  # storages made outside of the body of a loop that is being traced
         self.weights: list[Any] = []  # of recurrent layers that are called, as these keep them
         self.has_loops = False
-        self.closure: Any = None  # looks at what that body does
         self.reached: dict[
             int, tuple[torch.Tensor, torch.Tensor]
         ] = {}  # tensors with values and a gradient that it uses
@@ -100,12 +100,12 @@ class Tracer(LightDispatchMode):
             return self.writes.of_memory(value).node
         return self.constants.node(value)
 
-    def page(self) -> tuple[list[Node], dict[Any, Node]]:
+    def page(self) -> tuple[Page, dict[Any, Node]]:
         """Where operations are written down at the moment, and what is known there."""
         return self.nodes, self._known
 
     @contextmanager
-    def on(self, nodes: list[Node], known: dict[Any, Node]) -> Iterator[None]:
+    def on(self, nodes: Page, known: dict[Any, Node]) -> Iterator[None]:
         """While it lasts, they are written down there."""
         before = self.page()
         self.nodes, self._known = nodes, known
@@ -309,7 +309,7 @@ class Tracer(LightDispatchMode):
         given: list[Any] = [mapped(self._stand_in, value) for value in args]
         named = {key: mapped(self._stand_in, value) for key, value in kwargs.items()}
         before = self.nodes, self._known, self._planning, self._is_general
-        nodes: list[Node] = []
+        nodes = Page(math.inf)
         made: set[int] = set()
         self.nodes, self._known, self._planning, self._is_general = nodes, {}, made, True
         try:

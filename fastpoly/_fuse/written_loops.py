@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from .bodies import Body, Step, noted, stand_in
+from .bodies import Body, Step, stand_in
 from .given import Given
-from .graph import Node
+from .graph import Node, Page
 from .iterations import LEAST
 from .lift import Writer
 from .plans import Plan
@@ -115,9 +115,7 @@ def _traced(
         varies = now
     _count(body.launched, length)
     written = _Written(tracer, body, length, reverse, is_whole, is_again)
-    found: list[torch.Tensor] = list(_Loop.apply(written, *starts, *rows, *body.reached))  # type: ignore[no-untyped-call]
-    noted(tracer, found)
-    return found
+    return list(_Loop.apply(written, *starts, *rows, *body.reached))  # type: ignore[no-untyped-call]
 
 
 def _count(launched: Mapping[Plan, int], times: int) -> None:
@@ -254,7 +252,7 @@ class _Written:
         return self._collected(parts, handed, rest, is_wanted)
 
     def _of_an_iteration(self, handed: Mapping[int, torch.Tensor], outputs: Mapping[int, torch.Tensor]) -> _Gradient:
-        results, nodes = self.body.results, list[Node]()
+        results, nodes = self.body.results, Page(self.tracer.nodes.depth + 1)
         with self.tracer.on(nodes, dict(self.body.known)), self.tracer.launched() as launched:
             given = {i: stand_in(self.tracer, results[i], results[i].shape, False) for i in (*handed, *outputs)}
             found = self.body.gradients(given, self.of)
