@@ -32,19 +32,25 @@ Take = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], list[torc
 
 
 def called(
-    step: Step, take: Take, starts: Sequence[torch.Tensor], rows: Sequence[torch.Tensor], length: int, reverse: bool
+    step: Step,
+    take: Take,
+    starts: Sequence[torch.Tensor],
+    rows: Sequence[torch.Tensor],
+    length: int,
+    reverse: bool,
+    most_bytes: float,
 ) -> list[torch.Tensor] | None:
     """The last carry and the outputs of a loop, by a kernel; None if it cannot be one.
 
     Args:
-        step, starts, rows, length, reverse: see `loop`.
+        step, starts, rows, length, reverse, most_bytes: see `loop`.
         take: what torch makes of the steps.
     """
     if is_watched() or any(tensor.device.type != "cpu" for tensor in (*starts, *rows)):
         return None  # whoever looks wants to see what torch does
     starts, rows = ([tensor.view_as(tensor) for tensor in given] for given in (starts, rows))
     try:
-        kernels = _Kernels(step, starts, rows, length, reverse)
+        kernels = _Kernels(step, starts, rows, length, reverse, most_bytes)
         found: list[torch.Tensor] = list(_Called.apply(kernels, *kernels.inputs))  # type: ignore[no-untyped-call]
         with torch.no_grad():
             few = [one[length - COMPARED :] if reverse else one[:COMPARED] for one in rows]
@@ -84,9 +90,15 @@ class _Kernels:
     """
 
     def __init__(
-        self, step: Step, starts: Sequence[torch.Tensor], rows: Sequence[torch.Tensor], length: int, reverse: bool
+        self,
+        step: Step,
+        starts: Sequence[torch.Tensor],
+        rows: Sequence[torch.Tensor],
+        length: int,
+        reverse: bool,
+        most_bytes: float,
     ) -> None:
-        self.step, self.length, self.reverse = step, length, reverse
+        self.step, self.options = step, (length, reverse, most_bytes)
         self.given, self.count = [*starts, *rows], len(starts)
         self.tracks = torch.is_grad_enabled()
         self.originals: list[torch.Tensor] = []  # what the step reaches, as it reaches it
@@ -144,4 +156,4 @@ class _Kernels:
         stand_ins = list(rest)
         starts, rows = given[: self.count], given[self.count :]
         with inside(), torch.set_grad_enabled(self.tracks), Reached(self.originals, lambda _: None).by(stand_ins):
-            return loop(tracer, self.step, starts, rows, self.length, self.reverse)
+            return loop(tracer, self.step, starts, rows, *self.options)

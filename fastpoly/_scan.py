@@ -106,7 +106,7 @@ class _Steps:
         from ._torch_private import tree
 
         self.step, self.reverse = step, reverse
-        self.most_bytes = checkpoint_bytes
+        self.most_bytes = _most_bytes() if checkpoint_bytes is None else checkpoint_bytes
         self.data = data if isinstance(data, tuple) else (data,)
         self.start, self.structure = tree.tree_flatten(carry)
         if not self.start:
@@ -148,9 +148,9 @@ class _Steps:
         from ._inside import is_inside
 
         tracer = active()
+        given = self.start, self.xs, self.length, self.reverse, self.most_bytes
         if self.length and tracer is not None:
-            most = _most_bytes() if self.most_bytes is None else self.most_bytes
-            return self._nested(loop(tracer, self.flat, self.start, self.xs, self.length, self.reverse, most))
+            return self._nested(loop(tracer, self.flat, *given))
         if self.length and tracer is None and not is_inside() and not self._requires_grad():
             try:
                 return self._compiled(backend)
@@ -158,7 +158,7 @@ class _Steps:
                 pass
         found: list[torch.Tensor] | None = None
         if self.length > LONG and tracer is None and backend in ("auto", "fused"):
-            found = called(self.flat, self._taken, self.start, self.xs, self.length, self.reverse)
+            found = called(self.flat, self._taken, *given)
         return self._nested(self._taken(self.start, self.xs, self.length) if found is None else found)
 
     def flat(self, leaves: Sequence[torch.Tensor], row: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -155,6 +155,7 @@ class Training:
         after, results = self._after(self.parts(leaves), update)
         return self._joined(after), results
 
+    @inside()
     def _after(
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor]]:
@@ -198,7 +199,7 @@ class Training:
         """The loss and its gradients."""
         own = [leaf.detach().requires_grad_() for leaf in leaves]
         with torch.enable_grad():
-            with self.reached.by(own), inside():
+            with self.reached.by(own):
                 value = one_number(self.loss(self._nested(own), *self.data, *last))
             grads = torch.autograd.grad(value, own, materialize_grads=True)
         return value.detach().reshape(()), list(grads)
@@ -233,7 +234,7 @@ class Training:
     def _best(self, best: list[torch.Tensor], params: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The best params on held-out data until now, their loss, and how many steps ago that was."""
         *kept, least, since = best
-        with self.reached.by(params), inside():
+        with self.reached.by(params):
             held = self.loss(self._nested(params), *self.held_out).detach().reshape(())
         better = held < least
         following = [torch.where(better, leaf, old) for leaf, old in zip(params, kept, strict=True)]
@@ -243,6 +244,7 @@ class Training:
 
     # -- what came of it
 
+    @inside()
     def end(self, leaves: Sequence[torch.Tensor]) -> str:
         """Why a run stopped by itself that has come to these tensors: "until", "patience" or "divergence"."""
         parts = self.parts(leaves)
