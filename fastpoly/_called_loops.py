@@ -15,7 +15,7 @@ from ._errors import UnsupportedOperationError
 from ._fuse.bodies import Step
 from ._fuse.evaluation import Evaluation
 from ._fuse.trace import active, trace
-from ._fuse.written_loops import loop
+from ._fuse.written_loops import loop, one_by_one
 from ._inside import inside
 from ._reached import Reached
 from ._steadiness import refuse_unsteady
@@ -24,7 +24,7 @@ from ._torch_private import is_watched
 LONG = 1000
 """Steps that torch takes in some tens of milliseconds, as long as it takes to trace them."""
 
-COMPARED = 10
+COMPARED = 8
 """The first steps, whose outputs are compared with torch's own."""
 
 Take = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], list[torch.Tensor]]
@@ -52,9 +52,9 @@ def called(
     try:
         kernels = _Kernels(step, starts, rows, length, reverse, most_bytes)
         found: list[torch.Tensor] = list(_Called.apply(kernels, *kernels.inputs))  # type: ignore[no-untyped-call]
+        first = slice(length - COMPARED, length) if reverse else slice(COMPARED)
         with torch.no_grad():
-            few = [one[length - COMPARED :] if reverse else one[:COMPARED] for one in rows]
-            outputs = [one[length - COMPARED :] if reverse else one[:COMPARED] for one in found[len(starts) :]]
+            few, outputs = ([one[first] for one in given] for given in (rows, found[len(starts) :]))
             refuse_unsteady(lambda _: take(starts, few, COMPARED)[len(starts) :], [], [], outputs)
     except UnsupportedOperationError:
         return None
@@ -108,7 +108,7 @@ class _Kernels:
         reached: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def look(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-            results = self._results(inputs[1:])
+            results = self._results([tensor.detach().requires_grad_() for tensor in inputs[1:]])
             tracer = active()
             assert tracer is not None
             reached.extend(tracer.reached.values())
@@ -150,10 +150,11 @@ class _Kernels:
     def _results(self, own: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What comes of the loop, with these in place of the tensors that have a gradient."""
         tracer = active()
-        assert tracer is not None
         rest = iter(own)
         given = [next(rest) if self.tracks and tensor.requires_grad else tensor for tensor in self.given]
         stand_ins = list(rest)
         starts, rows = given[: self.count], given[self.count :]
         with inside(), torch.set_grad_enabled(self.tracks), Reached(self.originals, lambda _: None).by(stand_ins):
+            if tracer is None:  # it could not be traced: torch says why
+                return one_by_one(self.step, starts, rows, *self.options[:2])
             return loop(tracer, self.step, starts, rows, *self.options)

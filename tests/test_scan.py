@@ -203,6 +203,25 @@ def test_a_loop_of_its_own(backend, reverse):
     torch.testing.assert_close(scan(step, *given, **options, backend=backend), want, rtol=1e-9, atol=1e-12)
 
 
+OFTEN = ("GARCH", "three loops", "what is around")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in LOSSES])
+def test_by_kernels_for_torchs_autograd(monkeypatch, name):
+    monkeypatch.setattr(called_loops, "LONG", 7)
+    calls = []
+    monkeypatch.setattr(called_loops._Kernels, "gradients", lambda *given: calls.append(1) or gradients(*given))
+    loss, params, data = LOSSES[name]
+    own = params.clone().requires_grad_()
+    value = loss(scan, own, *data)
+    grad = torch.autograd.grad(value, own, materialize_grads=True)[0]
+    torch.testing.assert_close((value.detach(), grad), by_torch(loss, params, *data), rtol=1e-9, atol=1e-12)
+    assert calls or "few" in name
+
+
+gradients = called_loops._Kernels.gradients
+
+
 @pytest.mark.parametrize("length", [12, called_loops.LONG + 1])
 def test_gradients_for_torchs_autograd(length):
     """Of carry, data, xs and what a step reaches, leaves and not."""

@@ -121,15 +121,15 @@ class Body:
 
     def reach(self, value: torch.Tensor) -> torch.Tensor:
         """What stands in the body for a tensor from around it."""
-        if not (value.requires_grad or self.tracer.writes.changes(value)):
-            return value
         with self.tracer.on(*self.around), torch.enable_grad():
             seen = value.view_as(value)  # by the bodies around it, too, and by whatever else looks at what a loss uses
+            if not (seen.requires_grad or self.tracer.writes.changes(seen)):
+                return value
             has_gradient = seen.requires_grad and self.tracks
             inside = seen.detach()
             if isinstance(inside, Traced):  # in a memory of its own, to which no body may write
                 inside = self.tracer.traced(inside.node, inside.kind)
-            if has_gradient and not isinstance(seen, Traced):
+            if has_gradient and self.nodes.depth == 1 and not isinstance(seen, Traced):
                 self.tracer.reached[id(value)] = value, seen
             if has_gradient:
                 self.reached.append(seen)
