@@ -176,17 +176,20 @@ def test_a_modules_parameters_are_trained(kind):
     torch.testing.assert_close(trained(scan, "fused"), trained(plain, "eager"), rtol=1e-9, atol=1e-12)
 
 
-def test_params_that_a_step_has_from_elsewhere():
+@pytest.mark.parametrize("length", [12, called_loops.LONG + 1])
+def test_params_that_a_step_has_from_elsewhere(length):
     params = P.clone().requires_grad_()
+    xs = torch.sin(torch.arange(length, dtype=D))
 
     def loss(scan, own, x):
-        return scan(lambda h, x: (torch.sin(h * params[0] + x * params[1]), None), own[2], xs=x)[0] ** 2
+        return (scan(lambda h, x: ((h := torch.sin(h * params[0] + x * params[1])), h), own[2], xs=x)[1] ** 2).mean()
 
     runs = [
-        descend(partial(loss, own), params, X, learn_rate=0.1, steps=3, backend=backend).params
-        for own, backend in ((scan, "fused"), (plain, "eager"))
+        descend(partial(loss, own), params, xs, learn_rate=0.1, steps=2, backend=backend).params
+        for own, backend in ((scan, "fused"), (plain, "eager"), (scan, "eager"))
     ]
-    torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(runs[0], runs[1], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(runs[2], runs[1], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["fused", "eager"])
