@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from .._tensors import refuse_changed
 from .._torch_private import tree
 from .trace import active
 from .written_loops import loop, one_by_one
@@ -47,7 +46,8 @@ def scan(step: Any, init: Sequence[torch.Tensor], xs: Sequence[torch.Tensor]) ->
     def flat(leaves: Sequence[torch.Tensor], row: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         after, output = step(*leaves, *row)
         successors, found["carry"] = tree.tree_flatten(after)
-        refuse_changed(successors, leaves, "scan", "carry")
+        if [(one.shape, one.dtype) for one in successors] != [(one.shape, one.dtype) for one in leaves]:
+            raise ValueError("scan: combine_fn returns a carry of another shape or dtype than it got; keep both")
         results, found["output"] = tree.tree_flatten(output)
         return [*successors, *results]
 

@@ -324,8 +324,10 @@ class _Written:
                 pieces = [self._rows(part.count, part, node, like) for part, node in found]
                 pieces += [self._rows(rest, None, None, like)] if rest else []
                 pieces = pieces if self.reverse else pieces[::-1]
-                whole = self._writer().new("cat", (pieces, 0), self.tracer.node(like).shape, pieces[0])
-                grads.append(self._traced(whole if len(pieces) > 1 else pieces[0], like))
+                whole = pieces[0]
+                if len(pieces) > 1:
+                    whole = self._writer().new("cat", (pieces, 0), self.tracer.node(like).shape, pieces[0])
+                grads.append(self._traced(whole, like))
             else:
                 sums = [self._traced(part.total(node), like) for part, node in found if node is not None]
                 grads.append(sum(sums[1:], sums[0]))
