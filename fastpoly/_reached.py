@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ._fuse.arguments import leaves
+from ._fuse.arguments import leaves, substituted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -68,7 +68,7 @@ class _StandIns(TorchFunctionMode):
         given = [leaf for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
         if any(id(leaf) in self.of.originals for leaf in given):
             self.met = True
-            args, kwargs = self._stand_in(args), self._stand_in(kwargs)
+            args, kwargs = substituted(self._stand_in, args), substituted(self._stand_in, kwargs)
         elif self.of._wanted is None:
             self._note(func, given)
         result = func(*args, **kwargs)
@@ -77,10 +77,6 @@ class _StandIns(TorchFunctionMode):
         return result
 
     def _stand_in(self, value: Any) -> Any:
-        if type(value) in (list, tuple):  # an index is another one as a list
-            return type(value)(self._stand_in(part) for part in value)
-        if type(value) is dict:
-            return {key: self._stand_in(part) for key, part in value.items()}
         at = self.of.originals.get(id(value))
         return value if at is None else self.own[at]
 

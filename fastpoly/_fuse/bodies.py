@@ -14,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from . import recurrent
-from .arguments import leaves
+from .arguments import leaves, substituted
 from .branches import Branches, Side, every_side, merged
 from .graph import Node, Page
 from .tracer import Tracer
@@ -160,7 +160,7 @@ class _Closure(TorchFunctionMode):
         if getattr(func, "__name__", "") in recurrent.STEPS:  # the list is the layer's own
             self.body.tracer.weights.append(args[2])
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
-            args, kwargs = self.within(args), self.within(kwargs)
+            args, kwargs = substituted(self.within, args), substituted(self.within, kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)
         for leaf in leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -180,11 +180,7 @@ class _Closure(TorchFunctionMode):
         return type(value) is Traced and value.memory.home.depth >= self.body.nodes.depth
 
     def within(self, value: Any) -> Any:
-        """What stands for a tensor, or for those in lists, tuples and dicts."""
-        if type(value) in (list, tuple):
-            return type(value)(self.within(part) for part in value)
-        if type(value) is dict:
-            return {key: self.within(part) for key, part in value.items()}
+        """What stands for it, if it is a tensor."""
         if not isinstance(value, torch.Tensor):
             return value
         if id(value) not in self._inside:
