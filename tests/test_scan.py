@@ -10,7 +10,7 @@ from random_scans import random_scan
 from scan_losses import LOSSES, garch, plain
 
 import fastpoly._called_loops as called_loops
-from fastpoly import UnsupportedOperationError, descend, descend_module, scan, value_and_grad
+from fastpoly import UnsupportedOperationError, _scan, descend, descend_module, scan, value_and_grad
 
 D = torch.float64
 P = torch.tensor([0.5, 0.3, 0.2], dtype=D)
@@ -76,7 +76,7 @@ def test_checkpoints(name):
     torch.testing.assert_close(got, by_torch(loss, params, *data), rtol=1e-9, atol=1e-12)
 
 
-def test_checkpoints_take_less_memory():
+def test_checkpoints_take_less_memory(monkeypatch):
     def last(scan, p, x):
         h, _ = scan(lambda h, x: (torch.tanh(p @ h + x), None), x.new_zeros(len(p)), xs=x)
         return (h**2).sum()
@@ -87,7 +87,11 @@ def test_checkpoints_take_less_memory():
         (kind,) = f._kinds.values()
         return kind.evaluation._program.written.layout.scratch
 
-    assert scratch(checkpoint_bytes=0) < scratch() / 3
+    all_kept, least = scratch(), scratch(checkpoint_bytes=0)
+    assert least < all_kept / 3
+    monkeypatch.setattr(_scan, "available_bytes", lambda: 900 * 16 * 8)  # of which a sixteenth is too little
+    assert scratch() == least
+    assert scratch(checkpoint_bytes=900 * 16 * 8) == all_kept
 
 
 # -- many steps
