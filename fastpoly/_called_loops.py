@@ -25,7 +25,7 @@ LONG = 1000
 """Steps that torch takes in some tens of milliseconds, as long as it takes to trace them."""
 
 COMPARED = 8
-"""The first steps, whose outputs are compared with torch's own."""
+"""The first steps, whose outputs (or carry, if there are none) are compared with torch's own."""
 
 Take = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], list[torch.Tensor]]
 """take(starts, rows, length): the last carry and the outputs, by torch step by step."""
@@ -55,7 +55,9 @@ def called(
         first = slice(length - COMPARED, length) if reverse else slice(COMPARED)
         with torch.no_grad():
             few, outputs = ([one[first] for one in given] for given in (rows, found[len(starts) :]))
-            refuse_unsteady(lambda _: take(starts, few, COMPARED)[len(starts) :], [], [], outputs)
+            if not outputs:  # the carry after so many steps
+                outputs = _Kernels(step, starts, few, COMPARED, reverse, most_bytes).values([])
+            refuse_unsteady(lambda _: take(starts, few, COMPARED)[-len(outputs) :], [], [], outputs)
     except UnsupportedOperationError:
         return None
     return found
