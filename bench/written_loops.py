@@ -1,6 +1,6 @@
 """What `scan` in a loss takes: `python bench/written_loops.py`.
 
-First the seconds until the first value and gradient are there, with an empty cache and in a process of its own, for 10
+First the processor's seconds until the first value and gradient are there, with an empty cache and in a process of its own, for 10
 steps and for 100,000; then the microseconds of a call beside those of the same loop in Python, which is traced step by
 step and rolled up again.
 """
@@ -62,9 +62,9 @@ LOSSES = {"garch": (garch, garch_of_python), "rnn": (rnn, rnn_of_python)}
 def first_call(name, steps):
     """In a process of its own."""
     given = problem(name, steps)
-    began = time.perf_counter()
+    began = time.process_time()
     value_and_grad(LOSSES[name][0], backend="fused")(*given)
-    print(time.perf_counter() - began)
+    print(time.process_time() - began)
 
 
 def seconds_of_a_first_call(name, steps):
