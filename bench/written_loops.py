@@ -1,8 +1,8 @@
 """What `scan` in a loss takes: `python bench/written_loops.py`.
 
-First the processor's seconds until the first value and gradient are there, with an empty cache and in a process of its own, for 10
-steps and for 100,000; then the microseconds of a call beside those of the same loop in Python, which is traced step by
-step and rolled up again.
+First the processor's seconds until the first value and gradient are there, with an empty cache and in a process of its
+own, for 10 steps and for 100,000; then the microseconds of a call beside those of the same loop in Python, which is
+traced step by step and rolled up again.
 """
 
 import os
