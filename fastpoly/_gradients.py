@@ -12,6 +12,7 @@ import torch
 from ._errors import BackendUnavailableError, UnsupportedOperationError
 from ._fuse.evaluation import Evaluation
 from ._guards import guards
+from ._inside import inside
 from ._steadiness import refuse_unsteady
 from ._tensors import one_number, pair, refuse_no_floats, refuse_no_tensor, tensor_labels
 from ._torch_private import tree, version
@@ -113,7 +114,7 @@ class _Kind:
         own = [tensor.detach().requires_grad_() for tensor in tensors[: self.count]]
         rest = iter([*own, *tensors[self.count :]])
         params, data = (_filled(given, rest) for given in self.given)
-        with torch.enable_grad():
+        with torch.enable_grad(), inside():
             value = self.of.loss(params, *data)
             aux: list[Any] = []
             if self.of.has_aux:

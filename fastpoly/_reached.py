@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ._fuse.arguments import leaves, mapped
+from ._fuse.arguments import leaves, substituted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -68,7 +68,7 @@ class _StandIns(TorchFunctionMode):
         given = [leaf for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
         if any(id(leaf) in self.of.originals for leaf in given):
             self.met = True
-            args, kwargs = tuple(mapped(self._stand_in, args)), mapped(self._stand_in, kwargs)
+            args, kwargs = substituted(self._stand_in, args), substituted(self._stand_in, kwargs)
         elif self.of._wanted is None:
             self._note(func, given)
         result = func(*args, **kwargs)

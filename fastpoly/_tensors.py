@@ -96,7 +96,7 @@ def pair(value: Any, wants: str) -> tuple[Any, Any]:
         TypeError: it is not.
     """
     if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"{wants}, got {type(value).__name__}")
+        raise TypeError(f"{wants}, got {type(value).__name__}; return both")
     return value
 
 
@@ -106,7 +106,7 @@ def refuse_changed(after: Sequence[Any], before: Sequence[torch.Tensor], whose: 
         if getattr(new, "shape", None) != old.shape or new.dtype != old.dtype:
             got = f"{tuple(new.shape)} {new.dtype}" if hasattr(new, "dtype") else repr(new)
             was = f"{tuple(old.shape)} {old.dtype}"
-            raise ValueError(f"{whose}: leaf {i} of the {of} was {was} and comes back {got}")
+            raise ValueError(f"{whose}: leaf {i} of the {of} was {was} and comes back {got}; keep both")
 
 
 def tensor_labels(data: tuple[Any, ...], names: tuple[str, ...] = ()) -> dict[int, str]:

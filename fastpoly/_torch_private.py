@@ -84,6 +84,11 @@ def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
+def is_watched() -> bool:
+    """Is there a TorchDispatchMode that looks at what torch does?"""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
 def storage(tensor: torch.Tensor) -> int:
     """A number that tensors have in common that share their memory, as long as one of them lives."""
     return tensor.untyped_storage()._cdata
@@ -162,6 +167,22 @@ def restore_weights(weights: list[Any]) -> None:
         of = owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, torch.nn.RNNBase) else {}
         if of.get("_flat_weights") is weights:
             weights[:] = [of["_parameters"].get(name) for name in of["_flat_weights_names"]]
+
+
+def take_control_flow(called: Callable[[str, Sequence[Any]], Any]) -> None:
+    """From now on torch.cond, scan and while_loop are what `called(name, args)` makes of them.
+
+    The name is that of the function that torch would compile; None comes back for what is to be compiled.
+    """
+    from torch._higher_order_ops import utils
+
+    before = utils._hop_compile_and_call
+
+    def call(function: Any, args: Sequence[Any], kwargs: Any = None) -> Any:
+        result = None if kwargs else called(function.__name__, args)
+        return before(function, args, kwargs) if result is None else result
+
+    utils._hop_compile_and_call = call
 
 
 def refused_by_compiler() -> type[Exception]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ._inside import inside
 from ._problem import integer, positive, shown
 from ._rates import Rates
 from ._reached import Reached
@@ -164,6 +165,7 @@ class Training:
             value = torch.where(end, math.nan, value)
         return self._joined(after), [value, *held]
 
+    @inside()
     def _after(
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
@@ -250,6 +252,7 @@ class Training:
 
     # -- what came of it
 
+    @inside()
     def end(self, leaves: Sequence[torch.Tensor]) -> str:
         """Why a run stopped by itself that has come to these tensors: "until", "patience" or "divergence"."""
         parts = self.parts(leaves)

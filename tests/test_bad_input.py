@@ -302,6 +302,8 @@ def values_of(name, argument):
         del values["more than there is room for"]  # it looks at them all, for some hours
     if argument in CALLED:
         del values["a class"]
+    if argument == "carry":
+        del values["tensors that require a gradient"]  # a list: the step takes none
     return values
 
 

@@ -1,5 +1,7 @@
 """A parameter is trained however the loss gets at it; what requires a gradient and is not trained is told of."""
 
+from collections import namedtuple
+
 import pytest
 import torch
 from torch import nn
@@ -89,14 +91,30 @@ def test_places_where_a_derivative_is_taken_are_no_parameters(backend):
     descend(residual, torch.ones(2, dtype=D), x, learn_rate=0.1, steps=2, backend=backend)  # and no warning
 
 
-def test_scan_refuses_to_lose_a_gradient():
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+def test_a_param_is_indexed_as_it_stands(backend):
+    """By a tuple, which would mean another thing as a list; and it is put into a tuple with names."""
+    params = torch.eye(3, dtype=D).requires_grad_()
+    named = namedtuple("named", "one other")
+
+    def loss(own, x):
+        return ((params[:, 1:] * x).sum() - 1) ** 2 + torch.stack(named(params, own)).square().sum()
+
+    run = descend(loss, params, torch.ones((), dtype=D), learn_rate=0.1, steps=1, backend=backend)
+    own = params.detach().clone().requires_grad_()
+    (((own[:, 1:]).sum() - 1) ** 2 + 2 * own.square().sum()).backward()
+    torch.testing.assert_close(run.params.detach(), params.detach() - 0.1 * own.grad)
+
+
+def test_scan_loses_no_gradient():
     a, one = torch.tensor(0.9, dtype=D, requires_grad=True), torch.ones((), dtype=D)
-    with pytest.raises(ValueError, match=r"requires a gradient.*Way out"):
-        scan(lambda c, a: (c * a, c), one, a, 3)
-    with pytest.raises(ValueError, match=r"requires a gradient.*Way out"):
-        scan(lambda c: (c * a, c), one, length=3)
-    with pytest.raises(ValueError, match=r"requires a gradient.*Way out"):
-        scan(lambda c: (c * 2, c), a, length=3)
+    for last, _ in (
+        scan(lambda c, a: (c * a, c), one, a, 3),
+        scan(lambda c: (c * a, c), one, length=3),
+        scan(lambda c: (c * 0.9, c), a * a * a / 0.729, length=3),
+    ):
+        (grad,) = torch.autograd.grad(last, a)
+        assert (last.item(), grad.item()) == pytest.approx((0.729, 3 * 0.81))
     with torch.no_grad():
         last, _ = scan(lambda c, a: (c * a, c), one, a, 3)
     assert float(last) == pytest.approx(0.9**3)

@@ -125,3 +125,18 @@ def test_the_narrowest_floats_are_seen():
     with private.Narrowest() as seen:
         (torch.ones(2, dtype=torch.float64).float() * 2).double()
     assert seen.bytes == 4
+
+
+def test_who_looks_at_operations_is_known():
+    assert not private.is_watched()
+    with private.Narrowest():
+        assert private.is_watched()
+
+
+def test_control_flow_is_called(monkeypatch):
+    from torch._higher_order_ops import utils
+
+    monkeypatch.setattr(utils, "_hop_compile_and_call", utils._hop_compile_and_call)
+    private.take_control_flow(lambda name, args: (name, len(args)))
+    found = torch.cond(torch.tensor(True), torch.sin, torch.cos, (torch.ones(2),))
+    assert found == ("_cond_op_wrapper", 4)

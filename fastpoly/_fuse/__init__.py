@@ -40,8 +40,14 @@
     whole_inputs.py  where whole numbers may start that are carried from step to step
     runs.py         where a sequence repeats itself
     iterations.py   what the iterations of a run read, and whether they read alike
+    splitting.py    a loop as scans of what is serial, and as operations on rows
     rolling.py      such iterations as operations on rows, sums over rows, and scans
     reroll.py       a graph with its equal iterations as loops, of which only what is serial stays one
+    known_rows.py   a counter of a loop: computed while it is traced
+    given.py        a loop whose iterations are given, as rows, sums over rows, and scans
+    bodies.py       the step of a loop that a loss writes openly, traced once
+    written_loops.py such a loop, forward and backward, as an operation of autograd's
+    control_flow.py torch's own conditions and loops
     survey.py       which axis the registers run along, which are short, what must be kept
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)

@@ -37,12 +37,12 @@ class BeforeAutograd(TorchFunctionMode):
 
     Args:
         refusal: makes the error that a recurrent layer raises which is called with packed sequences, of its name.
+        weights: gets those of recurrent layers, as these keep them.
     """
 
-    def __init__(self, refusal: Callable[[str], Exception]) -> None:
+    def __init__(self, refusal: Callable[[str], Exception], weights: list[Any]) -> None:
         super().__init__()
-        self.refusal = refusal
-        self.weights: list[list[Any]] = []  # of recurrent layers, as these keep them
+        self.refusal, self.weights = refusal, weights
 
     def restore(self) -> None:
         """Recurrent layers have their own weights again; what they were called with is forgotten."""

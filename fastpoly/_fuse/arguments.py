@@ -36,6 +36,18 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
+def substituted(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same of what a function of Python is called with: tuples are tuples, as an index must be, and have names."""
+    if isinstance(value, tuple):
+        parts = [substituted(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [substituted(function, part) for part in value]
+    if isinstance(value, dict):
+        return {key: substituted(function, part) for key, part in value.items()}
+    return function(value)
+
+
 class Operation:
     """What is asked of an ATen operation.
 

@@ -52,6 +52,10 @@ class Constants:
         """Was its memory made while tracing?"""
         return storage(value) in self._own
 
+    def owned(self) -> frozenset[int]:
+        """The storages of which that is so."""
+        return frozenset(self._own)
+
     def owner(self, value: torch.Tensor) -> torch.Tensor:
         """The tensor that has all of a memory made while tracing."""
         return self._own[storage(value)]

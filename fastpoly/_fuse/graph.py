@@ -100,6 +100,20 @@ class Node:
         return self.op == "constant"
 
 
+class Page(list[Node]):
+    """Nodes as they are written down, operands first.
+
+    Attributes:
+        depth: of how many loops it is the body, one within the other; infinity for what is nobody's.
+    """
+
+    __slots__ = ("depth",)
+
+    def __init__(self, depth: float) -> None:
+        super().__init__()
+        self.depth = depth
+
+
 @dataclass
 class Graph:
     """What a function does: its inputs, the nodes that it returns, and what torch would launch for it.

@@ -73,7 +73,8 @@ class Loop:
 
 def token(node: Node) -> tuple[Any, ...]:
     """What operations must agree in to be the same one of two iterations. Numbers may differ."""
-    return node.op, node.shape, node.dtype, *map(_form, node.args)
+    own = node.op, node.shape, node.dtype, *map(_form, node.args)
+    return own if node.scan is None else (*own, *node.scan.described)
 
 
 def _form(value: Any) -> Any:

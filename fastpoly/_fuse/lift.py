@@ -144,6 +144,21 @@ def select_backward(write: Writer, node: Node, args: Sequence[Any], count: int) 
     return write.new("select_backward", (gradient.node, list(shape), dim % len(sizes) + 1, index), shape, node)
 
 
+def by_index(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | None:
+    """gather and scatter_add, whose index is known for each row, or the same for all."""
+    source, dim, index, *values = args
+    rows = [
+        _all_rows(write, part, count) for part in (source, index, *(v for v in values if isinstance(v, (Rows, Node))))
+    ]
+    if len({len(part.shape) for part in rows}) > 1:
+        return None
+    if not node.shape:
+        rows = [write.reshaped(part, (count, 1)) for part in rows]
+    given = (rows[0], dim % max(len(node.shape), 1) + 1, rows[1], *(rows[2:] or values))
+    found = write.new(node.op, given, (count, *(node.shape or (1,))), node)
+    return write.reshaped(found, (count, *node.shape))
+
+
 def join(write: Writer, node: Node, args: Sequence[Any], count: int) -> Node | None:
     """cat and stack."""
     if any(not isinstance(part, (Rows, Node)) for part in args[0]):

@@ -168,9 +168,9 @@ OPERATIONS: dict[str, Op] = {
     "stack": Op(rules.stack, lift.join, bounds.first),
     "select_backward": pick(rules.select_backward, lift.select_backward),
     # picking by constants
-    "gather": pick(rules.gather, whole=bounds.first, is_extreme=True),
+    "gather": pick(rules.gather, lift.by_index, whole=bounds.first, is_extreme=True),
     "scatter": pick(rules.scatter, whole=bounds.of_both(0, 3)),
-    "scatter_add": pick(rules.scatter_add, whole=bounds.added_at),
+    "scatter_add": pick(rules.scatter_add, lift.by_index, whole=bounds.added_at),
     "index": pick(rules.index, whole=bounds.first),
     "index_put": pick(rules.index_put, whole=bounds.added_at),
     "_unsafe_index": pick(rules.index, whole=bounds.first),

@@ -24,9 +24,10 @@ from .arguments import leaves, mapped
 from .graph import Graph, Node
 from .iterations import LEAST, Loop, Refused, loop_of, token
 from .lift import Writer
-from .rolling import Rolling, Stacked
+from .rolling import Rolling
 from .runs import Run, repeated
 from .scan import Scan, every
+from .splitting import Stacked
 
 WORTH = 64
 """Operations that the largest loop must save: written out, short ones are fused with what stands around them."""
@@ -44,6 +45,9 @@ def rerolled(graph: Graph, worth: int = WORTH) -> Graph:
     Args:
         worth: how many operations the largest loop must save.
     """
+    for node in graph.nodes:
+        if node.scan is not None:  # written openly, as `written_loops` makes them
+            _reroll_body(node.scan)
     refused: set[Run] = set()
     while len(graph.nodes) >= worth:
         try:
@@ -166,21 +170,8 @@ class Program:
                 self.made[value] = self.write.new("scan_last", self.last[value], value.shape, value)
             else:
                 stacked, row = self.places[value][0]
-                self.made[value] = self.write.new("select", (self.stack(stacked), 0, row), value.shape, value)
+                self.made[value] = self.write.new("select", (stacked.rows(self.write), 0, row), value.shape, value)
         return self.made[value]
-
-    def stack(self, stacked: Stacked) -> Node:
-        """The rows."""
-        if stacked.node is None and stacked.whole is not None:
-            stacked.node = self.write.sliced(self.stack(stacked.whole), stacked.low, stacked.low + stacked.count)
-        elif stacked.node is None:
-            scan, of = stacked.scan, stacked.of
-            assert scan is not None
-            assert scan.scan is not None
-            assert of is not None
-            shape = (stacked.count, *of.shape)
-            stacked.node = self.write.new("scan_rows", (scan, scan.scan.output(of)), shape, of)
-        return stacked.node
 
     # -- rows of old nodes
 
@@ -199,7 +190,7 @@ class Program:
             stacked, row, step, length = self._stretch(values, at)
             if stacked is not None and length > 1:
                 finish()
-                node = self.stack(stacked)
+                node = stacked.rows(self.write)
                 low, high = (row, row + length) if step > 0 else (row - length + 1, row + 1)
                 part = self.write.sliced(node, low, high)
                 pieces.append(part if step > 0 else self.write.flipped(part))

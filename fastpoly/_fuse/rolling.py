@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .arguments import leaves, mapped
 from .constants import BAKED
 from .graph import Node
 from .iterations import Before, Each, Loop, Own, Refused
 from .lift import Rows
 from .operations import record
-from .runs import components
-from .scan import Carry, Scan
+from .splitting import Split, Stacked, has_rows, last_of
 
 if TYPE_CHECKING:
     from .reroll import Program
@@ -26,46 +23,31 @@ MOST_SEARCHED = 100_000
 """Numbers that are looked at to find those that belong to a place: more are written out."""
 
 
-@dataclass(eq=False)
-class Stacked:
-    """Rows that lie somewhere, asked for when somebody reads them.
-
-    Attributes:
-        count: how many.
-        node: the rows; None until asked for.
-        scan, of: if they come of a scan: its node, and the node of its body.
-        whole, low: if they are a part of other rows: those, and where they begin.
-    """
-
-    count: int
-    node: Node | None = None
-    scan: Node | None = None
-    of: Node | None = None
-    whole: Stacked | None = None
-    low: int = 0
-
-
-class Rolling:
+class Rolling(Split):
     """One loop while it is written."""
 
     def __init__(self, program: Program, loop: Loop, outside: set[Node]) -> None:
         self.program = program
-        self.write_down = program.write
         self.loop = loop
         self.outside = outside
         self.nodes = program.graph.nodes
-        self.stacked: dict[int, Stacked] = {}  # of the classes that are written
         loop.backwards = self._reads_backwards()
+        super().__init__(program.write, loop.classes, loop.operands, loop.count, loop.backwards)
 
-    def write(self) -> None:
-        """All classes, each circle of them after what it needs."""
-        edges = [[operand.of for operand in own if isinstance(operand, (Own, Before))] for own in self.loop.operands]
-        for members in components(edges):
-            if len(members) == 1 and members[0] not in edges[members[0]] and self._lift(members[0]):
-                continue
-            if self._add_up(members):
-                continue
-            self._scan(members)
+    def written(self, members: list[int], is_circle: bool) -> bool:
+        """As an operation on rows, or as sums over rows."""
+        if any(self.classes[j].scan and not self.outside.isdisjoint(self.over(j)) for j in members):
+            raise Refused(self.loop.found)
+        if (not is_circle and self._lift(members[0])) or self._add_up(members):
+            return True
+        if any(self._differ_by_number(j) and not _takes_numbers_of_rows(self.classes[j]) for j in members):
+            raise Refused(self.loop.found)
+        return False
+
+    def value(self, node: Node) -> Node:
+        """What it is in the new graph."""
+        value: Node = self.program.value(node)
+        return value
 
     def instance(self, j: int, iteration: int) -> Node:
         """What class j was in an iteration."""
@@ -97,18 +79,26 @@ class Rolling:
 
     def operand(self, operand: Any) -> Any:
         """For an operation on rows: Rows, or what is the same for all iterations."""
+        if self._is_scan(operand):
+            raise Refused(self.loop.found)
         if isinstance(operand, Own):
             if operand.of not in self.stacked:
                 raise Refused(self.loop.found)
-            return Rows(self.program.stack(self.stacked[operand.of]))
+            return Rows(self.stacked[operand.of].rows(self.write_down))
         if isinstance(operand, Before):
-            values = [*operand.starts, *self.over(operand.of)][: self.loop.count]
+            values = [*operand.starts, *self.over(operand.of)][: self.count]
             return Rows(self._rows_of(values))
         if isinstance(operand, Each):
             if isinstance(operand.values[0], Node):
                 return Rows(self._rows_of(operand.values))
             return Rows(self._numbers(operand.values))
         return self.program.value(operand)
+
+    def _is_scan(self, operand: Any) -> bool:
+        """Is it a loop, of which there are no rows?"""
+        if isinstance(operand, Each):
+            return isinstance(operand.values[0], Node) and operand.values[0].scan is not None
+        return isinstance(operand, (Own, Before)) and self.classes[operand.of].scan is not None
 
     def _rows_of(self, values: Sequence[Node]) -> Node:
         rows = self.program.rows(self._in_rows(values))
@@ -122,21 +112,16 @@ class Rolling:
         baked = tensor.numpy()
         return Node("constant", (), (len(values),), dtype, tensor=tensor, baked=baked, label="number", is_own=True)
 
-    def _arguments(self, j: int, of: Any) -> tuple[Any, ...]:
-        """A class's arguments, `of` each operand."""
-        operands = iter(self.loop.operands[j])
-        return tuple(mapped(lambda _: of(next(operands)), arg) for arg in self.loop.classes[j].args)
-
     def _differ_by_number(self, j: int) -> list[int]:
         """Which operands of a class are numbers that differ by iteration."""
-        own = enumerate(self.loop.operands[j])
+        own = enumerate(self.operands[j])
         return [i for i, o in own if isinstance(o, Each) and not isinstance(o.values[0], Node)]
 
     # -- one operation on rows
 
     def _lift(self, j: int) -> bool:
         """Write a class as one operation on rows, if there is a rule for it."""
-        node = self.loop.classes[j]
+        node = self.classes[j]
         numbers = self._differ_by_number(j)
         if numbers and not _takes_numbers_of_rows(node):
             if (node.op == "select" and numbers == [2]) or (node.op == "slice" and numbers == [2, 3]):
@@ -144,39 +129,30 @@ class Rolling:
             if any(one in self.outside for one in self.over(j)):
                 raise Refused(self.loop.found)
             return node.op == "select_backward"  # see `_add_up`
-        args = self._arguments(j, self.operand)
-        if not any(isinstance(leaf, Rows) for leaf in leaves(args)):  # numbers alone, or nothing
-            self.stacked[j] = Stacked(self.loop.count, self.write_down.expanded(self._once(j, args), self.loop.count))
-        else:
-            self.write_down.where, lift = node.where, record(node).lift
-            new = lift(self.write_down, node, args, self.loop.count) if lift else None
-            if new is None:
-                return False
-            self.stacked[j] = Stacked(self.loop.count, new)
+        args = self.arguments(j, self.operand)
+        if not has_rows(args):  # numbers alone, or nothing
+            self.stacked[j] = Stacked(self.count, self.write_down.expanded(self.once(j, args), self.count))
+        elif not self.lifted(j, args):
+            return False
         self._register(j)
         return True
 
-    def _once(self, j: int, args: Sequence[Any]) -> Node:
-        node = self.loop.classes[j]
-        self.write_down.where = node.where
-        return self.write_down.new(node.op, args, node.shape, node)
-
     def _lift_parts(self, j: int) -> bool:
         """Elements 0, 1, 2, ... of something along a dimension are its rows, and so are slices one after the other."""
-        source, dim, index = self.loop.operands[j][:3]
+        source, dim, index = self.operands[j][:3]
         if isinstance(source, (Own, Before, Each)):
             raise Refused(self.loop.found)
         of = self.program.value(source)
         dim %= len(of.shape)
-        size, shape = of.shape[dim], self.loop.classes[j].shape
-        length = shape[dim] if self.loop.classes[j].op == "slice" else 1
+        size, shape = of.shape[dim], self.classes[j].shape
+        length = shape[dim] if self.classes[j].op == "slice" else 1
         at = [i % size if i < 0 else i for i in self._in_rows(index.values)]
         low, step = _evenly(at)
-        if length > 1 and (abs(step) != length or self.loop.operands[j][4:] != [1]):
+        if length > 1 and (abs(step) != length or self.operands[j][4:] != [1]):
             raise Refused(self.loop.found)
         order = [dim, *(d for d in range(len(of.shape)) if d != dim)]
         rows = self.write_down.permuted(of, order)
-        count = self.loop.count
+        count = self.count
         if step == 0:
             places = self._constant(torch.tensor(at), "places")
             rows = self.write_down.new("index", (rows, [places]), (count, *rows.shape[1:]), rows)
@@ -202,46 +178,25 @@ class Rolling:
 
     def _add_up(self, members: list[int]) -> bool:
         """Write a circle of additions whose total alone is read as sums over rows."""
-        classes, operands = self.loop.classes, self.loop.operands
-        carried = [o.of for j in members for o in operands[j] if isinstance(o, Before) and o.of in members]
-        if len(carried) != 1 or any(classes[j].op != "add" or operands[j][2:] != [1] for j in members):
+        found = self.addition(members)
+        if found is None:
             return False
-        last = carried[0]
-        terms: list[Any] = []
-        for j in members:
-            inside = [isinstance(o, (Own, Before)) and o.of in members for o in operands[j][:2]]
-            if inside.count(True) != 1:
-                return False
-            terms.append(operands[j][inside.index(False)])
-        if any(self._is_read(j, members) for j in members) or any(
-            node in self.outside for j in members for node in self.over(j) if j != last
-        ):
+        last, before, terms = found
+        if any(node in self.outside for j in members for node in self.over(j) if j != last):
             return False
         if any(node in self.outside for node in self.over(last)[:-1]):
             return False
-        (before,) = (o for j in members for o in operands[j] if isinstance(o, Before) and o.of == last)
-        if len(before.starts) != 1:
-            return False
-        node = classes[last]
+        node = self.classes[last]
         total = self.program.value(before.starts[0])
         for term in terms:
             self.write_down.where = node.where
             total = self.write_down.new("add", (total, self._sum(term, node), 1), node.shape, node)
-        self.program.made[self.instance(last, self.loop.count - 1)] = total
+        self.program.made[self.instance(last, self.count - 1)] = total
         return True
-
-    def _is_read(self, j: int, members: list[int]) -> bool:
-        """Does a class outside of the circle read it?"""
-        return any(
-            isinstance(operand, (Own, Before)) and operand.of == j
-            for other, own in enumerate(self.loop.operands)
-            if other not in members
-            for operand in own
-        )
 
     def _sum(self, term: Any, total: Node) -> Any:
         """The sum of an operand over all iterations."""
-        count = self.loop.count
+        count = self.count
         if isinstance(term, Own) and self._differ_by_number(term.of) and term.of not in self.stacked:
             return self._placed(term.of)
         rows = self.operand(term)
@@ -254,12 +209,12 @@ class Rolling:
 
     def _placed(self, j: int) -> Node:
         """The sum of gradients of elements 0, 1, 2, ... along a dimension: each is a row of it."""
-        gradient, *_, dim, index = self.loop.operands[j]
-        node = self.loop.classes[j]
+        gradient, *_, dim, index = self.operands[j]
+        node = self.classes[j]
         if not isinstance(index, Each) or not isinstance(dim, int):
             raise Refused(self.loop.found)
         dim %= len(node.shape)
-        size, count = node.shape[dim], self.loop.count
+        size, count = node.shape[dim], self.count
         at = [i % size for i in self._in_rows(index.values)]
         low, step = _evenly(at)
         operand = self.operand(gradient)
@@ -295,80 +250,14 @@ class Rolling:
 
     # -- what is truly serial
 
-    def _scan(self, members: list[int]) -> None:
-        """Write a circle of classes as a loop of its own."""
-        loop = self.loop
-        if any(self._differ_by_number(j) and not _takes_numbers_of_rows(loop.classes[j]) for j in members):
-            raise Refused(loop.found)
-        scan = Scan(loop.count, loop.backwards)
-        starts: list[Node] = []
-        outer_rows: list[Node] = []
-        outer_same: list[Node] = []
-        body: dict[int, Node] = {}
-        inputs: dict[Any, Node] = {}
-        carried: list[tuple[Before, list[Node]]] = []
-
-        def given(key: Any, like: Node, shape: Sequence[int], into: list[Node]) -> Node:
-            label = like.label or like.op
-            inputs[key] = Node("input", (), tuple(shape), like.dtype, position=len(inputs), label=label)
-            into.append(inputs[key])
-            return inputs[key]
-
-        def carry(operand: Before) -> Node:
-            key = (operand.of, operand.starts)
-            if key not in inputs:
-                like = loop.classes[operand.of]
-                own = [
-                    given((key, lag), like, like.shape, []) for lag in range(len(operand.starts))
-                ]  # the oldest first
-                inputs[key] = own[0]
-                starts.extend(self.program.value(start) for start in operand.starts)
-                carried.append((operand, own))
-            return inputs[key]
-
-        def get(operand: Any) -> Any:
-            if isinstance(operand, Own) and operand.of in members:
-                return body[operand.of]
-            if isinstance(operand, Before) and operand.of in members:
-                return carry(operand)
-            value = self.operand(operand)
-            if isinstance(value, Rows):
-                if value.node not in inputs:
-                    outer_rows.append(value.node)
-                    given(value.node, value.node, value.node.shape[1:], scan.rows)
-                return inputs[value.node]
-            if isinstance(value, Node):
-                if value not in inputs:
-                    outer_same.append(value)
-                    given(value, value, value.shape, scan.same)
-                return inputs[value]
-            return value
-
-        for j in members:
-            node = loop.classes[j]
-            body[j] = Node(node.op, self._arguments(j, get), node.shape, node.dtype, node.where, scan=node.scan)
-        scan.body = [body[j] for j in members]
-        scan.carries = [Carry(own, body[operand.of]) for operand, own in carried]
-        scan_node = Node("scan", (starts, outer_rows, outer_same), (), loop.classes[members[0]].dtype, scan=scan)
-        scan_node.where = loop.classes[members[0]].where
-        self.write_down.nodes.append(scan_node)
-        begun = {operand.of: operand.starts for operand, _ in reversed(carried)}
-        for j in members:
-            self._register_scanned(j, scan_node, body[j], begun.get(j, ()))
-
-    def _register_scanned(self, j: int, scan_node: Node, of: Node, starts: Sequence[Node]) -> None:
+    def scanned(self, j: int, whole: Stacked, starts: Sequence[Node]) -> None:
         """Let others find what a class of a scan was: its rows, with what it began with, and its last value."""
-        count, places = self.loop.count, self.program.places
-        assert scan_node.scan is not None
-        whole = Stacked(count + len(starts), scan=scan_node, of=of)
         for row, node in enumerate(self._in_rows([*starts, *self.over(j)])):
             if not node.is_constant:
-                places.setdefault(node, []).append((whole, row))
-        self.stacked[j] = whole
-        if starts:
-            self.stacked[j] = Stacked(count, whole=whole, low=0 if self.loop.backwards else len(starts))
-            carry = next(i for i, carry in enumerate(scan_node.scan.carries) if carry.next is of)
-            self.program.last[self.instance(j, count - 1)] = (scan_node, carry)
+                self.program.places.setdefault(node, []).append((whole, row))
+        last = last_of(self.stacked[j])
+        if last is not None:
+            self.program.last[self.instance(j, self.count - 1)] = last
 
 
 def _evenly(at: Sequence[int]) -> tuple[int, int]:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from .graph import Node
+
+OF_SCANS = ("scan_rows", "scan_last")
+"""What comes of a scan."""
 
 
 @dataclass(eq=False)
@@ -53,6 +57,23 @@ class Scan:
     def inputs(self) -> list[Node]:
         """All that an iteration gets."""
         return [*(one for carry in self.carries for one in carry.inputs), *self.rows, *self.same]
+
+    @property
+    def described(self) -> tuple[Any, ...]:
+        """Equal for scans that do the same."""
+        numbers: dict[Node, int] = {}
+
+        def of(value: Any) -> Any:
+            if isinstance(value, Node):
+                return "node", numbers.get(value, value)
+            return tuple(map(of, value)) if isinstance(value, (list, tuple)) else repr(value)
+
+        for one in (*self.inputs, *self.body):
+            numbers[one] = len(numbers)
+        body = [(n.op, n.shape, n.dtype, of(n.args), n.scan.described if n.scan else ()) for n in self.body]
+        carries = [(of(carry.inputs), of(carry.next)) for carry in self.carries]
+        ends = of(self.rows), of(self.same), of(self.outputs)
+        return self.count, self.backwards, tuple(body), tuple(carries), *ends
 
     def output(self, node: Node) -> int:
         """The position of a node of the body among the outputs."""

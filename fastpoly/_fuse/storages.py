@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from .graph import Page
 from .plans import Kind
 
 aten = torch.ops.aten
@@ -67,14 +68,15 @@ class Storage:
 
     Attributes:
         kind: of the tensor that has all of it.
+        home: the page on which what lies there is written down.
         is_input: do the step's inputs lie there?
         version: how many times it has been written to.
     """
 
-    __slots__ = ("_along", "_rows", "_whole", "is_input", "kind", "version")
+    __slots__ = ("_along", "_rows", "_whole", "home", "is_input", "kind", "version")
 
-    def __init__(self, whole: Any, kind: Kind, is_input: bool = False) -> None:
-        self.kind, self.is_input, self.version = kind, is_input, 0
+    def __init__(self, whole: Any, kind: Kind, home: Page) -> None:
+        self.kind, self.home, self.is_input, self.version = kind, home, False, 0
         self._whole, self._along = whole, 0
         self._rows: dict[int, Any] = {}
 
@@ -196,7 +198,7 @@ class Storage:
 
     def with_row_added(self, number: int, value: Any, tensor: Callable[[Any], Any]) -> Storage:
         """Another one, with something added to a row."""
-        result = Storage(self._whole, self.kind)
+        result = Storage(self._whole, self.kind, self.home)
         result.version, result._along, result._rows = 1, self._along, dict(self._rows)
         number %= self.kind.shape[self._along]
         row = self._rows.get(number)

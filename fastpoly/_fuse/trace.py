@@ -13,13 +13,16 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
+from .._errors import UnsupportedOperationError
 from .apart import BeforeAutograd
+from .arguments import leaves
 from .branches import TooManySidesError, every_side, merged
-from .callers import kept_outside
-from .graph import Graph
+from .callers import kept_outside, place
+from .graph import Graph, Node
 from .tracer import Tracer
 
 
@@ -41,16 +44,18 @@ def trace(
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
     tracer = Tracer(names)
+    token = _active.set(tracer)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    before = BeforeAutograd(tracer.refused_recurrence)
+    before = BeforeAutograd(tracer.refused_recurrence, tracer.weights)
     stop = None if stop_at is None else len(inputs) + stop_at
     try:
         with without_collector(), tracer, before, torch.no_grad(), here:
             results = _of_all_sides(tracer, function, traced, stop)
     finally:
+        _active.reset(token)
         before.restore()
     if tracer.refused is not None:
         raise tracer.refused  # the function caught it, and would go on differently
@@ -58,7 +63,16 @@ def trace(
     del traced, results
     tracer.constants.forget()
     _refuse_leaks(tracer)
+    _refuse_strangers(tracer, nodes, outputs)
     return Graph(nodes, outputs, tracer.nodes, tracer.launches, list(tracer.constants.outside.values()))
+
+
+_active: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
+
+
+def active() -> Tracer | None:
+    """What traces the function that is running, if it is being traced."""
+    return _active.get()
 
 
 def _of_all_sides(
@@ -90,6 +104,19 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _refuse_strangers(tracer: Tracer, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """What the step of a scan has made means nothing outside of it: it is another tensor in each iteration."""
+    if not tracer.has_loops:
+        return
+    known = {*inputs, *tracer.nodes}
+    for leaf in leaves(*(node.args for node in tracer.nodes), outputs):
+        if isinstance(leaf, Node) and not leaf.is_constant and leaf not in known:
+            raise UnsupportedOperationError(
+                f"the step of scan keeps a tensor{place(leaf.where)} in a variable outside: it is another one in each "
+                "step. Way out: return it as an output, or backend='eager'"
+            )
 
 
 def _refuse_leaks(tracer: Tracer) -> None:

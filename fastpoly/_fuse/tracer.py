@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,7 +38,7 @@ from .complex_numbers import are_complex
 from .complex_tensors import of_complex_numbers
 from .constants import Constants
 from .factorizations import NotTakenApart
-from .graph import Node, Where
+from .graph import Node, Page, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, in_numbers, plan_of
@@ -57,7 +59,7 @@ class Tracer(LightDispatchMode):
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
         self.constants = Constants(names)
-        self.nodes: list[Node] = []
+        self.nodes = Page(0)
         self.made: list[weakref.ref[Traced]] = []
         self.refused: UnsupportedOperationError | None = None
         self.branches = Branches()
@@ -75,6 +77,12 @@ class Tracer(LightDispatchMode):
         self._planning: set[int] | None = None  # the storages that a plan has made of nothing
         self._is_stale = False  # is there a tensor among the operands whose memory has been written to?
         self._is_general = True  # is what is written down the same for all arguments of these kinds?
+        self.fixed: frozenset[int] = frozenset()  # storages made outside of the body of a loop that is being traced
+        self.weights: list[Any] = []  # of recurrent layers that are called, as these keep them
+        self.has_loops = False
+        self.reached: dict[
+            int, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # tensors with values and a gradient that it uses
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
         """A tensor with the shape and dtype of `like`, whose values change from step to step."""
@@ -91,6 +99,38 @@ class Tracer(LightDispatchMode):
         if self.writes.changes(value):
             return self.writes.of_memory(value).node
         return self.constants.node(value)
+
+    def page(self) -> tuple[Page, dict[Any, Node]]:
+        """Where operations are written down at the moment, and what is known there."""
+        return self.nodes, self._known
+
+    @contextmanager
+    def on(self, nodes: Page, known: dict[Any, Node]) -> Iterator[None]:
+        """While it lasts, they are written down there."""
+        before = self.page()
+        self.nodes, self._known = nodes, known
+        try:
+            yield
+        finally:
+            self.nodes, self._known = before
+
+    def may_write(self, value: torch.Tensor) -> bool:
+        """Was its memory made here: while tracing, and in the body of the loop that is being traced?"""
+        if type(value) is Traced:
+            return value.memory.home is self.nodes
+        return self.constants.owns(value) and storage(value) not in self.fixed
+
+    @contextmanager
+    def launched(self) -> Iterator[dict[Plan, int]]:
+        """What torch launches meanwhile, which is not counted there."""
+        before = {plan: plan.count for plan in self._plans.values()}
+        found: dict[Plan, int] = {}
+        try:
+            yield found
+        finally:
+            for plan in self._plans.values():
+                found[plan] = plan.count - before.get(plan, 0)
+                plan.count = before.get(plan, 0)
 
     @property
     def launches(self) -> Launches:
@@ -220,10 +260,10 @@ class Tracer(LightDispatchMode):
             given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
             written.extend(leaves([value for is_written, value in given if is_written and value is not None]))
         for tensor in written:
-            if not self.constants.owns(tensor):
-                name = operation.name
+            if not self.may_write(tensor):
+                name, of = operation.name, "scan's step" if self.constants.owns(tensor) else "the loss"
                 raise self.refusal(
-                    name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
+                    name, f"it writes to a tensor from outside {of}", f"compute a new one; {name.rstrip('_')} does"
                 )
             self.constants.before_writing(tensor)
         # zeros without memory would be told from others wherever they are used
@@ -269,7 +309,7 @@ class Tracer(LightDispatchMode):
         given: list[Any] = [mapped(self._stand_in, value) for value in args]
         named = {key: mapped(self._stand_in, value) for key, value in kwargs.items()}
         before = self.nodes, self._known, self._planning, self._is_general
-        nodes: list[Node] = []
+        nodes = Page(math.inf)
         made: set[int] = set()
         self.nodes, self._known, self._planning, self._is_general = nodes, {}, made, True
         try:
@@ -415,7 +455,7 @@ class Tracer(LightDispatchMode):
     def traced(self, node: Node, kind: Kind) -> Traced:
         traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)
         traced._node, traced._tracer, traced.kind = node, self, kind
-        traced.memory, traced.seen = Storage(node, in_numbers(kind)), 0
+        traced.memory, traced.seen = Storage(node, in_numbers(kind), self.nodes), 0
         self.made.append(weakref.ref(traced))
         return traced
 

@@ -19,6 +19,7 @@ from .bounds import Bounds, refusal
 from .graph import Graph, Node
 from .instructions import COMPARISONS
 from .operations import record
+from .scan import OF_SCANS
 
 EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
@@ -51,6 +52,22 @@ def refuse_inexact_integers(graph: Graph, dtype: str, inputs: Mapping[Node, Boun
             if not info.min <= found(node)[0] <= found(node)[1] <= info.max:
                 raise refusal(node, f"its result may leave the range of {node.dtype}", "use torch.int64, or floats")
     return found
+
+
+def bounds_of(node: Node) -> Bounds:
+    """Of whole numbers that are made of constants; unknown of others."""
+    found = WholeNumbers({})
+
+    def look(one: Node) -> None:
+        if one.op in ("input", *OF_SCANS):
+            found.unknown(one)
+        elif not one.is_constant:
+            for part in filter(is_whole, _nodes(one)):
+                look(part)
+            found.add_if_known(one)
+
+    look(node)
+    return found(node)
 
 
 def is_whole(node: Node) -> bool:
@@ -94,12 +111,16 @@ class WholeNumbers:
             raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
         self._known[node] = rule(node, self)
 
+    def unknown(self, node: Node) -> None:
+        """It has none."""
+        self._known[node] = UNKNOWN
+
     def add_if_known(self, node: Node) -> None:
         """The same; what nobody knows has no bounds."""
         try:
             self.add(node)
         except UnsupportedOperationError:
-            self._known[node] = UNKNOWN
+            self.unknown(node)
 
 
 _WHOLE = ("floor", "ceil", "trunc", "round")

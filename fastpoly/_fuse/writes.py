@@ -95,7 +95,9 @@ class Writes:
             owner = self.tracer.constants.owner(value)
             self.tracer.constants.kept.append(value)
             numbers = torch.view_as_real(owner) if owner.is_complex() else owner
-            self.written[key] = Storage(self.tracer.constants.node(numbers), self.tracer.kind(numbers, owner.device))
+            self.written[key] = Storage(
+                self.tracer.constants.node(numbers), self.tracer.kind(numbers, owner.device), self.tracer.nodes
+            )
         return self.written[key]
 
     def read(self, memory: Storage, kind: Kind) -> Node:
@@ -157,6 +159,8 @@ class Writes:
         own = type(target) is Traced or self.tracer.constants.owns(target)
         if type(target) is Traced and target.memory.is_input:
             raise self.tracer.refusal(name, "it writes to a tensor that the step is given", "compute a new one")
+        if own and not self.tracer.may_write(target):
+            raise self.tracer.refusal(name, "it writes to a tensor from outside scan's step", "compute a new one")
         if not own or plain is None or not name.endswith("_"):
             raise self.tracer.refusal(
                 name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
