@@ -1,27 +1,101 @@
-"""What pages of docs/ show is run as it stands, block after block."""
+"""What README.md and the pages of docs/ show is run as it stands, block after block; of the post, fewer steps."""
 
+import json
 import re
+import runpy
+import warnings
 from pathlib import Path
 
+import matplotlib
 import pytest
 
-PAGES = Path(__file__).parent.parent / "docs"
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from fastpoly._post import PUBLISHED_SECONDS
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+"""A block, and the message that it must end with, if one stands below it. ```py is an excerpt, which is not run."""
+
+RUN_HERE = {"README.md", "autograd.md", "faq.md", "many.md", "post.md", "training.md"}
+"""Pages with a test of their own below."""
+
+NOTEBOOK = runpy.run_path(str(ROOT / "docs" / "notebook.py"))
 
 
-def blocks_run(page):
-    """The names that the blocks of a page define."""
-    text = (PAGES / page).read_text()
+def blocks_run(page, but="no block has this", **replaced):
+    """The names that the blocks of a page define, but for blocks with the words `but`; `replaced` are texts in it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     found = {}
     for match in BLOCK.finditer(text):
-        line = text[: match.start(1)].count("\n")
-        exec(compile("\n" * line + match[1], page, "exec"), found)
+        code, message = match.groups()
+        if but in code:
+            continue
+        for old, new in replaced.items():
+            code = code.replace(old, new)
+        code = compile("\n" * text[: match.start(1)].count("\n") + code, page, "exec")
+        if message is None:
+            exec(code, found)
+        else:
+            assert matches(message, raised(code, found)), message
     return found
+
+
+def raised(code, found):
+    """What a block raises or warns of, as "Class: message"."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            exec(code, found)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    return f"{warned[0].category.__name__}: {warned[0].message}" if warned else ""
+
+
+def matches(message, told):
+    """Is it the message, wherever its lines break? "…" stands for anything."""
+    parts = [re.escape(" ".join(part.split())) for part in message.split("…")]
+    return re.fullmatch(r"\s*.*?\s*".join(parts), " ".join(told.split())) is not None
+
+
+def test_a_message_is_compared():
+    assert matches("ValueError: x is\n… wrong", "ValueError: x is 3 wrong")
+    assert not matches("ValueError: x is\n… wrong", "ValueError: x was 3 wrong")
+    assert not matches("ValueError: x", "ValueError: x; and more")
+
+
+def test_every_page_is_run():
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} | {"README.md"}
+    with_blocks = {
+        page
+        for page in pages
+        if BLOCK.search((ROOT / "docs" / page if page != "README.md" else ROOT / page).read_text())
+    }
+    assert with_blocks - RUN_HERE == {"fit.md", "losses.md"}
+
+
+@pytest.mark.parametrize("page", ["docs/fit.md", "docs/losses.md"])
+def test_blocks_run(page):
+    pytest.importorskip("sklearn")
+    assert blocks_run(page)
+
+
+def test_readme():
+    found = blocks_run("README.md", but="loss_profile")
+    assert found["result"]["w"].shape == (5, 1)
+    assert found["run"].diverged_at is None
+    assert found["popt"].shape == (1_000, 4)
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/autograd.md"])
+def test_profiles(page):
+    found = blocks_run(page)["found"]
+    assert found.gain > 1
 
 
 def test_training():
     pytest.importorskip("scipy")
-    found = blocks_run("training.md")
+    found = blocks_run("docs/training.md")
     assert found["run"].ended_by in ("until", "patience", "steps")
     assert found["found"].success
     assert found["again"].steps == 3_000
@@ -29,8 +103,46 @@ def test_training():
 
 @pytest.mark.filterwarnings("ignore::scipy.optimize.OptimizeWarning")
 def test_many():
-    found = blocks_run("many.md")
+    found = blocks_run("docs/many.md")
     assert found["found"].success.all()
     assert found["early"].is_ended.any()
     for name in ("of_residuals", "of_likelihood", "robust"):
         assert found[name].isfinite().all()
+
+
+def test_faq():
+    assert blocks_run("docs/faq.md")["calls"]
+
+
+# -- the post, as a page and as a notebook
+
+
+def test_the_post_with_few_steps(monkeypatch):
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "show", lambda: pyplot.close("all"))
+    with matplotlib.rc_context():
+        found = blocks_run("docs/post.md", **{"steps = 200_000": "steps = 300"})
+    assert found["steps"] == 300
+    assert found["published"] == {name: PUBLISHED_SECONDS[name] for name in found["published"]}
+    assert abs(found["exact"].weights - found["run"].params.ravel().numpy()).max() < 1e-12
+
+
+def cells(content):
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in content["cells"]]
+
+
+def test_the_notebook_is_the_page():
+    page = NOTEBOOK["notebook"]((ROOT / "docs" / "post.md").read_text(encoding="utf-8"))
+    kept = json.loads((ROOT / "docs" / "post.ipynb").read_text(encoding="utf-8"))
+    assert cells(kept) == cells(page), "docs/post.ipynb is of another docs/post.md: run `make notebook`"
+    assert all(cell["execution_count"] for cell in kept["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+    pytest.importorskip("nbclient")
+    made = NOTEBOOK["executed"](NOTEBOOK["notebook"]((ROOT / "docs" / "post.md").read_text(encoding="utf-8")))
+    printed = "".join(output.get("text", "") for cell in made.cells for output in cell.get("outputs", []))
+    assert "error 0.00790979, weights [ 0.31165126" in printed
