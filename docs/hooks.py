@@ -62,7 +62,8 @@ def api() -> str:
         for line in tree.body
         if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and line.targets[0].id == "__all__"
     )
-    modules = [name for name in names if (ROOT / "fastpoly" / name).with_suffix(".py").exists() or name == "profiling"]
+    files = {path.stem for path in (ROOT / "fastpoly").iterdir()}
+    modules = [name for name in names if name in files]
     classes = [name for name in names if name[0].isupper()]
     functions = [name for name in names if name not in classes and name not in modules]
     parts = ["# API", "Every public name, with its docstring."]
