@@ -32,7 +32,7 @@ def executed(content: dict[str, Any], seconds: float = 300) -> Any:
     from nbclient import NotebookClient
 
     made = nbformat.from_dict(content)
-    client = NotebookClient(made, timeout=seconds, record_timing=False, resources={"metadata": {"path": PAGE.parent}})
+    client = NotebookClient(made, timeout=seconds, coalesce_streams=True, record_timing=False)
     return client.execute()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SPOKEN = re.compile(r"\bDESIGN\b(?!\.)|(?<!numba )\b[Ii]ssues? #?\d|\bshared/[A-Z]")
-KINDS = {".py", ".md", ".json", ".toml", ".yml", ".cff", ".html", ".js", ".css", ""}
+KINDS = {".py", ".md", ".json", ".toml", ".yml", ".cff", ".ipynb", ".html", ".js", ".css", ""}
 
 
 def test_nothing_speaks_of_plans_and_issues():
