@@ -14,7 +14,7 @@ from fastpoly._post import PUBLISHED_SECONDS
 PAGES = Path(__file__).parent.parent / "docs"
 README = "../README.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```pytb\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
-"""A block, and the message that it must end with, if a block of pytb stands below it. A block of py is an excerpt, which is not run."""
+"""A block, and the message that it must end with, if a block of pytb is below it. One of py is an excerpt, not run."""
 
 LOOKED_AT = {"autograd.md", "faq.md", "many.md", "post.md", "training.md"}
 """Pages with a test of their own below; all others are only run."""
