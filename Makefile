@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# without --quiet, which would not count warnings
+SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many parameter-map auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -22,6 +24,7 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python bench/readme.py --check
+	$(SITE)
 
 format: $(VENV)/.check
 	$(BIN)/ruff format .
@@ -74,7 +77,7 @@ bench-many: $(VENV)/.bench
 parameter-map: $(VENV)/.bench
 	$(BIN)/python bench/parameter_map.py
 
-# the tables and pictures of README.md, from bench/results/
+# the tables and pictures of README.md and docs/, from bench/results/
 readme: $(VENV)/.bench
 	$(BIN)/python bench/readme.py
 
@@ -82,8 +85,23 @@ readme: $(VENV)/.bench
 report: $(VENV)/.bench
 	PYTHONPATH=bench $(BIN)/python -m report
 
+# the pages as a site, site/index.html; it needs no network, and no link may lead nowhere
+docs: $(VENV)/.docs
+	$(SITE)
+
+# docs/post.ipynb, from docs/post.md, run from top to bottom; a minute
+notebook: $(VENV)/.notebook
+	$(BIN)/python docs/notebook.py
+
+# the wheel and the sdist, built into dist/ and looked at
+dist-check: $(VENV)/.dist
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 clean:
-	rm -rf $(VENV) fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) site dist fastpoly-demo fastpoly-profile .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -91,8 +109,11 @@ $(VENV)/bin/python:
 # A stamp for each set of extras; a change in what is needed installs again.
 $(VENV)/.demo: EXTRAS = torch,cli,plot
 $(VENV)/.test: EXTRAS = test
-$(VENV)/.check: EXTRAS = test,check
+$(VENV)/.check: EXTRAS = test,check,docs
 $(VENV)/.bench: EXTRAS = test,bench
+$(VENV)/.docs: EXTRAS = docs
+$(VENV)/.notebook: EXTRAS = notebook
+$(VENV)/.dist: EXTRAS = dist
 $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

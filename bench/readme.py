@@ -1,4 +1,4 @@
-"""The tables and pictures of README.md, printed from bench/results/: `make readme` writes them, `--check` compares.
+"""The tables and pictures of README.md and docs/, from bench/results/: `make readme` writes them, `--check` compares.
 
 Requirements: no table of figures is typed; to compare takes nothing but numpy, so that `make
 check` has it for little; what is not measured yet is said in its place. Quick runs are not printed.
@@ -17,16 +17,22 @@ from pathlib import Path
 from report import charts, markdown, svg, tables
 from report.results import FOLDER, Results, Run, newest
 
-README = Path("README.md")
+README, DOCS = Path("README.md"), Path("docs")
+PICTURED = DOCS / "pictures"
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 MARKER = re.compile(r"<!-- (results: .*|end) -->")
 PENDING = "*Not measured yet: `make bench` measures, `make readme` prints it here.*"
 
 Picture = tuple[str, str, Callable[[Run], object]]
 PICTURES: dict[str, Picture] = {
+    "then": (
+        "then",
+        "Seconds for 200,000 steps, of the post's loops and of fastpoly's",
+        lambda run: charts.then_and_now(tables.post_and_ours(run)),
+    ),
     "post": (
         "seconds",
-        "Seconds for 200,000 steps, now and as published",
+        "Seconds for 200,000 steps of every backend",
         lambda run: charts.then_and_now(run.of("post")),
     ),
     "ladder": ("ladder", "A step's time after each change", lambda run: charts.waterfall(run.rungs)),
@@ -34,37 +40,45 @@ PICTURES: dict[str, Picture] = {
 """By block: the file's name, what it shows, and how it is drawn."""
 
 
-def filled(text: str, results: Results, folder: Path = FOLDER) -> str:
-    """README.md's `text` with every block printed anew.
+def pages() -> dict[Path, str]:
+    """The pages and their texts."""
+    return {page: page.read_text(encoding="utf-8") for page in (README, *sorted(DOCS.glob("*.md")))}
+
+
+def filled(text: str, results: Results, page: Path = README) -> str:
+    """The `text` of a page with every block printed anew.
 
     Raises:
         ValueError: a marker is not one of a pair, or its name is of no block.
     """
     if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
-        raise ValueError("markers in README.md: wants '<!-- results: NAME -->' and '<!-- end -->' in turn")
+        raise ValueError(f"markers in {page}: wants '<!-- results: NAME -->' and '<!-- end -->' in turn")
 
     def block(found: re.Match[str]) -> str:
         opening, name, _, end = found.groups()
         if name not in BLOCKS:
-            raise ValueError(f"markers in README.md: no block {name!r}; wants one of {', '.join(BLOCKS)}")
-        return f"{opening}\n{BLOCKS[name](results, folder)}\n\n{end}"
+            raise ValueError(f"markers in {page}: no block {name!r}; wants one of {', '.join(BLOCKS)}")
+        return f"{opening}\n{BLOCKS[name](results, page)}\n\n{end}"
 
     return BLOCK.sub(block, text)
 
 
-def differing(text: str, results: Results, folder: Path = FOLDER) -> list[str]:
-    """The names of the blocks in README.md's `text` that are not what `results` say."""
-    printed = BLOCK.findall(filled(text, results, folder))
-    return [name for (_, name, was, _), (_, _, now, _) in zip(BLOCK.findall(text), printed, strict=True) if was != now]
+def differing(text: str, results: Results, page: Path = README) -> list[str]:
+    """What of a page is not what `results` say: names of blocks, and pictures that are not there."""
+    blocks = zip(BLOCK.findall(text), BLOCK.findall(filled(text, results, page)), strict=True)
+    wrong = [f"block {name} differs from {FOLDER}" for (_, name, was, _), (_, _, now, _) in blocks if was != now]
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    return wrong + [f"{name} is missing" for name in pictures if not (page.parent / name).exists()]
 
 
-def draw(results: Results, folder: Path = FOLDER) -> list[Path]:
+def draw(results: Results) -> list[Path]:
     """Write the pictures that the blocks refer to. Needs matplotlib."""
     written = []
+    PICTURED.mkdir(parents=True, exist_ok=True)
     for block, (name, title, picture) in PICTURES.items():
         run = _first(results, block)
         if run:
-            written.append(folder / f"{name}.svg")
+            written.append(PICTURED / f"{name}.svg")
             written[-1].write_text(svg.alone(picture(run), name, title), encoding="utf-8")
     return written
 
@@ -80,19 +94,23 @@ def _first(results: Results, block: str) -> Run | None:
 def _tables(block: str) -> Callable[[Results, Path], str]:
     """The block's table of every run that has one, under the device's name where there are several."""
 
-    def made(results: Results, folder: Path) -> str:
+    def made(results: Results, page: Path) -> str:
         parts = []
         first = _first(results, block)
         shown = [(run, table) for run in results.runs if (table := TABLES[block](run)).rows]
         for run, table in shown:
             parts += [_over(run)] if len(results.runs) > 1 else []
-            parts.append(markdown.table(table))
             if run is first and block in PICTURES:
-                name, title, _ = PICTURES[block]
-                parts.append(f"![{title}]({(folder / name).as_posix()}.svg)")
+                parts.append(_pictured(block, page))
+            parts.append(markdown.table(table))
         return "\n\n".join(parts) or PENDING
 
     return made
+
+
+def _pictured(block: str, page: Path) -> str:
+    name, title, _ = PICTURES[block]
+    return f"![{title}]({(PICTURED / name).relative_to(page.parent).as_posix()}.svg)"
 
 
 def _over(run: Run) -> str:
@@ -119,14 +137,14 @@ def _machine(results: Results, _: Path) -> str:
     return markdown.escaped(" ".join(said))
 
 
-def _verdicts(results: Results, folder: Path) -> str:
+def _verdicts(results: Results, page: Path) -> str:
     """What is promised, and how many of all bars hold."""
     judged = [bar for run in results.runs for bar in run.bars if bar.holds is not None]
     if not judged:
         return PENDING
     holding = sum(bool(bar.holds) for bar in judged)
     more = f"With those of single features, {holding} of {len(judged)} bars hold; `make report` shows all."
-    return f"{_tables('bars')(results, folder)}\n\n{more}"
+    return f"{_tables('bars')(results, page)}\n\n{more}"
 
 
 def _bars_of(run: Run) -> tables.Table:
@@ -135,6 +153,7 @@ def _bars_of(run: Run) -> tables.Table:
 
 
 TABLES: dict[str, Callable[[Run], tables.Table]] = {
+    "then": tables.then_and_now,
     "post": tables.post,
     "loss": lambda run: tables.loss_of(run, "damped-sine", "single"),
     "peers": tables.peers,
@@ -151,24 +170,25 @@ BLOCKS: dict[str, Callable[[Results, Path], str]] = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Write README.md and its pictures, or with `--check` say what differs. The exit status."""
+    """Write the pages and their pictures, or with `--check` say what differs. The exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where README.md differs from the results"
+        "--check", action="store_true", help="write nothing; fail where a page differs from the results"
     )
     check = parser.parse_args(words).check
     results = newest(quick=False)
-    text = README.read_text(encoding="utf-8")
     if not check:
-        README.write_text(filled(text, results), encoding="utf-8")
-        print("wrote", *[README, *draw(results)])
+        marked = {page: text for page, text in pages().items() if BLOCK.search(text)}
+        for page, text in marked.items():
+            page.write_text(filled(text, results, page), encoding="utf-8")
+        print("wrote", *[*marked, *draw(results)])
         return 0
-    wrong = differing(text, results)
-    missing = [name for name in re.findall(r"!\[.*?\]\((.*?)\)", text) if not Path(name).exists()]
-    if wrong or missing:
-        told = [f"block {name} differs from {FOLDER}" for name in wrong] + [f"{name} is missing" for name in missing]
-        print(f"{README}: {'; '.join(told)}: run `make readme`", file=sys.stderr)
-    return 1 if wrong or missing else 0
+    told = [
+        f"{page}: {'; '.join(wrong)}" for page, text in pages().items() if (wrong := differing(text, results, page))
+    ]
+    if told:
+        print("\n".join(told), "run `make readme`", sep=": ", file=sys.stderr)
+    return 1 if told else 0
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_jax_against_descend(benchmark, versus, jax_zoo, name, precision):
 
 @pytest.mark.benchmark(group="bars")
 def test_eager_autograd_against_descend(benchmark, versus):
-    """A damped sine, the model of the README's section on losses of one's own."""
+    """A damped sine, the model of README.md and docs/losses.md."""
     model = zoo.model("damped-sine", torch.float32)
     few, steps = 500, losses.STEPS["damped-sine"] if benchmark.enabled else 500
     by_descend = losses.by_descend("damped-sine", "single", steps)

@@ -1,4 +1,4 @@
-"""README.md says what bench/results/ say, and its blocks are safe to print over."""
+"""README.md and docs/ say what bench/results/ say, and their blocks are safe to print over."""
 
 import re
 import subprocess
@@ -17,10 +17,13 @@ SCRIPT = ROOT / "bench" / "readme.py"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a README of every block, and results in bench/results."""
-    blocks = ("machine", "post", "loss", "fidelity", "ladder", "peers", "bars")
+    """A folder with a README of every block, a page of one, and results in bench/results."""
+    blocks = ("machine", "then", "post", "loss", "fidelity", "ladder", "peers", "bars")
     text = "".join(f"About {name}.\n\n<!-- results: {name} -->\n<!-- end -->\n\n" for name in blocks)
     (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("<!-- results: then -->\n<!-- end -->\n", encoding="utf-8")
+    (tmp_path / "docs" / "other.md").write_text("No block.\n", encoding="utf-8")
     made.write(tmp_path / "bench" / "results" / "cpu.json", made.everything())
     made.write_fidelity(tmp_path / "bench" / "results" / "fidelity.json")
     return tmp_path
@@ -41,8 +44,8 @@ def run(folder, monkeypatch, capsys):
 def test_what_is_printed_holds_until_a_result_changes(folder, run):
     status, told = run("--check")
     assert status == 1
-    assert told.startswith("README.md: block machine differs from bench/results; block post differs")
-    assert told.endswith(": run `make readme`\n")
+    assert told.startswith("README.md: block machine differs from bench/results; block then differs")
+    assert told.endswith("docs/page.md: block then differs from bench/results: run `make readme`\n")
     assert run()[0] == 0
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert run("--check") == (0, "")
@@ -71,16 +74,20 @@ def test_the_blocks_say_what_was_measured(folder, run):
         "| numba | double | 3e-14 | 1e-9 | 2e-15 | 1e-11 | 11 |",
         "Measured on Test CPU (2 cores), 2026-01-02: python 3.11.7, numpy 2.4.6. Not yet measured on a GPU.",
         "With those of single features, 2 of 3 bars hold; `make report` shows all.",
-        "![Seconds for 200,000 steps, now and as published](bench/results/seconds.svg)",
+        "![Seconds for 200,000 steps of every backend](docs/pictures/seconds.svg)",
+        "| torch-autograd | 80.4 s | 42.0 s | 9.86 ms | **fused-autograd, single** |",
+        "| the fastest of all |  |  | 364 µs | **spectral, double** |",
     ):
         assert line in text
     assert "About peers.\n\n<!-- results: peers -->" in text  # what stands around stays
-    for picture in ("seconds", "ladder"):
-        svg = (folder / "bench" / "results" / f"{picture}.svg").read_text(encoding="utf-8")
+    page = (folder / "docs" / "page.md").read_text(encoding="utf-8")
+    assert "of fastpoly's](pictures/then.svg)\n\n| the post's loop |" in page
+    for picture in ("then", "seconds", "ladder"):
+        svg = (folder / "docs" / "pictures" / f"{picture}.svg").read_text(encoding="utf-8")
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
         assert set(re.findall(r"https?://[^\"]*", svg)) == {"http://www.w3.org/2000/svg"}
-    (folder / "bench" / "results" / "ladder.svg").unlink()
-    assert run("--check") == (1, "README.md: bench/results/ladder.svg is missing: run `make readme`\n")
+    (folder / "docs" / "pictures" / "ladder.svg").unlink()
+    assert run("--check") == (1, "README.md: docs/pictures/ladder.svg is missing: run `make readme`\n")
 
 
 def test_a_gpu_has_a_table_of_its_own(folder):
@@ -89,7 +96,7 @@ def test_a_gpu_has_a_table_of_its_own(folder):
     made.write(folder / "bench" / "results" / "quick.json", made.post(), device="Other CPU", quick=True)
     text = readme.filled((folder / "README.md").read_text(), newest(folder / "bench" / "results", quick=False))
     assert "Not yet measured on a GPU" not in text
-    assert "On Test CPU (2 cores):\n\n| backend | precision | now |" in text
+    assert "On Test CPU (2 cores):\n\n![Seconds for 200,000 steps of every backend]" in text
     assert "On NVIDIA H100 (a GPU, beside it 2 cores of Test CPU):\n\n| backend | precision | now |" in text
     assert "Other CPU" not in text
 
@@ -105,7 +112,7 @@ def test_whose_figures_are_from_elsewhere_is_said_over_each_table(folder):
 
 def test_without_results_every_block_says_so(folder):
     text = readme.filled((folder / "README.md").read_text(), Results((), ()))
-    assert text.count("Not measured yet: `make bench` measures") == 6
+    assert text.count("Not measured yet: `make bench` measures") == 7
     assert "Not yet measured on a GPU." in text
 
 

@@ -170,8 +170,7 @@ def descend_module(
         A DescentResult; its `params` is a dict by the parameters' names. The module holds the same values. After
         Ctrl-C it holds those of `.partial`.
 
-    Raises:
-        As `descend`.
+    Raises what `descend` raises.
     """
     need_torch()
     import torch

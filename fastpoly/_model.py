@@ -64,8 +64,7 @@ def poly(x: Any, w: Any) -> Any:
     Returns:
         (n,) or (n, m), differentiable in torch by x and by w.
 
-    Raises:
-        As `dpoly_dw`.
+    Raises what `dpoly_dw` raises.
     """
     powers, w = dpoly_dw(x, w), numbers(w, "w")
     if w.ndim > 2:

@@ -64,4 +64,4 @@ REFERENCES: Mapping[str, Reference] = {
         "reference.train(use_torch=True), torch 2.13.0, AVX-512; the order of float32 sums varies",
     ),
 }
-"""By precision: three trajectories that really differ, see the README."""
+"""By precision: three trajectories that really differ, see docs/precision.md."""

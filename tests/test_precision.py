@@ -28,7 +28,7 @@ def test_the_demo_carries_the_reference_numbers():
 
 
 def test_float32_storage_moves_the_fit(runs):
-    """The finding of the README: storing the weights as float32, not computing in float32, moves w[2] by 1.5e-4."""
+    """The finding of docs/precision.md: storing weights as float32, not computing in float32, moves w[2] by 1.5e-4."""
     assert runs["double"].weights[2] == pytest.approx(0.26366, abs=5e-6)
     assert runs["mixed"].weights[2] == pytest.approx(0.26351, abs=5e-6)
     assert runs["single"].weights[2] == pytest.approx(0.26351, abs=5e-6)

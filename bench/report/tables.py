@@ -1,4 +1,4 @@
-"""The tables of the report and of README.md: from rows of results to cells of text, for the page and for `markdown`."""
+"""The tables of the report and of the pages: from rows of results to cells of text, for the page and for `markdown`."""
 
 from __future__ import annotations
 
@@ -118,6 +118,37 @@ def post(run: Run) -> Table:
     return _table([NAME, PRECISION, *columns], map(row, timings))
 
 
+def then_and_now(run: Run) -> Table:
+    """The post's loops beside the fastest of fastpoly's that computes alike, and below them the fastest of all."""
+
+    def named(t: Timing | None) -> list[Cell]:
+        return [strong(seconds(t.seconds)), Cell(f"{t.backend}, {t.precision}", "ours")] if t else [Cell(DASH)] * 2
+
+    timings = run.of("post")
+    published = [t for t in timings if t.published]
+    rows = [
+        [Cell(label(t)), Cell(seconds(t.published)), Cell(seconds(t.seconds)), *named(_alike(t, timings))]
+        for t in published
+    ]
+    if rows:
+        rows.append([Cell("the fastest of all"), Cell(""), Cell(""), *named(fastest(filter(is_ours, timings)))])
+    columns = map(Column, ("in 2017", "it now", "fastpoly"))
+    return _table([words("the post's loop"), *columns, words("by")], rows)
+
+
+def post_and_ours(run: Run) -> list[Timing]:
+    """The timings in that table."""
+    timings = run.of("post")
+    published = [t for t in timings if t.published]
+    ours = [_alike(t, timings) for t in published] + [fastest(filter(is_ours, timings))]
+    return published + list(dict.fromkeys(t for t in ours if t))
+
+
+def _alike(then: Timing, timings: Iterable[Timing]) -> Timing | None:
+    kind = "autograd" in then.backend, then.precision
+    return fastest(t for t in timings if is_ours(t) and ("autograd" in t.backend, t.precision) == kind)
+
+
 def peers(run: Run) -> Table:
     """Who else runs the post's problem, fastest first within a precision."""
 
@@ -165,7 +196,7 @@ def _step(timings: Iterable[Timing]) -> float | None:
 
 
 def loss_of(run: Run, model: str, precision: str) -> Table:
-    """Who runs one loss of the zoo, slowest first: the README's example."""
+    """Who runs one loss of the zoo, slowest first: the example of docs/losses.md."""
     timings = [t for t in zoo_timings(run) if (t.model, t.precision) == (model, precision) and t.seconds]
     best = [fastest(t for t in timings if contender(t) == name) for name in dict.fromkeys(map(contender, timings))]
     shown = sorted((t for t in best if t), key=lambda t: -(t.seconds or 0))
