@@ -89,6 +89,14 @@ def storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+def memory_of(tensor: torch.Tensor) -> int | None:
+    """That number; None of a tensor that has no memory of its own, as one within `torch.vmap`."""
+    try:
+        return storage(tensor)
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
 def differentiated() -> int | None:
     """The sequence number of the operation whose gradient autograd is computing in this thread."""
     node: Any = torch._C._current_autograd_node()

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ._problem import integer, positive, shown
+from ._errors import OutsideWriteError
+from ._problem import integer, positive, shown, truth
 from ._rates import Rates
 from ._reached import Reached
-from ._tensors import one_number, refuse_changed, refuse_no_function
+from ._tensors import one_number, pair, refuse_changed, refuse_no_dense_tensor, refuse_no_function
 from ._torch_private import tree
+from ._written import Watch, WritesFound, can_be_carried
 from .optimizers import FunctionalOptimizer
 
 MEAN = "mean"
@@ -38,6 +41,7 @@ class Wishes:
     held_out: Any = None
     patience: int | None = None
     average: Any = None
+    has_aux: bool = False
 
     def __post_init__(self) -> None:
         if self.clip_norm is not None and self.clip_value is not None:
@@ -45,6 +49,7 @@ class Wishes:
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 positive(getattr(self, name), name)
+        truth(self.has_aux, "has_aux")
         for name in ("project", "until"):
             if getattr(self, name) is not None:
                 refuse_no_function(getattr(self, name), name)
@@ -59,6 +64,16 @@ class Wishes:
             raise ValueError(
                 f"average: wants 'mean', or how much is kept in a step, between 0 and 1; got {shown(decay)}"
             )
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of the loss gave, and what it has left in the tensors that it writes to."""
+
+    value: torch.Tensor
+    grads: list[torch.Tensor]
+    aux: list[torch.Tensor]
+    written: list[torch.Tensor]
 
 
 class Training:
@@ -96,6 +111,9 @@ class Training:
         held = wishes.held_out
         self.held_out = held if isinstance(held, tuple) else (held,)
         self.layout: list[tuple[str, int]] = []
+        self.aux: Any = None  # how it is nested, and what its tensors are like
+        self._follows = True  # are writes to tensors from outside found, and made the run's own?
+        self._is_known = False  # has the loss been called without writing to such a tensor?
 
     def _refuse_rows(self, steps: int) -> None:
         if self.wishes.xs is None:
@@ -111,17 +129,56 @@ class Training:
 
     def begin(self, start: list[torch.Tensor], state: Sequence[torch.Tensor] | None) -> list[torch.Tensor]:
         """The tensors before the first step; the optimizer's state is left out where nobody knows it yet."""
-        parts = {"params": start, "state": list(state or ())}
+        looked_at = self._of_the_loss(start)
+        parts = {"params": start, "state": list(state or ()), **looked_at}
         zero = torch.zeros((), dtype=torch.int64, device=start[0].device)
-        if self.rows:
-            parts["place"] = [zero]
         if self.rates.each is not None:
             parts["rate"] = [zero]
         if self.wishes.average is not None:
             parts["averaged"] = [*(leaf.clone() for leaf in start), start[0].new_zeros(())]
         if self.wishes.patience is not None:
             parts["best"] = [*(leaf.clone() for leaf in start), start[0].new_full((), MOST[start[0].dtype]), zero]
+        if self.wishes.has_aux:
+            parts["aux"] = [torch.zeros_like(leaf) for leaf in self._looked_at(looked_at).aux]
         return self._joined(parts)
+
+    def _of_the_loss(self, start: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        """What a call of the loss takes, as it is before the first step."""
+        parts = {"params": start}
+        if self.rows:
+            parts["place"] = [torch.zeros((), dtype=torch.int64, device=start[0].device)]
+        if self.reached.written:
+            parts["written"] = [tensor.detach().clone() for tensor in self.reached.written]
+        return parts
+
+    def _looked_at(self, parts: dict[str, list[torch.Tensor]]) -> Called:
+        """A call of the loss that is no step."""
+        draws = torch.get_rng_state()
+        try:
+            return self.called(parts)
+        finally:
+            torch.set_rng_state(draws)
+
+    def look(self, start: list[torch.Tensor]) -> None:
+        """Have it said whether the loss writes to tensors that are not carried yet: raise WritesFound."""
+        self._looked_at(self._of_the_loss(start))
+
+    def carry(self, found: WritesFound, start: list[torch.Tensor]) -> None:
+        """Carry what the loss was found to write to; what cannot be is left to the loops, which refuse it or do not."""
+        tensors = found.tensors
+        if not tensors:
+            try:
+                self.look(start)
+            except WritesFound as again:
+                tensors = again.tensors
+        carried = [self.reached.carry(tensor) for tensor in tensors if can_be_carried(tensor)]
+        self._follows = any(carried)
+
+    def write_back(self, parts: dict[str, list[torch.Tensor]]) -> None:
+        """The caller's tensors get what the loss has written to them."""
+        with torch.no_grad():
+            for tensor, value in zip(self.reached.written, parts.get("written", ()), strict=True):
+                tensor.copy_(value)
 
     def _joined(self, parts: dict[str, list[torch.Tensor]]) -> list[torch.Tensor]:
         self.layout = [(name, len(part)) for name, part in parts.items()]
@@ -158,10 +215,11 @@ class Training:
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor]]:
         params, own = parts["params"], dict(parts)
-        value, grads = self.value_and_grads(params, self.slice(parts))
+        called = self.called(parts)
+        value = called.value
         with torch.no_grad():
             rate = self.rates.one if self.rates.each is None else row(self.rates.each, parts["rate"][0])
-            after, own["state"] = update(params, self._clipped(grads), parts["state"], rate)
+            after, own["state"] = update(params, self._clipped(called.grads), parts["state"], rate)
             if self.wishes.project is not None:
                 after = self._projected(after)
             own["params"] = after
@@ -171,15 +229,20 @@ class Training:
                 own["rate"] = [(parts["rate"][0] + 1) % len(self.rates.each)]
             if self.wishes.average is not None:
                 own["averaged"] = self._averaged(parts["averaged"], after)
+            if "written" in parts:
+                own["written"] = called.written
+            if "aux" in parts:
+                own["aux"] = called.aux
             ends, results = [], [value]
             if self.wishes.until is not None:
                 ends.append(_truth(self.wishes.until(self._nested(params), value)))
             if self.wishes.patience is not None:
-                own["best"], held = self._best(parts["best"], params)
+                own["best"], held = self._best(parts)
                 ends.append(own["best"][-1] >= self.wishes.patience)
                 results.append(held)
             for end in ends:
                 results[0] = torch.where(end, math.nan, results[0])
+            results += called.aux
         return own, results
 
     def _nested(self, leaves: Sequence[torch.Tensor]) -> Any:
@@ -191,16 +254,45 @@ class Training:
             return ()
         return (tree.tree_unflatten([row(one, parts["place"][0]) for one in self.rows], self.form),)
 
-    def value_and_grads(
-        self, leaves: Sequence[torch.Tensor], last: tuple[Any, ...]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The loss and its gradients."""
-        own = [leaf.detach().requires_grad_() for leaf in leaves]
-        with torch.enable_grad():
-            with self.reached.by(own):
-                value = one_number(self.loss(self._nested(own), *self.data, *last))
-            grads = torch.autograd.grad(value, own, materialize_grads=True)
-        return value.detach().reshape(()), list(grads)
+    def called(self, parts: dict[str, list[torch.Tensor]]) -> Called:
+        """The loss and its gradients, and what it writes.
+
+        Raises:
+            WritesFound: it writes to a tensor that is not carried yet.
+        """
+        own = [leaf.detach().requires_grad_() for leaf in parts["params"]]
+        written = [leaf.clone() for leaf in parts.get("written", ())]
+        arguments = (self._nested(own), *self.data, *self.slice(parts))
+        watched = self._follows and not self._is_known and type(own[0]) is torch.Tensor
+        try:
+            with torch.enable_grad(), Watch([*own, *written]) if watched else nullcontext():
+                with self.reached.by(own, written) as stand_ins:
+                    value, aux = self._value_and_aux(arguments)
+                grads = torch.autograd.grad(value, own, materialize_grads=True)
+        except OutsideWriteError as error:
+            if not self._follows:
+                raise
+            raise WritesFound from error
+        self._is_known = True
+        if stand_ins is not None:
+            aux = [stand_ins.stand_in(leaf) for leaf in aux]
+        found = ([leaf.detach() for leaf in leaves] for leaves in (grads, aux, written))
+        return Called(value.detach().reshape(()), *found)
+
+    def _value_and_aux(self, arguments: tuple[Any, ...]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        value: Any = self.loss(*arguments)
+        aux: Any = ()
+        if isinstance(value, tuple) and not self.wishes.has_aux:
+            raise TypeError(
+                "loss: wants to return one number, got a tuple; has_aux=True takes a pair of it and the rest"
+            )
+        if self.wishes.has_aux:
+            value, aux = pair(value, "loss: wants to return (number, aux) with has_aux=True")
+        found, form = tree.tree_flatten(aux)
+        for leaf in found:
+            refuse_no_dense_tensor(leaf, "loss: its aux")
+        self.aux = form
+        return one_number(value), found
 
     def _clipped(self, grads: list[torch.Tensor]) -> list[torch.Tensor]:
         norm, value = self.wishes.clip_norm, self.wishes.clip_value
@@ -229,11 +321,15 @@ class Training:
             share = torch.where(count == 0, torch.ones_like(count), torch.full_like(count, 1 - self.wishes.average))
         return [*(mean + share * (leaf - mean) for mean, leaf in zip(means, after, strict=True)), count + 1]
 
-    def _best(self, best: list[torch.Tensor], params: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The best params on held-out data until now, their loss, and how many steps ago that was."""
-        *kept, least, since = best
-        with self.reached.by(params):
-            held = self.loss(self._nested(params), *self.held_out).detach().reshape(())
+    def _best(self, parts: dict[str, list[torch.Tensor]]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The best params on held-out data until now, their loss, and how many steps ago that was.
+
+        What the loss writes there to tensors that are carried is forgotten.
+        """
+        params, (*kept, least, since) = parts["params"], parts["best"]
+        with self.reached.by(params, [leaf.clone() for leaf in parts.get("written", ())]):
+            held = self.loss(self._nested(params), *self.held_out)
+        held = (held[0] if self.wishes.has_aux else held).detach().reshape(())
         better = held < least
         following = [torch.where(better, leaf, old) for leaf, old in zip(params, kept, strict=True)]
         assert self.wishes.patience is not None
@@ -242,11 +338,15 @@ class Training:
 
     # -- what came of it
 
+    def nested_aux(self, leaves: Sequence[torch.Tensor]) -> Any:
+        """What the loss returned beside its number, of these tensors; None if it returns nothing else."""
+        return tree.tree_unflatten(list(leaves), self.aux) if self.wishes.has_aux else None
+
     def end(self, leaves: Sequence[torch.Tensor]) -> str:
         """Why a run stopped by itself that has come to these tensors: "until", "patience" or "divergence"."""
         parts = self.parts(leaves)
         with torch.no_grad():
-            value, _ = self.value_and_grads(parts["params"], self.slice(parts))
+            value = self.called(parts).value
             if not bool(value.isfinite()):
                 return "divergence"
             if self.wishes.until is not None and bool(_truth(self.wishes.until(self._nested(parts["params"]), value))):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .._errors import UnsupportedOperationError
+from .._errors import OutsideWriteError, UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
     decomposition,
@@ -215,15 +215,15 @@ class Tracer(LightDispatchMode):
     # -- what does not depend on the inputs
 
     def _compute(self, operation: Operation, args: Any, kwargs: Any, operands: Sequence[Any]) -> Any:
-        written: list[Any] = []
-        if operation.is_mutable:
-            given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
-            written.extend(leaves([value for is_written, value in given if is_written and value is not None]))
+        written = operation.targets(args, kwargs)
         for tensor in written:
             if not self.constants.owns(tensor):
                 name = operation.name
                 raise self.refusal(
-                    name, "it writes to a tensor from outside the loss", f"compute a new one; {name.rstrip('_')} does"
+                    name,
+                    "it writes to a tensor from outside the loss",
+                    f"compute a new one; {name.rstrip('_')} does",
+                    OutsideWriteError,
                 )
             self.constants.before_writing(tensor)
         # zeros without memory would be told from others wherever they are used
@@ -437,11 +437,11 @@ class Tracer(LightDispatchMode):
             "use torch.where, or compute it from the data alone",
         )
 
-    def refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
+    def refusal(
+        self, name: str, why: str, way_out: str, kind: type[UnsupportedOperationError] = UnsupportedOperationError
+    ) -> UnsupportedOperationError:
         name = name if name == self.asked else f"{self.asked} ({name})"
-        error = UnsupportedOperationError(
-            f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
-        )
+        error = kind(f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'")
         self.refused = self.refused or error
         return error
 

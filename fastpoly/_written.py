@@ -1,0 +1,98 @@
+"""Which tensors beside its params a loss writes to, as BatchNorm does to its statistics: these are carried.
+
+Requirements: nobody says which these are; all loops take a step for a function and call it as often as they like, so a
+write that it makes by itself would count calls and not steps; a loss that writes to nothing pays nothing. So whoever
+calls the loss first notices, a tracer, which cannot have such a write, or a call with values; the tensors are found
+by one call that is watched and undone, and the run begins anew with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ._fuse.arguments import Operation, leaves
+from ._torch_private import LightDispatchMode, storage
+
+
+class WritesFound(BaseException):
+    """A loss writes to tensors that are not carried yet. No error: nobody but the run itself may catch it.
+
+    Attributes:
+        tensors: to these; none if they are not known yet.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor] = ()) -> None:
+        super().__init__()
+        self.tensors = list(tensors)
+
+
+class Watch(LightDispatchMode):  # type: ignore[no-untyped-call]
+    """Finds the tensors that are written to while it is active; if there are such, undoes that and raises WritesFound.
+
+    Args:
+        own: tensors that may be written to; so may all that is made meanwhile.
+    """
+
+    def __init__(self, own: Sequence[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._own = {storage(tensor) for tensor in own}
+        self._found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._operations: dict[int, Operation] = {}
+        self._draws = torch.get_rng_state()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operation = self._operations.get(id(func))
+        if operation is None:
+            operation = self._operations[id(func)] = Operation(func, {})
+        for tensor in operation.targets(args, kwargs):
+            whole = tensor if tensor._base is None else tensor._base
+            if storage(whole) not in self._own:
+                self._found.setdefault(storage(whole), (whole, whole.detach().clone()))
+        result = func(*args, **kwargs)
+        self._own.update(_memories(result) - _memories(args, kwargs))
+        return result
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if not self._found or (error[0] is not None and not issubclass(error[0], Exception)):
+            return
+        with torch.no_grad():
+            for tensor, before in self._found.values():
+                tensor.copy_(before)
+        torch.set_rng_state(self._draws)
+        if error[0] is None:
+            raise WritesFound([tensor for tensor, _ in self._found.values()])
+
+
+def _memories(*values: Any) -> set[int]:
+    tensors = (leaf for leaf in leaves(*values) if isinstance(leaf, torch.Tensor))
+    return {storage(tensor) for tensor in tensors if tensor.layout == torch.strided}
+
+
+def can_be_carried(tensor: torch.Tensor) -> bool:
+    """Can it be a tensor that changes from step to step?"""
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_complex()) and tensor.is_contiguous()
+
+
+@contextmanager
+def kept_buffers(module: torch.nn.Module) -> Iterator[None]:
+    """While it lasts, a module may assign its buffers anew; at the end they are the tensors that they were, which got
+    what was assigned.
+    """
+    before = [(one, name, buffer) for one in module.modules() for name, buffer in one.named_buffers(recurse=False)]
+    assigned = []
+    try:
+        yield
+        assigned = [(buffer, getattr(one, name)) for one, name, buffer in before]
+    finally:
+        for one, name, buffer in before:
+            setattr(one, name, buffer)
+    with torch.no_grad():
+        for buffer, value in assigned:
+            if value is not buffer:
+                buffer.copy_(value)
