@@ -43,6 +43,7 @@ def descend(
     patience: int | None = None,
     average: str | float | None = None,
     has_aux: bool = False,
+    seed: int | None = None,
     callback: Callable[[int, Any, torch.Tensor], object] | None = None,
     callback_every: int = 1_000,
     save: str | os.PathLike[str] | None = None,
@@ -52,13 +53,16 @@ def descend(
 
     The loss is called on tensors without values; torch's autograd differentiates it as always. What it did is then
     fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations at
-    every step, whatever the values of the parameters are, and draw no random numbers. It is called once more, on the
+    every step, whatever the values of the parameters are. It is called once more, on the
     parameters after the first step, and the loop's next step compared with that: a loss that another call changes (a
     counter, a warm-up) is refused. A change that only a later call would bring, or one that is smaller than rounding,
     cannot be noticed.
 
     What the loss writes in place to tensors beside the params, as BatchNorm does to its running statistics, is carried
     from step to step; these tensors have what the last step left in them when the run has ended, and in a callback.
+
+    What the loss draws at random, as dropout does, are other numbers in every step, place and element: those of
+    Threefry, a counter-based generator, and not of torch's. A `seed` gives the same ones in every backend.
 
     A tensor of `params` that requires a gradient is trained wherever the loss gets it from. One that requires a
     gradient and is none of the params stays as it is, after a warning.
@@ -96,6 +100,7 @@ def descend(
             average is kept in a step, such as 0.999 (exponential moving average).
         has_aux: the loss returns (number, aux), where aux is a tensor or a list, tuple or dict of such: the result's
             `aux` has it for every step that is kept, and `last_aux` for the last one.
+        seed: of what the loss draws at random; without, torch's generator gives one.
         callback: called as callback(step, params, loss) after every `callback_every` steps, with the loss of these
             params; True ends the run.
         save: a file in which the run is kept every `save_every` seconds and at its end. If it is there already, and of
@@ -143,7 +148,7 @@ def descend(
     refuse_no_params(start)
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
-    wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average, has_aux)
+    wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average, has_aux, seed)
     descent = Descent(loss, data, start, structure, wishes, learn_rate, optimizer, steps, trace_every)
     if callback is not None:
         descent.call_back(callback, integer(callback_every, "callback_every", 1, MAX_STEPS))

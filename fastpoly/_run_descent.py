@@ -19,7 +19,7 @@ from ._tensors import refuse_no_float_tensor, tensor_labels
 from ._torch_private import tree
 from ._training import Training, Wishes
 from ._warn import warn_once
-from ._written import WritesFound
+from ._written import Uncarried
 from .optimizers import FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Descent:
         if rule is None:
             rule = _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
         functions = [_name(one) for one in (self.loss, self.wishes.project, self.wishes.until)]
-        kept = ("cycle", "clip_norm", "clip_value", "patience", "average", "has_aux")
+        kept = ("cycle", "clip_norm", "clip_value", "patience", "average", "has_aux", "seed")
         wishes = [getattr(self.wishes, name) for name in kept]
         texts = [self.structure, rule, functions, wishes, self.trace_every]
         return RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
@@ -109,13 +109,13 @@ class Descent:
         while True:
             try:
                 return self._run(named, state, backend, progress, started)
-            except WritesFound as found:
+            except Uncarried as found:
                 self.training.carry(found, self.start)
 
     def _run(
         self, named: dict[int, str], state: Any, backend: str, progress: bool | Progress, started: float
     ) -> DescentResult:
-        """The same, unless the loss is found to write to tensors from outside: then WritesFound is raised."""
+        """The same, unless the loss is found to change what is not carried: then Uncarried is raised."""
         saved = None
         if self._keep is not None:
             self.training.look(self.start)  # what the file has goes by that

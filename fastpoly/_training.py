@@ -6,26 +6,31 @@ The step is a function of a flat list of tensors; which of them are what says `T
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ._errors import OutsideWriteError
+from ._draws import drawing, first, following
+from ._errors import OutsideWriteError, RandomDrawError
 from ._problem import integer, positive, shown, truth
 from ._rates import Rates
 from ._reached import Reached
 from ._tensors import one_number, pair, refuse_changed, refuse_no_dense_tensor, refuse_no_function
 from ._torch_private import tree
-from ._written import Watch, WritesFound, can_be_carried
+from ._written import Uncarried, Watch, can_be_carried
 from .optimizers import FunctionalOptimizer
 
 MEAN = "mean"
 
 MOST = {dtype: torch.finfo(dtype).max for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 """In place of infinity, which would look as if the run had diverged."""
+
+
+SEEDS = 2**44
+"""As many as the two words of a key tell apart, which `_draws` wants to be exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Wishes:
     patience: int | None = None
     average: Any = None
     has_aux: bool = False
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.clip_norm is not None and self.clip_value is not None:
@@ -50,6 +56,8 @@ class Wishes:
             if getattr(self, name) is not None:
                 positive(getattr(self, name), name)
         truth(self.has_aux, "has_aux")
+        if self.seed is not None:
+            integer(self.seed, "seed", 0, SEEDS - 1)
         for name in ("project", "until"):
             if getattr(self, name) is not None:
                 refuse_no_function(getattr(self, name), name)
@@ -112,8 +120,9 @@ class Training:
         self.held_out = held if isinstance(held, tuple) else (held,)
         self.layout: list[tuple[str, int]] = []
         self.aux: Any = None  # how it is nested, and what its tensors are like
-        self._follows = True  # are writes to tensors from outside found, and made the run's own?
-        self._is_known = False  # has the loss been called without writing to such a tensor?
+        self._seed: int | None = None  # if the loss draws random numbers
+        self._follows = True  # is what the loss changes looked for, and carried?
+        self._is_known = False  # has the loss been called without changing what is not carried?
 
     def _refuse_rows(self, steps: int) -> None:
         if self.wishes.xs is None:
@@ -149,6 +158,8 @@ class Training:
             parts["place"] = [torch.zeros((), dtype=torch.int64, device=start[0].device)]
         if self.reached.written:
             parts["written"] = [tensor.detach().clone() for tensor in self.reached.written]
+        if self._seed is not None:
+            parts["draws"] = first(self._seed, start[0].device)
         return parts
 
     def _looked_at(self, parts: dict[str, list[torch.Tensor]]) -> Called:
@@ -160,19 +171,31 @@ class Training:
             torch.set_rng_state(draws)
 
     def look(self, start: list[torch.Tensor]) -> None:
-        """Have it said whether the loss writes to tensors that are not carried yet: raise WritesFound."""
+        """Have it said whether the loss changes what is not carried yet: raise Uncarried."""
         self._looked_at(self._of_the_loss(start))
 
-    def carry(self, found: WritesFound, start: list[torch.Tensor]) -> None:
-        """Carry what the loss was found to write to; what cannot be is left to the loops, which refuse it or do not."""
-        tensors = found.tensors
+    def carry(self, found: Uncarried, start: list[torch.Tensor]) -> None:
+        """Carry what the loss was found to change; what cannot be is left to the loops, which refuse it or do not."""
+        tensors, draws = found.tensors, found.draws
         if not tensors:
             try:
                 self.look(start)
-            except WritesFound as again:
-                tensors = again.tensors
+            except Uncarried as again:
+                tensors, draws = again.tensors, draws or again.draws
         carried = [self.reached.carry(tensor) for tensor in tensors if can_be_carried(tensor)]
-        self._follows = any(carried)
+        self._follows = any(carried) or (draws and self._seed is None)
+        if draws and self._seed is None:
+            self._seed = int(torch.randint(SEEDS, ())) if self.wishes.seed is None else self.wishes.seed
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """While it lasts, what a tracer refuses because it is not carried raises Uncarried."""
+        try:
+            yield
+        except (OutsideWriteError, RandomDrawError) as error:
+            if not self._follows:
+                raise
+            raise Uncarried(draws=isinstance(error, RandomDrawError)) from error
 
     def write_back(self, parts: dict[str, list[torch.Tensor]]) -> None:
         """The caller's tensors get what the loss has written to them."""
@@ -214,8 +237,14 @@ class Training:
     def _after(
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor]]:
+        with self._looking(), drawing(parts.get("draws")):
+            return self._after_it(parts, update)
+
+    def _after_it(
+        self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
+    ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor]]:
         params, own = parts["params"], dict(parts)
-        called = self.called(parts)
+        called = self._called(parts)
         value = called.value
         with torch.no_grad():
             rate = self.rates.one if self.rates.each is None else row(self.rates.each, parts["rate"][0])
@@ -231,6 +260,8 @@ class Training:
                 own["averaged"] = self._averaged(parts["averaged"], after)
             if "written" in parts:
                 own["written"] = called.written
+            if "draws" in parts:
+                own["draws"] = following(parts["draws"])
             if "aux" in parts:
                 own["aux"] = called.aux
             ends, results = [], [value]
@@ -258,21 +289,20 @@ class Training:
         """The loss and its gradients, and what it writes.
 
         Raises:
-            WritesFound: it writes to a tensor that is not carried yet.
+            Uncarried: it changes what is not carried yet.
         """
+        with self._looking(), drawing(parts.get("draws")):
+            return self._called(parts)
+
+    def _called(self, parts: dict[str, list[torch.Tensor]]) -> Called:
         own = [leaf.detach().requires_grad_() for leaf in parts["params"]]
         written = [leaf.clone() for leaf in parts.get("written", ())]
         arguments = (self._nested(own), *self.data, *self.slice(parts))
         watched = self._follows and not self._is_known and type(own[0]) is torch.Tensor
-        try:
-            with torch.enable_grad(), Watch([*own, *written]) if watched else nullcontext():
-                with self.reached.by(own, written) as stand_ins:
-                    value, aux = self._value_and_aux(arguments)
-                grads = torch.autograd.grad(value, own, materialize_grads=True)
-        except OutsideWriteError as error:
-            if not self._follows:
-                raise
-            raise WritesFound from error
+        with torch.enable_grad(), Watch([*own, *written], "draws" in parts) if watched else nullcontext():
+            with self.reached.by(own, written) as stand_ins:
+                value, aux = self._value_and_aux(arguments)
+            grads = torch.autograd.grad(value, own, materialize_grads=True)
         self._is_known = True
         if stand_ins is not None:
             aux = [stand_ins.stand_in(leaf) for leaf in aux]

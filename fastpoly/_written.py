@@ -1,4 +1,5 @@
-"""Which tensors beside its params a loss writes to, as BatchNorm does to its statistics: these are carried.
+"""What a loss changes beside its params, and what is carried for that: tensors that it writes to, as BatchNorm does to
+its statistics, and what random numbers come of.
 
 Requirements: nobody says which these are; all loops take a step for a function and call it as often as they like, so a
 write that it makes by itself would count calls and not steps; a loss that writes to nothing pays nothing. So whoever
@@ -14,35 +15,39 @@ from typing import Any
 
 import torch
 
+from ._draws import rule_of
 from ._fuse.arguments import Operation, leaves
 from ._torch_private import LightDispatchMode, storage
 
 
-class WritesFound(BaseException):
-    """A loss writes to tensors that are not carried yet. No error: nobody but the run itself may catch it.
+class Uncarried(BaseException):
+    """A loss changes what is not carried yet. No error: nobody but the run itself may catch it.
 
     Attributes:
-        tensors: to these; none if they are not known yet.
+        tensors: it writes to these; none if they are not known yet.
+        draws: does it draw random numbers?
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor] = ()) -> None:
+    def __init__(self, tensors: Sequence[torch.Tensor] = (), draws: bool = False) -> None:
         super().__init__()
-        self.tensors = list(tensors)
+        self.tensors, self.draws = list(tensors), draws
 
 
 class Watch(LightDispatchMode):  # type: ignore[no-untyped-call]
-    """Finds the tensors that are written to while it is active; if there are such, undoes that and raises WritesFound.
+    """Finds what is written to while it is active, and draws; if there are such, undoes them and raises Uncarried.
 
     Args:
         own: tensors that may be written to; so may all that is made meanwhile.
+        may_draw: are draws no news?
     """
 
-    def __init__(self, own: Sequence[torch.Tensor]) -> None:
+    def __init__(self, own: Sequence[torch.Tensor], may_draw: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._own = {storage(tensor) for tensor in own}
         self._found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._operations: dict[int, Operation] = {}
-        self._draws = torch.get_rng_state()
+        self._may_draw, self._draws = may_draw, False
+        self._generator = torch.get_rng_state()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -53,20 +58,21 @@ class Watch(LightDispatchMode):  # type: ignore[no-untyped-call]
             whole = tensor if tensor._base is None else tensor._base
             if storage(whole) not in self._own:
                 self._found.setdefault(storage(whole), (whole, whole.detach().clone()))
+        self._draws |= not self._may_draw and rule_of(func, kwargs) is not None
         result = func(*args, **kwargs)
         self._own.update(_memories(result) - _memories(args, kwargs))
         return result
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        if not self._found or (error[0] is not None and not issubclass(error[0], Exception)):
+        if not (self._found or self._draws) or (error[0] is not None and not issubclass(error[0], Exception)):
             return
         with torch.no_grad():
             for tensor, before in self._found.values():
                 tensor.copy_(before)
-        torch.set_rng_state(self._draws)
+        torch.set_rng_state(self._generator)
         if error[0] is None:
-            raise WritesFound([tensor for tensor, _ in self._found.values()])
+            raise Uncarried([tensor for tensor, _ in self._found.values()], self._draws)
 
 
 def _memories(*values: Any) -> set[int]:

@@ -138,10 +138,7 @@ REFUSED = {
     "a mask that changes": (chosen, "index", "return w[w > 0].sum()", "the index changes from step to step"),
     "allclose": (all_close, "allclose", "if torch.allclose(w, w)", ""),
     "params written to": (params_in_place, "mul_", "w.mul_(0.5)", "it writes to a tensor"),
-    "random numbers": (noise, "randn_like", "torch.randn_like(x)", "it draws random numbers, anew in every step"),
     "a generator": (noise_of_its_own, "rand", "torch.rand(3", "it draws random numbers"),
-    "dropout": (dropped, "bernoulli_", "return DROPOUT(w * w).sum()", "it draws random numbers"),
-    "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
     "params in another dtype": (other_precision, "_to_copy", "return smooth(w.half()", "it gives torch.float16"),
     "complex numbers": (complex_numbers, "linalg_eig", "return torch.linalg.eigvals(w", "no rule"),
     "an operation without a rule": (
@@ -152,7 +149,10 @@ REFUSED = {
     ),
 }
 
-WRITES = {  # which `descend` carries from step to step, and nothing else does
+OF_A_SCAN = {  # what `descend` carries from step to step, and nothing else does
+    "random numbers": (noise, "randn_like", "torch.randn_like(x)", "it draws random numbers, anew in every step"),
+    "dropout": (dropped, "bernoulli_", "return DROPOUT(w * w).sum()", "it draws random numbers"),
+    "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
     "data written to": (in_place, "add_", "x += 1", "it writes to a tensor from outside the loss"),
     "a view of data written to": (part_in_place, "mul_", "x[:5].mul_(0)", "it writes to a tensor from outside"),
     "params written to data": (set_item, "copy_", "x[0] = w[0]", "into another tensor"),
@@ -163,12 +163,12 @@ WRITES = {  # which `descend` carries from step to step, and nothing else does
 }
 
 
-@pytest.mark.parametrize("name", [*REFUSED, *WRITES])
+@pytest.mark.parametrize("name", [*REFUSED, *OF_A_SCAN])
 def test_a_refusal_names_the_operation_the_line_and_a_way_out(name):
-    loss, operation, line, why = (REFUSED | WRITES)[name]
+    loss, operation, line, why = (REFUSED | OF_A_SCAN)[name]
     before = X.clone()
     with pytest.raises(UnsupportedOperationError) as refusal:
-        if name in WRITES:
+        if name in OF_A_SCAN:
             scan(lambda w, x: (w, loss(w, x)), W, (X,), 1, backend="fused")
         else:
             run(loss)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .._errors import OutsideWriteError, UnsupportedOperationError
+from .._errors import OutsideWriteError, RandomDrawError, UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
     decomposition,
@@ -206,7 +206,12 @@ class Tracer(LightDispatchMode):
         """What is to be done for an operation on arguments like these."""
         name = operation.name
         if operation.is_random and not (name in DROPOUT and not operation.in_order(args, kwargs)[DROPOUT[name]]):
-            raise self.refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
+            raise self.refusal(
+                name,
+                "it draws random numbers, anew in every step",
+                "draw them before, and hand them over by xs=",
+                RandomDrawError,
+            )
         if not changes:
             return Plan("compute")
         alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
@@ -330,6 +335,10 @@ class Tracer(LightDispatchMode):
                 masked = self._masked(name, operation.in_order(args, kwargs))
                 if masked is not None:
                     return masked
+                with self:
+                    picked = picks.by_one_that_changes(operation.in_order(args, kwargs))
+                if picked is not None:
+                    return picked
                 raise self.refusal(name, "the index changes from step to step", "use torch.where")
             args = (args[0], without_masks(args[1], self.writes.changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
