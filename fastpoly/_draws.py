@@ -75,17 +75,19 @@ def _numbers(count: int, first: int, dtype: torch.dtype, device: Any) -> torch.T
 class Draws(LightDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, what is drawn comes of what is `carried` for that.
 
-    What has no row in DRAWN, or a generator of its own, is drawn by torch.
+    What has no row in DRAWN, or a generator of its own, is drawn by torch; so is what follows when torch's generator has
+    been set: who seeds it in a loss wants the same numbers in every step.
     """
 
     def __init__(self, carried: Sequence[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.carried = carried
         self.sites = 0
+        self._generator = torch.get_rng_state()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = rule_of(func, kwargs)
-        if rule is None:
+        if rule is None or not torch.equal(torch.get_rng_state(), self._generator):
             return func(*args, **(kwargs or {}))
         given = {argument.name: argument.default_value for argument in schema(func).arguments}
         return rule(self, given | dict(zip(given, args, strict=False)) | (kwargs or {}))

@@ -233,14 +233,30 @@ def test_minibatches_drawn_in_the_loss():
 OWN = torch.Generator().manual_seed(0)
 
 
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.rand(3)
+
+
 @pytest.mark.parametrize(
     ("drawn", "named"),
-    [(lambda: torch.rand(3, generator=OWN), "rand "), (lambda: torch.multinomial(torch.ones(3), 3), "multinomial ")],
-    ids=["a generator of one's own", "what has no rule"],
+    [
+        (lambda: torch.rand(3, generator=OWN), "rand "),
+        (lambda: torch.multinomial(torch.ones(3), 3), "multinomial "),
+        (seeded, "rand "),
+    ],
+    ids=["a generator of one's own", "what has no rule", "torch's generator seeded in the loss"],
 )
 def test_what_torch_alone_draws_is_refused(drawn, named):
     with pytest.raises(UnsupportedOperationError, match=rf"{named}.*draws random numbers.*xs="):
         descend(lambda w: (w * drawn()).sum(), torch.ones(3), learn_rate=0.1, steps=2, backend="fused")
+
+
+def test_a_loss_that_seeds_torch_has_the_same_numbers_in_every_step():
+    run = descend(lambda w: (w * seeded()).sum(), torch.ones(3), learn_rate=0.0001, steps=3, backend="eager")
+    assert run.loss[0].item() == pytest.approx(seeded().sum().item())
+    assert run.loss.std() < 1e-3
 
 
 def test_torchs_generator_is_left_alone():

@@ -317,7 +317,7 @@ class Tracer(LightDispatchMode):
                 raise self.refused_branch(name) from None
         if are_complex(name, args, kwargs):
             result = of_complex_numbers(self, operation, args, kwargs)
-            return self._take_apart(operation, args, kwargs) if result is NotImplemented else result
+            return self.take_apart(operation, args, kwargs) if result is NotImplemented else result
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
@@ -329,7 +329,7 @@ class Tracer(LightDispatchMode):
             with self:
                 return extreme(*operation.in_order(args, kwargs), name == "max")
         if name not in OPERATIONS:
-            return self._take_apart(operation, args, kwargs)
+            return self.take_apart(operation, args, kwargs)
         if name in BY_LIST:
             if any(self.writes.changes(index) for index in args[1]):
                 masked = self._masked(name, operation.in_order(args, kwargs))
@@ -395,7 +395,7 @@ class Tracer(LightDispatchMode):
         self.nodes.append(node)
         return node
 
-    def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
         if any(self.writes.changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
             raise self.refusal(name, "the index changes from step to step", "use torch.where")

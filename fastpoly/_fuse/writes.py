@@ -122,6 +122,8 @@ class Writes:
         if operation.is_mutable:
             if changes_shape(operation.func):
                 return self._with_another_shape(operation, args, kwargs)
+            if not name.endswith("_") and "out" not in kwargs and name not in _CALLED:
+                return self.tracer.take_apart(operation, args, kwargs)
             return self._in_place(name, args, kwargs)
         kind = args[0].kind
         if name == "as_strided":
@@ -168,7 +170,7 @@ class Writes:
                 "use torch.stack or cat",
                 OutsideWriteError,
             )
-        if plain is None or not name.endswith("_"):
+        if plain is None:
             raise self.tracer.refusal(name, "it writes into a tensor in a way that has no rule", "compute a new one")
         memory = self._memory(target)
         kind = in_numbers(target.kind if type(target) is Traced else self.tracer.kind(target, target.device))
