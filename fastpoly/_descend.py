@@ -189,7 +189,7 @@ def descend_module(
     import torch
 
     from ._torch_private import with_parameters
-    from ._written import kept_buffers
+    from ._written import kept_tensors
 
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
@@ -201,7 +201,7 @@ def descend_module(
         raise ValueError("module: has no parameters that require a gradient; set .requires_grad_() on those to train")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
-        with with_parameters(module, values), kept_buffers(module):
+        with with_parameters(module, values), kept_tensors(module):
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

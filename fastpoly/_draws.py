@@ -75,8 +75,8 @@ def _numbers(count: int, first: int, dtype: torch.dtype, device: Any) -> torch.T
 class Draws(LightDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, what is drawn comes of what is `carried` for that.
 
-    What has no row in DRAWN, or a generator of its own, is drawn by torch; so is what follows when torch's generator has
-    been set: who seeds it in a loss wants the same numbers in every step.
+    What has no row in DRAWN, or a generator of its own, is drawn by torch; and so is what follows after torch's
+    generator has been set, for who seeds it in a loss wants the same numbers in every step.
     """
 
     def __init__(self, carried: Sequence[torch.Tensor]) -> None:

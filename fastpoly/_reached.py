@@ -34,7 +34,7 @@ class Reached:
     def __init__(self, originals: Sequence[torch.Tensor], tell: Callable[[torch.Tensor], None]) -> None:
         self.tell = tell
         self.originals = {id(tensor): at for at, tensor in enumerate(originals) if tensor.requires_grad}
-        self._kept = list(originals)  # so that no address is used twice
+        self.params = list(originals)  # kept, so that no address is used twice
         self._wanted: bool | None = None  # not known before the first call
         self.written: list[torch.Tensor] = []
         self.memories: dict[int | None, int] = {}  # of which each of these has all

@@ -137,6 +137,7 @@ class Descent:
                     names=named,
                     about=self.loss,
                     stop_at=0,
+                    finite=sum(len(self.training.parts(leaves)[name]) for name in ("params", "state")),
                     offset=taken,
                     watch=self if self.callback is not None or self.file is not None else None,
                 )

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from ._draws import drawing, first, following
-from ._errors import OutsideWriteError, RandomDrawError
+from ._errors import OutsideWriteError, RandomDrawError, UnsupportedOperationError
 from ._problem import integer, positive, shown, truth
 from ._rates import Rates
 from ._reached import Reached
 from ._tensors import one_number, pair, refuse_changed, refuse_no_dense_tensor, refuse_no_function
-from ._torch_private import tree
+from ._torch_private import take_hooks, tree, without_checkpoints
 from ._written import Uncarried, Watch, can_be_carried
 from .optimizers import FunctionalOptimizer
 
@@ -31,6 +31,10 @@ MOST = {dtype: torch.finfo(dtype).max for dtype in (torch.float64, torch.float32
 
 SEEDS = 2**44
 """As many as the two words of a key tell apart, which `_draws` wants to be exact in float32."""
+
+
+NEARLY_INFINITE = 1e30
+"""From here on another order of sums may overflow where this one does not."""
 
 
 @dataclass(frozen=True)
@@ -296,10 +300,14 @@ class Training:
 
     def _called(self, parts: dict[str, list[torch.Tensor]]) -> Called:
         own = [leaf.detach().requires_grad_() for leaf in parts["params"]]
+        for original, leaf in zip(self.reached.params, own, strict=True):
+            take_hooks(original, leaf)
         written = [leaf.clone() for leaf in parts.get("written", ())]
         arguments = (self._nested(own), *self.data, *self.slice(parts))
         watched = self._follows and not self._is_known and type(own[0]) is torch.Tensor
-        with torch.enable_grad(), Watch([*own, *written], "draws" in parts) if watched else nullcontext():
+        watch = Watch([*own, *written], "draws" in parts) if watched else nullcontext()
+        # what a checkpoint computes anew for the gradient would be of the module's own parameters, not of these
+        with torch.enable_grad(), watch, without_checkpoints():
             with self.reached.by(own, written) as stand_ins:
                 value, aux = self._value_and_aux(arguments)
             grads = torch.autograd.grad(value, own, materialize_grads=True)
@@ -381,7 +389,12 @@ class Training:
                 return "divergence"
             if self.wishes.until is not None and bool(_truth(self.wishes.until(self._nested(parts["params"]), value))):
                 return "until"
-        return "patience"
+        if self.wishes.patience is None and abs(value.item()) < NEARLY_INFINITE:
+            raise UnsupportedOperationError(
+                f"the run ended where the loss would be no number, but it is {value.item():.6g} there: a mistake of "
+                "fastpoly's, please report it. Way out: backend='eager'"
+            )
+        return "patience" if self.wishes.patience is not None else "divergence"
 
 
 def row(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

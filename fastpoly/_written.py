@@ -17,7 +17,7 @@ import torch
 
 from ._draws import rule_of
 from ._fuse.arguments import Operation, leaves
-from ._torch_private import LightDispatchMode, storage
+from ._torch_private import LightDispatchMode, attributes, storage
 
 
 class Uncarried(BaseException):
@@ -86,19 +86,21 @@ def can_be_carried(tensor: torch.Tensor) -> bool:
 
 
 @contextmanager
-def kept_buffers(module: torch.nn.Module) -> Iterator[None]:
-    """While it lasts, a module may assign its buffers anew; at the end they are the tensors that they were, which got
-    what was assigned.
+def kept_tensors(module: torch.nn.Module) -> Iterator[None]:
+    """While it lasts, a module may assign its buffers and other tensors anew; at the end they are the tensors that they
+    were, which got what was assigned.
     """
-    before = [(one, name, buffer) for one in module.modules() for name, buffer in one.named_buffers(recurse=False)]
-    assigned = []
+    places = (place for one in module.modules() for place in attributes(one))
+    before = [
+        (place, name, tensor) for place in places for name, tensor in place.items() if isinstance(tensor, torch.Tensor)
+    ]
     try:
         yield
-        assigned = [(buffer, getattr(one, name)) for one, name, buffer in before]
+        assigned = [(tensor, place.get(name)) for place, name, tensor in before]
     finally:
-        for one, name, buffer in before:
-            setattr(one, name, buffer)
+        for place, name, tensor in before:
+            place[name] = tensor
     with torch.no_grad():
-        for buffer, value in assigned:
-            if value is not buffer:
-                buffer.copy_(value)
+        for tensor, value in assigned:
+            if value is not tensor and isinstance(value, torch.Tensor):
+                tensor.copy_(value)

@@ -230,6 +230,19 @@ def test_optimizers_that_look_at_a_first_step_first(optimizer):
     torch.testing.assert_close(x, tensors()[1] + STEPS, rtol=1e-12, atol=1e-14)
 
 
+def test_what_is_infinite_is_no_divergence():
+    least = torch.full((2,), torch.inf, dtype=D)
+
+    def loss(w):
+        with torch.no_grad():
+            least[0].copy_(torch.minimum(least[0], w.square().sum()))
+        return w.square().sum()
+
+    run = descend(loss, start(), learn_rate=RATE, steps=3, backend="fused")
+    assert (run.ended_by, run.steps) == ("steps", 3)
+    assert least.tolist() == [run.loss[-1].item(), torch.inf]
+
+
 def test_a_counter_is_exact_beyond_what_floats_hold():
     count, w = torch.tensor(2**24 + 1), torch.ones(2)
 

@@ -16,7 +16,7 @@ from .._torch_private import (
     storage,
     without_values,
 )
-from . import picks
+from . import lists, picks
 from .apart import INDICES, OURS, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
@@ -111,6 +111,9 @@ class Tracer(LightDispatchMode):
         if outermost:
             self._where, self.asked = self.callers.line(), operation.name
         try:
+            if operation.name.startswith(lists.PREFIX):
+                with self:
+                    return lists.one_by_one(operation.name, args, kwargs or {})
             signature: list[Any] = [operation]
             operands: list[Any] = []
             if self.writes.written and not operation.is_mutable:
@@ -284,7 +287,7 @@ class Tracer(LightDispatchMode):
             self.nodes, self._known, self._planning, self._is_general = before
         if self._planning is not None:
             self._planning |= made
-        if not is_general or result is None:
+        if not is_general or result is None or isinstance(result, bool):  # of the kinds alone, as whether sizes agree
             return None
         operands: list[Any] = []
         self._describe(operation, given, named, [], operands)
