@@ -389,6 +389,9 @@ class Training:
                 return "divergence"
             if self.wishes.until is not None and bool(_truth(self.wishes.until(self._nested(parts["params"]), value))):
                 return "until"
+        moving = [*parts["params"], *parts["state"]]
+        if not all(bool(leaf.isfinite().all()) for leaf in moving):
+            return "divergence"
         if self.wishes.patience is None and abs(value.item()) < NEARLY_INFINITE:
             raise UnsupportedOperationError(
                 f"the run ended where the loss would be no number, but it is {value.item():.6g} there: a mistake of "

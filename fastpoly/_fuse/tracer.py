@@ -218,6 +218,7 @@ class Tracer(LightDispatchMode):
         if not changes:
             return Plan("compute")
         alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        alone = alone or bool(operation.targets(args, kwargs))  # to write twice is not to write once
         return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
     # -- what does not depend on the inputs
@@ -265,12 +266,20 @@ class Tracer(LightDispatchMode):
                 node = self._known[key] = self._new_node(step.op, args_of_node, step.shape, step.dtype)
             slots.append(node)
         if plan.several is None:
-            return self._result(plan.results[0], slots, args)
-        return plan.several(self._result(result, slots, args) for result in plan.results)
+            return self._result(plan.results[0], slots, args, bool(plan.steps) and plan.steps[-1].op == "select")
+        return plan.several(self._result(result, slots, args, False) for result in plan.results)
 
-    def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
-        traced = self.traced(slots[result.node], result.kind)
-        return traced if result.shares is None else traced.sharing(args[result.shares].memory)
+    def _result(self, result: Result, slots: list[Any], args: Any, is_select: bool) -> Traced:
+        if result.shares is None:
+            return self.traced(slots[result.node], result.kind)
+        source, kind = args[result.shares], result.kind
+        if is_select:  # whose plan is one for all places
+            _, dim, place = args
+            offset = source.kind.offset + place % source.kind.shape[dim] * source.kind.strides[dim]
+            if offset != kind.offset:
+                kind = Kind(kind.shape, kind.strides, kind.dtype, kind.device, offset)
+                kind = self.kinds.setdefault(kind, kind)
+        return self.traced(slots[result.node], kind).sharing(source.memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
         """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""

@@ -71,6 +71,8 @@ class WholeNumbers:
     def __call__(self, value: Any) -> Bounds:
         """Of a node, or a number."""
         if not isinstance(value, Node):
+            if not math.isfinite(value):
+                return UNKNOWN
             number = int(value) if value == int(value) else value
             return number, number
         if value not in self._known:
