@@ -88,19 +88,24 @@ def can_be_carried(tensor: torch.Tensor) -> bool:
 @contextmanager
 def kept_tensors(module: torch.nn.Module) -> Iterator[None]:
     """While it lasts, a module may assign its buffers and other tensors anew; at the end they are the tensors that they
-    were, which got what was assigned.
+    were, which got what was assigned. What is of another shape or dtype stays as it was assigned.
     """
     places = (place for one in module.modules() for place in attributes(one))
-    before = [
-        (place, name, tensor) for place in places for name, tensor in place.items() if isinstance(tensor, torch.Tensor)
-    ]
+    items = ((place, name, value) for place in places for name, value in place.items())
+    before = [item for item in items if isinstance(item[2], torch.Tensor)]
     try:
         yield
-        assigned = [(tensor, place.get(name)) for place, name, tensor in before]
-    finally:
+    except BaseException:
         for place, name, tensor in before:
+            place[name] = tensor
+        raise
+    assigned = []
+    for place, name, tensor in before:
+        value = place.get(name)
+        is_like = isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (tensor.shape, tensor.dtype)
+        if is_like and value is not tensor:
+            assigned.append((tensor, value))
             place[name] = tensor
     with torch.no_grad():
         for tensor, value in assigned:
-            if value is not tensor and isinstance(value, torch.Tensor):
-                tensor.copy_(value)
+            tensor.copy_(value)

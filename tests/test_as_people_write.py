@@ -260,7 +260,7 @@ MODULES = {
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
-@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.slow), "fused"])
 @pytest.mark.parametrize("name", MODULES)
 def test_modules(name, backend):
     make, loss = MODULES[name]
