@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastpoly_kernels.functions import FUNCTIONS, WORD
 
-from ._torch_private import LightDispatchMode, schema
+from ._torch_private import LightDispatchMode, schema, without_modes
 
 LOW = 2**20
 """Steps after which the second word of their count grows."""
@@ -66,10 +65,9 @@ def following(carried: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 @lru_cache(64)
 def _numbers(count: int, first: int, dtype: torch.dtype, device: Any) -> torch.Tensor:
-    """Whole numbers from the first one on; always the same tensor, and made without an operation of torch's."""
-    numbers = np.arange(first, first + count, dtype=np.float64 if dtype == torch.float64 else np.float32)
-    found = torch.from_numpy(numbers)
-    return found if torch.device(device).type == "cpu" else found.to(device)
+    """Whole numbers from the first one on; always the same tensor, of which nobody has seen how it was made."""
+    with without_modes():
+        return torch.arange(first, first + count, dtype=dtype, device=device)
 
 
 class Draws(LightDispatchMode):  # type: ignore[no-untyped-call]

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes as without_modes
 
-__all__ = ["TorchDispatchMode", "tree"]
+__all__ = ["TorchDispatchMode", "tree", "without_modes"]
 
 COMPILER = "torch._inductor.compile_fx"
 """The module that torch.compile imports when it is first called."""

@@ -161,3 +161,19 @@ def test_what_a_module_has():
     buffers, others = private.attributes(module)
     assert set(buffers) == {"running_mean", "running_var", "num_batches_tracked"}
     assert others["kept"] is module.kept
+
+
+def test_what_no_mode_sees():
+    found = []
+
+    class Seen(private.LightDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Seen():
+        with private.without_modes():
+            torch.zeros(2)
+        assert found == []
+        torch.zeros(2)
+    assert len(found) == 1
