@@ -270,3 +270,14 @@ def test_torchs_generator_is_left_alone():
 @pytest.mark.filterwarnings("ignore:.*script:DeprecationWarning")
 def test_torchs_compiler_draws_them_too():
     torch.testing.assert_close(run("dropout", backend="compile").loss, run("dropout").loss, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.slow
+def test_a_card_draws_in_registers():
+    pytest.importorskip("triton")
+    import drawing_on_a_card
+    from machine_code_gpu import machine_code
+
+    for kernel, kind in ((drawing_on_a_card.single, "fp32"), (drawing_on_a_card.double, "fp64")):
+        code = machine_code(kernel, {"out": f"*{kind}", "key": kind}, {"N": 32})
+        assert code.local == code.stack == 0
