@@ -42,6 +42,8 @@ def descend(
     held_out: Any = None,
     patience: int | None = None,
     average: str | float | None = None,
+    has_aux: bool = False,
+    seed: int | None = None,
     callback: Callable[[int, Any, torch.Tensor], object] | None = None,
     callback_every: int = 1_000,
     save: str | os.PathLike[str] | None = None,
@@ -51,16 +53,23 @@ def descend(
 
     The loss is called on tensors without values; torch's autograd differentiates it as always. What it did is then
     fused into one loop over the steps, in which nothing of torch is left. So the loss must do the same operations at
-    every step, whatever the values of the parameters are, and draw no random numbers. It is called once more, on the
+    every step, whatever the values of the parameters are. It is called once more, on the
     parameters after the first step, and the loop's next step compared with that: a loss that another call changes (a
     counter, a warm-up) is refused. A change that only a later call would bring, or one that is smaller than rounding,
     cannot be noticed.
+
+    What the loss writes in place to tensors beside the params, as BatchNorm does to its running statistics, is carried
+    from step to step; these tensors have what the last step left in them when the run has ended, and in a callback.
+
+    What the loss draws at random, as dropout does, are other numbers in every step, place and element: those of
+    Threefry, a counter-based generator, and not of torch's. A `seed` gives the same ones in every backend.
 
     A tensor of `params` that requires a gradient is trained wherever the loss gets it from. One that requires a
     gradient and is none of the params stays as it is, after a warning.
 
     Args:
-        loss: takes the params and the data, returns one number. Tensors that it gets from elsewhere are data, too.
+        loss: takes the params and the data, returns one number. Tensors that it gets from elsewhere are data, too,
+            unless it writes to them.
         params: where to start: a tensor, or a list, tuple or dict of tensors, nested at will; of one float dtype, on
             the CPU or on a CUDA GPU. They are not written to.
         data: what else the loss takes: a tensor or a tuple.
@@ -90,6 +99,9 @@ def descend(
             the loss there has not fallen for so many steps. The result has the `best` params.
         average: "mean" for the mean of the params after each step (stochastic weight averaging), or how much of an
             average is kept in a step, such as 0.999 (exponential moving average).
+        has_aux: the loss returns (number, aux), where aux is a tensor or a list, tuple or dict of such: the result's
+            `aux` has it for every step that is kept, and `last_aux` for the last one.
+        seed: of what the loss draws at random; without, torch's generator gives one.
         callback: called as callback(step, params, loss) after every `callback_every` steps, with the loss of these
             params; True ends the run.
         save: a file in which the run is kept every `save_every` seconds and at its end. If it is there already, and of
@@ -137,7 +149,7 @@ def descend(
     refuse_no_params(start)
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
-    wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average)
+    wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average, has_aux, seed)
     descent = Descent(loss, data, start, structure, wishes, learn_rate, optimizer, steps, trace_every)
     if callback is not None:
         descent.call_back(callback, integer(callback_every, "callback_every", 1, MAX_STEPS))
@@ -162,7 +174,8 @@ def descend_module(
     """Train a module in place: `descend` over its parameters.
 
     Args:
-        module: its parameters that require a gradient are trained; all others, and its buffers, are data.
+        module: its parameters that require a gradient are trained; all others are data, and so are buffers that it does
+            not write to. Those that it does write to, or assigns anew, are left as the last step left them.
         loss: takes the module and the data, returns one number.
         data, options: as for `descend`. An optimizer of torch.optim holds the module's parameters.
 
@@ -176,6 +189,7 @@ def descend_module(
     import torch
 
     from ._torch_private import with_parameters
+    from ._written import kept_tensors
 
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
@@ -187,7 +201,7 @@ def descend_module(
         raise ValueError("module: has no parameters that require a gradient; set .requires_grad_() on those to train")
 
     def functional(values: dict[str, torch.Tensor], *data: Any) -> torch.Tensor:
-        with with_parameters(module, values):
+        with with_parameters(module, values), kept_tensors(module):
             return loss(module, *data)
 
     functional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

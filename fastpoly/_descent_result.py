@@ -29,6 +29,8 @@ class DescentResult:
         ended_by: "steps" if all were taken, else "until", "patience", "callback", "divergence" or "Ctrl-C".
         averaged: the average of the params after each step, if one was asked for.
         best, held_out: the params that were best on the held-out data, and its losses as `loss` has them.
+        aux: what the loss returned beside its number, of the steps that `loss` has, as the first axis of each tensor.
+        last_aux: the same of the last step that was taken; None if none was.
         reason: why that backend ran: what it was expected to take, and the next best one.
     """
 
@@ -44,6 +46,8 @@ class DescentResult:
     averaged: Any = None
     best: Any = None
     held_out: torch.Tensor | None = None
+    aux: Any = None
+    last_aux: Any = None
     _page: Callable[[], str] | None = None
 
     @lazy

@@ -13,6 +13,14 @@ class UnsupportedOperationError(RuntimeError):
     """The loss does something that cannot be fused; the message names it, the line it stands in, and the way out."""
 
 
+class OutsideWriteError(UnsupportedOperationError):
+    """It writes to a tensor that it was not given: whoever repeats it may carry that tensor from step to step."""
+
+
+class RandomDrawError(UnsupportedOperationError):
+    """It draws random numbers: whoever repeats it may give it some that change from step to step."""
+
+
 class DivergenceWarning(RuntimeWarning):
     """The mean squared error grew out of the range of its type; the message names the step and the stability limit."""
 

@@ -1,4 +1,5 @@
 """What a loss reaches by another way than its arguments: a trained tensor is trained there, too; others are told of.
+What a loss writes to is carried from step to step, and it gets at that in the same way.
 
 A loss may hold its parameters in a list of its own, say for a penalty on all of them. It then computes with the tensors
 that the descent started from, and what was meant to be trained would stay as it is. Of a tensor with a gradient that is
@@ -15,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ._fuse.arguments import leaves, substituted
+from ._torch_private import memory_of, storage
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,14 +34,34 @@ class Reached:
     def __init__(self, originals: Sequence[torch.Tensor], tell: Callable[[torch.Tensor], None]) -> None:
         self.tell = tell
         self.originals = {id(tensor): at for at, tensor in enumerate(originals) if tensor.requires_grad}
-        self._kept = list(originals)  # so that no address is used twice
+        self.params = list(originals)  # kept, so that no address is used twice
         self._wanted: bool | None = None  # not known before the first call
+        self.written: list[torch.Tensor] = []
+        self.memories: dict[int | None, int] = {}  # of which each of these has all
 
-    def by(self, own: Sequence[torch.Tensor]) -> AbstractContextManager[Any]:
-        """While a loss is called with `own`, in the order of the originals."""
-        if self._wanted is False:
+    def carry(self, tensor: torch.Tensor) -> bool:
+        """Stand in for one more tensor, to which a loss writes; False if that is done already."""
+        if storage(tensor) in self.memories:
+            return False
+        self.memories[storage(tensor)] = len(self.written)
+        self.written.append(tensor)
+        return True
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Does something stand in for it?"""
+        return id(tensor) in self.originals or self.written_at(tensor) is not None
+
+    def written_at(self, tensor: torch.Tensor) -> int | None:
+        """Which of those that are written to has its memory?"""
+        return self.memories.get(memory_of(tensor)) if self.written else None
+
+    def by(
+        self, own: Sequence[torch.Tensor], written: Sequence[torch.Tensor] = ()
+    ) -> AbstractContextManager[_StandIns | None]:
+        """While a loss is called with `own` in the order of the originals, and `written` in that of what is carried."""
+        if self._wanted is False and not self.written:
             return nullcontext()
-        return _StandIns(self, own)
+        return _StandIns(self, own, written)
 
     def _ended(self, mode: _StandIns) -> None:
         for tensor in mode.untrained.values():
@@ -55,10 +77,16 @@ def untrained(tensor: torch.Tensor) -> str:
     )
 
 
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Which elements of its memory a tensor has."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
 class _StandIns(TorchFunctionMode):
-    def __init__(self, of: Reached, own: Sequence[torch.Tensor]) -> None:
+    def __init__(self, of: Reached, own: Sequence[torch.Tensor], written: Sequence[torch.Tensor]) -> None:
         super().__init__()
-        self.of, self.own = of, own
+        self.of, self.own, self.written = of, own, written
+        self._originals: dict[int, torch.Tensor] = {}  # by what stands in for them
         self.met = False
         self.untrained: dict[int, torch.Tensor] = {}
         self._known = {id(tensor): tensor for tensor in own}  # and what the loss makes itself
@@ -66,19 +94,34 @@ class _StandIns(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
-        if any(id(leaf) in self.of.originals for leaf in given):
+        others = [leaf for leaf in given if not self.of.has(leaf)]
+        if self.of._wanted is None:
+            self._note(func, others)
+        if len(others) < len(given):
             self.met = True
-            args, kwargs = substituted(self._stand_in, args), substituted(self._stand_in, kwargs)
-        elif self.of._wanted is None:
-            self._note(func, given)
+            args, kwargs = substituted(self._replaced, args), substituted(self._replaced, kwargs)
         result = func(*args, **kwargs)
         if self.of._wanted is None:
             self._known |= {id(leaf): leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor)}
-        return result
+        # so that `module.count += 1` leaves the module its own tensor
+        return self._originals.get(id(result), result)
 
-    def _stand_in(self, value: Any) -> Any:
+    def _replaced(self, value: Any) -> Any:
+        return self.stand_in(value) if isinstance(value, torch.Tensor) else value
+
+    def stand_in(self, value: torch.Tensor) -> torch.Tensor:
+        """What stands in for a tensor; itself if there is no such."""
         at = self.of.originals.get(id(value))
-        return value if at is None else self.own[at]
+        if at is not None:
+            return self.own[at]
+        at = self.of.written_at(value)
+        if at is None:
+            return value
+        original, found = self.of.written[at], self.written[at]
+        if _place(value) != _place(original):
+            return found.as_strided(value.shape, value.stride(), value.storage_offset() - original.storage_offset())
+        self._originals[id(found)] = value
+        return found
 
     def _note(self, func: Callable[..., Any], given: Sequence[torch.Tensor]) -> None:
         if func is torch.Tensor.detach:  # it is meant to stay

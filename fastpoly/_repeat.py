@@ -88,6 +88,7 @@ def repeat(
     names: dict[int, str],
     about: object,
     stop_at: int | None = None,
+    finite: int = 0,
     offset: int = 0,
     watch: Watch | None = None,
 ) -> Repeated:
@@ -101,13 +102,14 @@ def repeat(
         names: what the caller calls tensors that the step uses, by their ids.
         about: the caller's function, of which warnings are.
         stop_at: the result that ends the run when it is not finite.
+        finite: how many of the tensors, from the first on, end it after the last step when they are not finite.
         offset: how many steps came before these, of which `every` counts.
         watch: who else wants to see the run.
     """
     with preparing():
         name, loop, reason = _begun(step, inputs, steps, backend, names, about, stop_at)
     say(f"backend {name}: {reason}")
-    options = steps, every, monitor, stop_at is not None, offset, watch
+    options = steps, every, monitor, finite, offset, watch
     if name == "eager":
         return replace(run(name, loop, *options), reason=reason)
     try:
@@ -128,7 +130,7 @@ def run(
     steps: int,
     every: int | None,
     monitor: Monitor,
-    stops: bool,
+    finite: int,
     offset: int = 0,
     watch: Watch | None = None,
     like: Step | None = None,
@@ -136,8 +138,7 @@ def run(
     """As `repeat`, by a loop of that name which has begun.
 
     Args:
-        stops: what is not finite ends it.
-        offset, watch: as for `repeat`.
+        finite, offset, watch: as for `repeat`.
         like: what the loop was made of; then the second step of the loop (or the only one) is compared with it.
     """
     import torch
@@ -184,7 +185,7 @@ def run(
                 if ends:
                     break
     carried = loop.carried()
-    if taken == steps and stops and not all(bool(torch.isfinite(c).all()) for c in carried):
+    if taken == steps and not all(bool(torch.isfinite(c).all()) for c in carried[:finite]):
         stopped = True  # in the last step of all, whose result nobody asked for
     results = [whole[:filled] for whole in kept]
     if watch is not None:

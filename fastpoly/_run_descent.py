@@ -19,6 +19,7 @@ from ._tensors import refuse_no_float_tensor, tensor_labels
 from ._torch_private import tree
 from ._training import Training, Wishes
 from ._warn import warn_once
+from ._written import Uncarried
 from .optimizers import FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Descent:
         self.callback: Callable[..., object] | None = None
         self.callback_every = 1
         self.file: RunFile | None = None
+        self._keep: tuple[Any, float] | None = None
         self.earlier: list[torch.Tensor] = []  # results of steps that came before the loop
         self.backend = ""
         self._optimizer = optimizer
@@ -67,16 +69,22 @@ class Descent:
 
     def keep_in(self, path: Any, seconds: float) -> None:
         """Keep the run in a file."""
+        self._keep = path, seconds
+
+    def _file_of(self, path: Any, seconds: float) -> RunFile:
+        """The file of this run, once it is known what the loss writes to: that changes, and says nothing of the run."""
         one = [self.rates.one] if self.rates.one is not None else []
         each = [self.rates.each] if self.rates.each is not None else []
         held = [leaf for leaf in tree.tree_leaves((self.data, self.wishes.held_out)) if isinstance(leaf, torch.Tensor)]
+        held = [leaf for leaf in held if self.training.reached.written_at(leaf) is None]
         rule = getattr(self.rule, "groups", None)
         if rule is None:
             rule = _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
         functions = [_name(one) for one in (self.loss, self.wishes.project, self.wishes.until)]
-        wishes = [getattr(self.wishes, name) for name in ("cycle", "clip_norm", "clip_value", "patience", "average")]
+        kept = ("cycle", "clip_norm", "clip_value", "patience", "average", "has_aux", "seed")
+        wishes = [getattr(self.wishes, name) for name in kept]
         texts = [self.structure, rule, functions, wishes, self.trace_every]
-        self.file = RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
+        return RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
 
     def run(
         self,
@@ -98,7 +106,21 @@ class Descent:
         named = {id(leaf): label for leaf, label in zip(self.start, labels, strict=True)}
         named |= {id(self.rates.one): "learn_rate", id(self.rates.each): "learn_rates"}
         named |= tensor_labels(self.data, names[1:]) | tensor_labels(tuple(self.training.rows), ("x",) * 99)
-        saved = self.file.load() if self.file is not None else None
+        while True:
+            try:
+                return self._run(named, state, backend, progress, started)
+            except Uncarried as found:
+                self.training.carry(found, self.start)
+
+    def _run(
+        self, named: dict[int, str], state: Any, backend: str, progress: bool | Progress, started: float
+    ) -> DescentResult:
+        """The same, unless the loss is found to change what is not carried: then Uncarried is raised."""
+        saved = None
+        if self._keep is not None:
+            self.training.look(self.start)  # what the file has goes by that
+            self.file = self._file_of(*self._keep)
+            saved = self.file.load()
         leaves, taken = self._begin(state, saved)
         with shown(progress) as report:
             monitor = Monitor(report)
@@ -115,6 +137,7 @@ class Descent:
                     names=named,
                     about=self.loss,
                     stop_at=0,
+                    finite=sum(len(self.training.parts(leaves)[name]) for name in ("params", "state")),
                     offset=taken,
                     watch=self if self.callback is not None or self.file is not None else None,
                 )
@@ -162,7 +185,8 @@ class Descent:
         ends = False
         if self.callback is not None and taken % self.callback_every == 0:
             parts = self.training.parts(carried())
-            value, _ = self.training.value_and_grads(parts["params"], self.training.slice(parts))
+            self.training.write_back(parts)
+            value = self.training.called(parts).value
             ends = self.callback(taken, self._nested(parts["params"]), value) is True
         if self.file is not None and self.file.is_due():
             self.file.save(Saved(taken, self.backend, carried(), self._whole(results), ended=False))
@@ -195,8 +219,11 @@ class Descent:
         if isinstance(self.rule, FunctionalOptimizer):
             state = self.rule.unflattened(state)
             self.rule.write_back(state)
-        losses, *held = self._whole(made.results)
+        self.training.write_back(parts)
+        losses, *others = self._whole(made.results)
         averaged, best = parts.get("averaged"), parts.get("best")
+        held = others.pop(0) if best else None
+        aux, last_aux = self.training.nested_aux(others), self.training.nested_aux(parts.get("aux", ()))
         return DescentResult(
             self._nested(parts["params"]),
             losses,
@@ -209,7 +236,9 @@ class Descent:
             ended_by,
             self._nested(averaged[:-1]) if averaged else None,
             self._nested(best[:-2]) if best else None,
-            held[0] if held else None,
+            held,
+            aux,
+            last_aux if taken else None,
             made.source,
         )
 

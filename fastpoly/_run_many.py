@@ -76,6 +76,7 @@ class Run:
         reached = Reached(leaves, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
         data = tuple(problems.filled(first)[1:])
         self.training = Training(loss, data, first[: self.count], self.structure, rule, rate, reached, wishes, steps)
+        self.training.carry_nothing()
         self.own_data = [at for at in range(self.count, len(first)) if problems.is_own[at]]
         self.monitor = Monitor(report)
         self._first = first

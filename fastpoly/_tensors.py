@@ -60,6 +60,13 @@ def refuse_no_params(leaves: list[Any]) -> None:
     refuse_no_floats(leaves)
     if any(not bool(leaf.isfinite().all()) for leaf in leaves):
         raise ValueError("params: want finite numbers, got NaN or infinity; start elsewhere")
+    from ._torch_private import has_hooks_behind
+
+    if any(has_hooks_behind(leaf) for leaf in leaves):
+        raise ValueError(
+            "params: have functions to be called when a gradient has been accumulated, and here none is; take them "
+            "away, and let optimizer= do what they did"
+        )
 
 
 def refuse_no_floats(leaves: list[Any]) -> None:

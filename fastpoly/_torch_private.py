@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes as without_modes
 
-__all__ = ["TorchDispatchMode", "tree"]
+__all__ = ["TorchDispatchMode", "tree", "without_modes"]
 
 COMPILER = "torch._inductor.compile_fx"
 """The module that torch.compile imports when it is first called."""
@@ -79,6 +80,17 @@ version: Callable[[torch.Tensor], int] = attrgetter("_version")
 """How often torch has written to a tensor's memory."""
 
 
+def take_hooks(of: torch.Tensor, own: torch.Tensor) -> None:
+    """What is to be done to the gradient of one tensor is done to that of another, which stands for it."""
+    for hook in (of._backward_hooks or {}).values():
+        own.register_hook(hook)
+
+
+def has_hooks_behind(tensor: torch.Tensor) -> bool:
+    """Is a function to be called when its gradient has been added to `.grad`?"""
+    return bool(getattr(tensor, "_post_accumulate_grad_hooks", None))
+
+
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     """Is a function to be called before or after each of its steps?"""
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
@@ -92,6 +104,14 @@ def is_watched() -> bool:
 def storage(tensor: torch.Tensor) -> int:
     """A number that tensors have in common that share their memory, as long as one of them lives."""
     return tensor.untyped_storage()._cdata
+
+
+def memory_of(tensor: torch.Tensor) -> int | None:
+    """That number; None of a tensor that has no memory of its own, as one within `torch.vmap`."""
+    try:
+        return storage(tensor)
+    except (NotImplementedError, RuntimeError):
+        return None
 
 
 def differentiated() -> int | None:
@@ -153,6 +173,27 @@ def _smaller(one: Any, other: Any) -> Any:
     if isinstance(other, torch.Tensor):
         return torch.minimum(one, other) if isinstance(one, torch.Tensor) else torch.clamp(other, max=one)
     return min(one, other)
+
+
+@contextlib.contextmanager
+def without_checkpoints() -> Iterator[None]:
+    """While it lasts, torch.utils.checkpoint calls a function and computes nothing anew for its gradient."""
+    from torch.utils import checkpoint
+
+    def once(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    before = checkpoint._checkpoint_without_reentrant_generator
+    checkpoint._checkpoint_without_reentrant_generator = once
+    try:
+        yield
+    finally:
+        checkpoint._checkpoint_without_reentrant_generator = before
+
+
+def attributes(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A module's buffers, and all else that it has."""
+    return module._buffers, vars(module)
 
 
 def restore_weights(weights: list[Any]) -> None:

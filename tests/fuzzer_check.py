@@ -40,14 +40,31 @@ AGAIN = "something else when it is called again"
 
 
 @dataclass(frozen=True)
+class Ran:
+    """What came of a run, and what it has left in the tensors that the loss writes to."""
+
+    result: object
+    kept: list
+
+    @property
+    def numbers(self):
+        """Losses, params, and all else that is to be compared."""
+        of = self.result
+        beside = [leaf for leaf in tree.tree_leaves((of.aux, of.last_aux)) if leaf is not None]
+        return [of.loss, *tree.tree_leaves(of.params), *beside, *self.kept]
+
+
+@dataclass(frozen=True)
 class Case:
-    """A loss with all that `descend` takes, and the tensors in it."""
+    """A loss with all that `descend` takes, and the tensors in it; `buffers` are those that it may write to."""
 
     loss: object
     params: object
     data: tuple
     options: dict
     dtype: str
+    buffers: list
+    first: list
 
     @property
     def tensors(self):
@@ -55,9 +72,23 @@ class Case:
         return [*tree.tree_leaves(self.params), *self.data]
 
     def descend(self, backend, **changed):
-        """The result."""
+        """What came of it, from the same tensors every time."""
+        self.begin_anew()
         arguments = {"params": self.params, "data": self.data, **self.options, **changed}
-        return descend(self.loss, backend=backend, **arguments)
+        result = descend(self.loss, backend=backend, **arguments)
+        return Ran(result, [buffer.clone() for buffer in self.buffers])
+
+    def begin_anew(self):
+        """The tensors that the loss writes to are as they were."""
+        for buffer, before in zip(self.buffers, self.first, strict=True):
+            buffer.copy_(before)
+
+    def value(self):
+        """That of the loss, as torch has it."""
+        params = tree.tree_map(lambda p: p.detach().clone().requires_grad_(), self.params)
+        last = [self.options["xs"][0]] if "xs" in self.options else []
+        value = self.loss(params, *self.data, *last)
+        return value[0] if "has_aux" in self.options else value
 
 
 def check(written, name, backend):
@@ -65,7 +96,7 @@ def check(written, name, backend):
     warnings.simplefilter("ignore")
     case = _case(written, name)
     try:
-        value = case.loss(tree.tree_map(lambda p: p.detach().clone().requires_grad_(), case.params), *case.data)
+        value = case.value()
         if not value.requires_grad:
             return "skip", "no param has anything to do with it"
         want = case.descend("eager")
@@ -87,11 +118,12 @@ def check(written, name, backend):
         return "ERROR", f"{_told(error)} ({at.name}, line {at.lineno})"
     if not all(_same(one, other) for one, other in zip(before, case.tensors, strict=True)):
         return "MISMATCH", "the caller's tensors were written to"
-    if parts is not None and not all(_same(*pair) for pair in zip(parts, _numbers(got), strict=True)):
+    if parts is not None and not all(_same(*pair) for pair in zip(parts, got.numbers, strict=True)):
         return "MISMATCH", f"a run in two parts, of {written.split} steps and the rest, gives other bits"
-    if (want.steps, want.diverged_at) != (got.steps, got.diverged_at):
-        steps = f"{got.steps} steps, diverged at {got.diverged_at}"
-        return "MISMATCH", f"{steps}; eager: {want.steps} steps, diverged at {want.diverged_at}"
+    one, other = want.result, got.result
+    if (one.steps, one.diverged_at) != (other.steps, other.diverged_at):
+        steps = f"{other.steps} steps, diverged at {other.diverged_at}"
+        return "MISMATCH", f"{steps}; eager: {one.steps} steps, diverged at {one.diverged_at}"
     outcome, why = _compared(case, backend, want, got)
     if outcome == "MISMATCH" and _is_right_in_double(written, name, backend):
         return "unclear", why
@@ -127,8 +159,9 @@ def _case(written, name):
     linecache.cache[name] = (len(written.text), None, written.text.splitlines(True), name)
     scope = {}
     exec(compile(written.text, name, "exec"), scope)
-    options = eval(f"dict({written.options})")
-    return Case(scope["loss"], scope["params"], scope["data"], options, written.dtype)
+    options, buffers = eval(f"dict({written.options})", scope), scope.get("buffers", [])
+    first = [buffer.clone() for buffer in buffers]
+    return Case(scope["loss"], scope["params"], scope["data"], options, written.dtype, buffers, first)
 
 
 def _told(error):
@@ -140,18 +173,14 @@ def _same(one, other):
     return one.shape == other.shape and one.dtype == other.dtype and bool(((one == other) | (one != one)).all())
 
 
-def _numbers(result):
-    return [result.loss, *tree.tree_leaves(result.params)]
-
-
 def _in_two(case, backend, split):
     """The numbers of a run that is taken up again after `split` steps; None if it leaves the floats before."""
     every = case.options.get("trace_every", 1)
-    first = case.descend(backend, steps=split)
-    if not all(bool(numbers.isfinite().all()) for numbers in _numbers(first)[1:]):
+    first = case.descend(backend, steps=split).result
+    if not all(bool(leaf.isfinite().all()) for leaf in tree.tree_leaves(first.params)):
         return None
     rest = case.options["steps"] - split
-    second = case.descend(backend, params=first.params, state=first.state, steps=rest, trace_every=every and 1)
+    second = case.descend(backend, params=first.params, state=first.state, steps=rest, trace_every=every and 1).result
     kept = second.loss if every is None else second.loss[-split % every :: every]
     return [torch.cat([first.loss, kept]), *tree.tree_leaves(second.params)]
 
@@ -159,16 +188,19 @@ def _in_two(case, backend, split):
 def _compared(case, backend, want, got):
     """The outcome for two results."""
     starts = tree.tree_leaves(case.params)
-    scale = max([1e-3, *(_most(w - p) for w, p in zip(_numbers(want)[1:], starts, strict=True))])
+    ends = tree.tree_leaves(want.result.params)
+    scale = max([1e-3, *(_most(w - p) for w, p in zip(ends, starts, strict=True))])
     adaptive = case.options.get("optimizer") in ("adam", "adamw")
     outcome = "ok", ""
-    for i, (one, other) in enumerate(zip(_numbers(want), _numbers(got), strict=True)):
-        what = f"param {i - 1}" if i else "loss"
+    for i, (one, other) in enumerate(zip(want.numbers, got.numbers, strict=True)):
+        is_param = 0 < i <= len(starts)
+        what = f"param {i - 1}" if is_param else f"aux or buffer {i - 1 - len(starts)}" if i else "loss"
         if one.shape != other.shape or one.dtype != other.dtype:
             return "MISMATCH", f"{what}: {other.dtype} {tuple(other.shape)}, eager {one.dtype} {tuple(one.shape)}"
         if not torch.equal(one.isnan(), other.isnan()):
             return "MISMATCH", f"{what}: NaN at {int(other.isnan().sum())} places, eager at {int(one.isnan().sum())}"
-        off, room = _most(one - other), scale if i else max(1.0, _most(one))
+        off = _most(one.double() - other.double())
+        room = scale if is_param else max(1.0, _most(one))
         if not off <= TOLERANCE[case.dtype] * room * (OF_ADAM if adaptive and i else 1):
             if off > _by_rounding(case, i):
                 return "MISMATCH", f"{what}: off by {off:.2e} of {room:.2e}"
@@ -191,7 +223,7 @@ def _by_rounding(case, i):
 
 def _moved(case, i, nudge):
     """How far eager's own result moves if its params move by so much, relative and absolute."""
-    base, worst = _numbers(case.descend("eager"))[i], 0.0
+    base, worst = case.descend("eager").numbers[i].double(), 0.0
     for seed in range(4):
         torch.manual_seed(seed)
         moved = tree.tree_map(
@@ -200,7 +232,7 @@ def _moved(case, i, nudge):
             ),
             case.params,
         )
-        there = _numbers(case.descend("eager", params=moved))[i]
+        there = case.descend("eager", params=moved).numbers[i].double()
         if there.shape == base.shape:
             worst = max(worst, _most(there - base))
     return worst

@@ -6,6 +6,7 @@ separate its statements. The holes, all of them of one value {a} (see `fuzzer_wr
     {a} {b} {s}     floats: any; one that broadcasts with a; one that broadcasts into a's shape
     {m} {n}         masks that broadcast with a
     {e} {f}         whole numbers that broadcast with a
+    {z}             a tensor of the caller's that lines may write to
     {c}             a tensor that requires a gradient and is no param: the loss reaches it through its closure
     {d} {dd}        an axis of a; the same, perhaps counted from the end
     {size} {count}  of that axis; of all elements
@@ -349,6 +350,67 @@ w{t}, u{t} = {a}.chunk(2, {d}); {t} = torch.cat([u{t}, w{t} * 2], {d})
 w{t} = {m} + {n}; {t} = torch.where(w{t}, {a}, {s}) + w{t}.sum() * 0.01
 """)  # noqa: E501
 
+LINEAR = alternatives("""
+torch.linalg.inv(matrix({a}, {k})); torch.linalg.det(matrix({a}, 3)) * 0.1; torch.linalg.slogdet(matrix({a}, {k}))[1]
+torch.linalg.solve(matrix({a}, 3), picked({b}, 3, 2)); torch.linalg.solve(matrix({a}, {k}), picked({b}, {k}))
+torch.linalg.cholesky(matrix({a}, 3) @ matrix({a}, 3).mT); torch.linalg.qr(matrix({a}, 3))[1]; torch.trace(matrix({a}, {k}))
+torch.linalg.cholesky_ex(matrix({a}, {k}) @ matrix({a}, {k}).mT)[0].diagonal().log(); torch.linalg.matrix_power(matrix({a}, 2), 3) * 0.1
+torch.linalg.solve_triangular(matrix({a}, 3), picked({b}, 3, 2), upper=True); torch.linalg.matrix_exp(0.2 * matrix({a}, 2))
+torch.cholesky_solve(picked({b}, 3, 1), torch.linalg.cholesky(matrix({a}, 3) @ matrix({a}, 3).mT)); torch.linalg.pinv(matrix({a}, 2))
+torch.linalg.eigvalsh(torch.diag(torch.arange(3, dtype=D)) + 0.1 * (matrix({a}, 3) + matrix({a}, 3).mT)); torch.linalg.multi_dot([matrix({a}, 2)] * 3) * 0.1
+torch.linalg.svdvals(torch.diag(torch.arange(2, 5, dtype=D)) + 0.1 * matrix({a}, 3)); torch.linalg.inv(torch.stack([matrix({a}, 2), matrix({b}, 2)]))
+torch.linalg.lu_factor(matrix({a}, 3))[0]; torch.linalg.cross(picked({a}, 4, 3), picked({b}, 4, 3).flip(0) + 1); torch.linalg.vecdot(picked({a}, 4, 3), picked({b}, 4, 3))
+""")  # noqa: E501
+
+COMPLEX = alternatives("""
+torch.fft.rfft({a}, dim={dd}).real * 0.1; torch.fft.rfft({a}, dim={dd}).imag * 0.1; torch.view_as_real(torch.fft.fft({a}, dim={dd})) * 0.1
+torch.fft.irfft(torch.fft.rfft({a}, dim={dd}) * 2, n={size}, dim={dd}); torch.fft.ifft({a}, dim={dd}).real; torch.fft.fft(picked({a}, 12)).abs().square() * 0.01
+torch.fft.fft2(picked({a}, 3, 4)).real * 0.1; torch.fft.fftshift({a}, {dd}); torch.fft.hfft(picked({a}, 5)) * 0.1; torch.fft.ifft2(picked({a}, 4, 4)).imag
+(torch.complex({a}, 0.5 * {a}) * (0.3 + 0.4j)).real; torch.complex({a}, {b} + 0 * {a}).abs().square() * 0.1; (torch.complex({a}, {a} + 2)).abs()
+torch.view_as_real(torch.polar(1 + {a} ** 2, {a})).sum(-1) * 0.1; torch.exp(torch.complex(0 * {a}, {a})).real; torch.angle(torch.complex(2 + {a} ** 2, {a}))
+(1j * {a}).imag * 2; torch.complex({a}, {a}).conj().imag; (torch.complex({a}, 1 + 0 * {a}) ** 2).real; (1 / torch.complex(2 + {a} ** 2, {a})).imag
+torch.view_as_complex(torch.stack([{a}, 0.5 * {a}], -1)).sum().real * 0.1; (torch.complex({a}, {b} + 0 * {a}) @ torch.complex({a}, {a})).real * 0.01 if {a}.ndim == 1 else {a}
+""")  # noqa: E501
+
+IMAGE = alternatives("""
+F.conv2d(picked({a}, 1, 1, 4, 5), num((2, 1, 3, 3), 5)) * 0.2; F.conv2d(num((1, 2, 5, 4), 6), picked({a}, 3, 2, 2, 2), padding=1, stride=2) * 0.2
+F.conv2d(picked({a}, 2, 2, 4, 4), num((4, 1, 2, 2), 7), groups=2, dilation=2) * 0.2; F.conv_transpose2d(picked({a}, 1, 2, 3, 3), num((2, 1, 2, 2), 8), stride=2) * 0.2
+F.conv1d(picked({a}, 2, 2, 9), picked({b}, 3, 2, 3), padding='same') * 0.2; F.conv3d(picked({a}, 1, 1, 3, 3, 3), num((1, 1, 2, 2, 2), 9)) * 0.2
+F.max_pool2d(picked({a}, 1, 2, 4, 6) + num((4, 6), 3), 2); F.avg_pool2d(picked({a}, 1, 2, 5, 5), 3, 2, 1); F.adaptive_avg_pool2d(picked({a}, 1, 1, 5, 7), 3)
+F.adaptive_max_pool2d(picked({a}, 1, 1, 5, 4) + num((5, 4), 4), 2); F.lp_pool1d(picked({a}, 1, 1, 8) + 2, 2, 2); F.unfold(picked({a}, 1, 1, 4, 4), 2) * 0.3
+F.interpolate(picked({a}, 1, 1, 3, 4), scale_factor=2, mode='bilinear'); F.fold(picked({a}, 1, 4, 9), (4, 4), 2) * 0.3; F.pixel_shuffle(picked({a}, 1, 4, 2, 2), 2)
+F.batch_norm(picked({a}, 4, 3, 2), torch.zeros(3, dtype=D), torch.ones(3, dtype=D), training=True); F.group_norm(picked({a}, 2, 4, 3), 2)
+F.max_pool1d(picked({a}, 1, 1, 9) + num((9,), 5), 3, 1, 1); F.grid_sample(picked({a}, 1, 1, 4, 4), 0.5 * torch.tanh(picked({b}, 1, 2, 2, 2)), align_corners=False)
+""")  # noqa: E501
+
+DRAWN = alternatives("""
+{a} * torch.rand_like({a}.detach()); {a} + 0.1 * torch.randn({shape}, dtype=D); F.dropout({a}, 0.3); {a} * (torch.rand({shape}) > 0.4); F.alpha_dropout({a}, 0.2)
+{a} * torch.bernoulli(torch.full({shape}, 0.4, dtype=D)); torch.normal({a}, 0.1); {a} * torch.empty({shape}, dtype=D).uniform_(-1, 2)
+{a} + 0.1 * torch.empty({shape}, dtype=D).exponential_(); {a} * torch.randint(0, 3, {shape}); {a}.reshape(-1)[torch.randint({count}, (3,))]; {a}[torch.randperm({a}.shape[0])]
+torch.distributions.Normal({a}, 1 + {a} ** 2).rsample() * 0.1; sum({a} * torch.rand(()).to(D) for _ in range({k})) * 0.3; {a} * torch.randn((), dtype=D)
+""")  # noqa: E501
+
+KEPT = lines("""
+with torch.no_grad(): {z}.mul_(0.9).add_(0.1 * {a}.mean()); {t} = {a} + {z}.mean()
+{t} = {a} * {z}.mean(); {z}.add_(0.1)
+{z}.lerp_(torch.tanh({a}.detach().mean()).expand({z}.shape), 0.3); {t} = {a} * {z}.sum() * 0.1
+{z}.copy_(torch.maximum({z}, {a}.detach().amax())); {t} = {a} - {z}.mean()
+{z}.view(-1)[:1].mul_(0.5); {t} = {a} + {z}.view(-1)[0]
+{z}.data.clamp_(-0.5, 0.5); {t} = {a} * {z}.square().mean()
+w{t} = {z}.clone(); {z}.neg_(); {t} = {a} * (w{t} * {z}).mean()
+torch.add({z}, {a}.detach().mean(), alpha=0.1, out={z}); {t} = {a} + 0.1 * {z}.mean()
+""")
+
+BRANCH = lines("""
+{t} = {a} * 2 if {a}.detach().sum().item() > 0.1 else {a} - 0.5
+{t} = {a} * 0.5 if ({a} > 0.3).any() else {a} + 0.25
+{t} = torch.sin({a}) if bool({a}.detach().mean() < {s}.detach().mean()) else torch.cos({a})
+{t} = -{a} if ({a}.detach().amax() > 0.7).item() else {a}; {t} = {t} * 0.5 if ({t}.detach().amin() < 0).item() else {t}
+assert {a}.detach().sum() < 1e6; {t} = {a} * 0.7
+{t} = {a} / 2 if torch.equal({a}, {a} * 1) else {a}
+{t} = {a} + 0.1 if {m}.all() else {a} - 0.1
+""")
+
 KINDS = {  # kind: (its table, how often it is drawn, what its result is)
     "unary": (UNARY, 4, "float"),
     "binary": (BINARY, 5, "float"),
@@ -363,6 +425,12 @@ KINDS = {  # kind: (its table, how often it is drawn, what its result is)
     "inplace": (INPLACE, 2, "float"),
     "setitem": (SETITEM, 1, "float"),
     "statements": (STATEMENTS, 3, "float"),
+    "linear": (LINEAR, 2, "float"),
+    "complex": (COMPLEX, 2, "float"),
+    "image": (IMAGE, 2, "float"),
+    "draws": (DRAWN, 2, "float"),
+    "kept": (KEPT, 3, "float"),
+    "branch": (BRANCH, 1, "float"),
 }
 
 RARELY = alternatives("""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from fuzzer_lines import KINDS, RARELY
+from fuzzer_options import options, wanted
+from fuzzer_prelude import END, PRELUDE
 
 LONG = (15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 129, 511, 512, 513, 4095, 4096, 4097)
 """One below, at and above what registers and blocks of them hold."""
@@ -82,69 +84,6 @@ NEEDED |= dict.fromkeys(
 )
 """What is written first where a line wants a mask, or whole numbers, and there are none."""
 
-PRELUDE = """\
-import torch, torch.nn.functional as F
-
-D = torch.{dtype}
-
-
-def num(shape, seed, dtype=D):
-    count = 1
-    for size in shape:
-        count *= size
-    numbers = 1.3 * torch.sin(torch.arange(count, dtype=torch.float64) * 1.7 + seed * 0.61 + 0.1)
-    return numbers.reshape(shape).to(dtype)
-
-
-class Cube(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, a):
-        ctx.save_for_backward(a)
-        return 0.1 * a**3
-
-    @staticmethod
-    def backward(ctx, g):
-        (a,) = ctx.saved_tensors
-        return g * 0.3 * a**2
-
-
-class Flip(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, a):
-        return a * 1.0
-
-    @staticmethod
-    def backward(ctx, g):
-        return -0.5 * g
-
-
-class Clip(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, a, lo, hi):
-        ctx.save_for_backward(a)
-        ctx.bounds = lo, hi
-        return a.clamp(lo, hi)
-
-    @staticmethod
-    def backward(ctx, g):
-        (a,) = ctx.saved_tensors
-        return g * (a > ctx.bounds[0]) * (a < ctx.bounds[1]), None, None
-
-
-"""
-
-END = """
-
-if __name__ == "__main__":
-    from fastpoly import descend, optimizers
-    from fastpoly._fuse import program
-
-    program.CYCLES = {cycles}
-    for backend in ("eager", "fused"):
-        result = descend(loss, params, data, backend=backend, {options})
-        print(backend, result.loss.tolist(), result.params)
-"""
-
 
 @dataclass(frozen=True)
 class Loss:
@@ -189,12 +128,15 @@ class _Writer:
         self.floats, self.masks, self.whole, self.others = [], [], [], []
         self.unused = []
         self.count = 0
+        self.wanted = wanted(self.r)
 
     def write(self):
         r = self.r
+        torch.manual_seed(r.randrange(2**30))  # of what lines draw while they are written
         self._choose_sizes()
         self._params()
         self._data()
+        self._beside()
         self._begin()
         kinds = [kind for kind, (_, often, _) in KINDS.items() for _ in range(often)]
         wanted, made = r.randint(1, 9), 0
@@ -202,30 +144,25 @@ class _Writer:
             if made < wanted:
                 kind = r.choice(kinds)
                 made += any(self._line(kind) for _ in range(8))
-        self.lines.append("return " + (" + ".join(self._ends()) or f"{self.names[0]}.sum()"))
-        head = f"def loss({', '.join(['params', *self.data])}):"
+        value = " + ".join(self._ends()) or f"{self.names[0]}.sum()"
+        aux = [r.choice([*self.floats, *self.masks, *self.kept]) for _ in range(self.wanted.aux)]
+        self.lines.append(f"return {value}" + (f", ({', '.join(aux)},)" if aux else ""))
+        head = f"def loss({', '.join(['params', *self.data, *self.slices])}):"
         data = "".join(f"{name}, " for name in self.data)
         parts = [
             *self.setup,
             f"params = {self._packed()}",
             f"data = ({data})",
+            f"buffers = [{', '.join(self.kept)}]",
             "\n",
             head,
             *["    " + line for line in self.lines],
         ]
-        steps, options = self._options()
-        split = r.randint(1, steps - 1) if steps > 1 and r.random() < 0.2 else None
+        steps, asked = options(r, self.wanted)
+        goes_on = not (self.slices or self.kept or self.wanted.aux or "draws" in self.kinds)
+        split = r.randint(1, steps - 1) if steps > 1 and goes_on and r.random() < 0.2 else None
         cycles = 50 if r.random() < 0.4 else 12_000
-        return Loss(self.prelude + "\n".join(parts), options, tuple(self.kinds), cycles, split, self.dtype)
-
-    def _options(self):
-        r = self.r
-        if r.random() < 0.35:
-            return 1, "learn_rate=1.0, steps=1"
-        steps = r.choice((2, 3, 4, 7))
-        optimizer = r.choice(("'sgd'",) * 4 + ("'momentum'", "'nesterov'", "'adam'", "'adamw'"))
-        every = r.choice((1, 1, 2, 3, None))
-        return steps, f"learn_rate=0.02, steps={steps}, optimizer={optimizer}, trace_every={every}"
+        return Loss(self.prelude + "\n".join(parts), asked, tuple(self.kinds), cycles, split, self.dtype)
 
     # -- what it is given
 
@@ -305,6 +242,16 @@ class _Writer:
             self.setup.append(f"closed = num({self._shape(2)}, 60).requires_grad_()")
             exec(self.setup[-1], self.scope)
 
+    def _beside(self):
+        """Slices of `xs`, and tensors that lines may write to."""
+        self.slices, self.kept = [], []
+        if self.wanted.slices:
+            self._give("xs0", f"num({(self.r.randint(1, 5), *self._shape(2))}, 70)", self.slices)
+            self.slices = ["batch"]
+            self.scope["batch"] = self.scope["xs0"][0]
+        for i in range(self.wanted.kept):
+            self._give(f"kept{i}", f"num({self._shape(2)}, {80 + i})", self.kept)
+
     def _give(self, name, text, names):
         with contextlib.suppress(Exception):
             exec(f"{name} = {text}", self.scope)
@@ -336,7 +283,7 @@ class _Writer:
         )
         for name in names:
             self.scope[name] = self.scope[name].detach().clone().requires_grad_()
-        for name in (*names, *self.data):
+        for name in (*names, *self.data, *self.slices, *self.kept):
             self._add(name, self.scope[name])
 
     def _add(self, name, value):
@@ -404,6 +351,7 @@ class _Writer:
             "ef": self.whole,
             "o": self.others,
             "c": [self.closure] if self.closure else [],
+            "z": self.kept,
         }
         any_shape = "@" in template or "torch." in template or "reshape(-1)" in template
         for keys, names in fits.items():
@@ -414,7 +362,7 @@ class _Writer:
                 found = [n for n in names if self._fits(self.scope[n].shape, shape, into)]
                 if key == "b" and any_shape and r.random() < 0.5:
                     found = names
-                if key == "c":
+                if key in "cz":
                     found = names
                 if not found and key in NEEDED:
                     found = self._needed(key, a)

@@ -136,16 +136,11 @@ def indexed(w, place):
 
 @pytest.mark.parametrize("loss", [looked_up, indexed])
 def test_places_of_their_own_are_looked_up_problem_by_problem(loss):
-    """Lanes would read from different places: a kernel takes one problem at a time, or there is one for each."""
+    """Lanes would read from different places: the kernel takes one problem at a time."""
     places = torch.arange(4)[:, None] * 7 + 3
     start = torch.ones((), dtype=torch.float64)
-    options = dict(in_dims=(None, 0), learn_rate=0.1, steps=20)
-    if loss is indexed:
-        with pytest.warns(RuntimeWarning, match=r"one problem after the other, slower: index in test_descend_many\.py"):
-            many = descend_many(loss, start, (places,), **options)
-    else:
-        many = descend_many(loss, start, (places,), **options)
-        assert many.backend == "fused"
+    many = descend_many(loss, start, (places,), in_dims=(None, 0), learn_rate=0.1, steps=20)
+    assert many.backend == "fused"
     for k, place in enumerate(places):
         one = descend(loss, start, (place,), learn_rate=0.1, steps=20, backend="eager")
         torch.testing.assert_close(many.params[k], one.params, rtol=1e-10, atol=0)
@@ -242,3 +237,20 @@ def test_ctrl_c_keeps_the_problems_that_were_done():
     assert 0 < len(part) < 4000
     assert torch.equal(part.params["b"], whole.params["b"][: len(part)])
     assert torch.equal(part.loss, whole.loss[: len(part)])
+
+
+def test_what_a_loss_draws_or_writes_beside_is_refused_by_name():
+    _, x, y = problems(3)
+    kept = torch.zeros(())
+
+    def draws(w, x, y):
+        return ((y - w * torch.nn.functional.dropout(x)) ** 2).mean()
+
+    def writes(w, x, y):
+        kept.add_(1)
+        return ((y - w * x) ** 2).mean()
+
+    start = torch.ones((), dtype=torch.float64)
+    for loss, message in ((draws, "draws random numbers"), (writes, "writes to a tensor from outside the loss")):
+        with pytest.raises(fastpoly.UnsupportedOperationError, match=message):
+            descend_many(loss, start, (x, y), in_dims=(None, None, 0), learn_rate=0.1, steps=3, backend="fused")

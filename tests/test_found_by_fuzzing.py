@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fastpoly import descend
+from fastpoly import UnsupportedOperationError, descend
 
 W = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
 X = torch.linspace(-1, 1, 5, dtype=torch.float64)
@@ -21,6 +21,11 @@ def of(*numbers):
 def _columns_alike(a):
     both = torch.cat([a.exp().reshape(-1), torch.tanh(a.exp() * 0.3).reshape(-1)])
     return (both - both.mean()).square().mean()
+
+
+def _doubled(v):
+    v[1] = v[0] * 2
+    return v
 
 
 LOSSES = {  # name: (loss, params, data)
@@ -85,6 +90,7 @@ LOSSES = {  # name: (loss, params, data)
         lambda w: (torch.div(w.detach(), INF, rounding_mode="floor") * w).sum(),
         W,
     ),
+    "a write to another place than was read": (lambda w: _doubled(w * 0.3).square().sum(), W),
     "zeros of either sign": (lambda w: 1 / (torch.cat([torch.zeros(2), -torch.zeros(1)]).double() * w.abs()) @ w, W),
 }
 
@@ -101,6 +107,42 @@ def test_the_numbers_are_those_of_torch(name):
     torch.testing.assert_close(got.params, want.params, rtol=1e-11, atol=1e-11, equal_nan=True)
 
 
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_what_comes_beside_may_be_a_number_repeated(backend):
+    """One element in memory, and many in the tensor; and one number that is kept for a loop."""
+    repeated = of(0.7)[0].expand(3, 2)
+
+    def loss(w):
+        return (w * torch.randn((), dtype=w.dtype) + repeated.sum()).square().mean(), (repeated, w.sum())
+
+    run = descend(loss, W, learn_rate=0.1, steps=3, backend=backend, has_aux=True, seed=1)
+    assert torch.equal(run.aux[0], repeated.expand(3, 3, 2))
+    assert run.aux[1][0].item() == pytest.approx(W.sum().item())
+
+
+def test_statistics_that_the_loss_makes_are_written_once():
+    def loss(w):
+        mean = torch.zeros(3, dtype=w.dtype)
+        out = F.batch_norm(torch.stack([w, w * w, w.sin()]), mean, torch.ones(3, dtype=w.dtype), training=True)
+        return (out * X[:3]).square().sum() + mean.square().sum()
+
+    want, got = (descend(loss, W, learn_rate=0.1, steps=3, backend=one).loss for one in ("eager", "fused"))
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+
+
+def test_a_bound_that_a_dtype_has_not_is_refused():
+    """torch takes -2 for 254."""
+    with pytest.raises(UnsupportedOperationError, match=r"a bound is another number in torch\.uint8.*Way out"):
+        descend(lambda w: (w * (w > 0).to(torch.uint8).clamp(-2, 3)).sum(), W, learn_rate=0.1, steps=3, backend="fused")
+
+
+def test_infinity_is_between_no_bounds():
+    """Of what becomes whole numbers after it was multiplied by nothing."""
+    loss = lambda w: (w * (torch.where(w > 9, INF, w).detach() * 0 + 3).long()).sum()  # noqa: E731
+    with pytest.raises(UnsupportedOperationError, match="whole numbers of floats"):
+        descend(loss, W, learn_rate=0.1, steps=3, backend="fused")
+
+
 def test_nothing_is_fused():
     run = descend(lambda w, x: (w[0] * x).sum() + w.sum(), W, NOTHING, learn_rate=0.1, steps=3, backend="fused")
     assert run.loss.tolist() == pytest.approx([float(W.sum()) - 0.1 * k * W.numel() for k in range(3)])
@@ -108,7 +150,6 @@ def test_nothing_is_fused():
 
 def test_no_number_where_torch_has_one_is_told(monkeypatch):
     """And the other way round: a step of every loop is compared with the loss."""
-    from fastpoly import UnsupportedOperationError
     from fastpoly._fuse.operations import OPERATIONS, each
 
     monkeypatch.setitem(OPERATIONS, "sqrt", each(lambda a: a * NAN))

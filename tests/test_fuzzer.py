@@ -38,7 +38,8 @@ def test_a_loss_runs_by_itself(seed):
 
 def test_another_number_is_found(monkeypatch):
     """A compiler that takes sin for cos."""
-    from fuzzer_writer import PRELUDE, Loss
+    from fuzzer_prelude import PRELUDE
+    from fuzzer_writer import Loss
 
     from fastpoly._fuse.operations import OPERATIONS, function
 

@@ -12,6 +12,7 @@ from small_loss import W, X, run, smooth
 from fastpoly import (
     UnsupportedOperationError,
     descend,
+    scan,
 )
 
 # -- the loss
@@ -136,18 +137,8 @@ REFUSED = {
     "float": (as_a_float, "_local_scalar_dense", "return float(w[0]", "the value of a tensor decides"),
     "a mask that changes": (chosen, "index", "return w[w > 0].sum()", "the index changes from step to step"),
     "allclose": (all_close, "allclose", "if torch.allclose(w, w)", ""),
-    "data written to": (in_place, "add_", "x += 1", "it writes to a tensor from outside the loss"),
-    "a view of data written to": (part_in_place, "mul_", "x[:5].mul_(0)", "it writes to a tensor from outside"),
-    "params written to data": (set_item, "copy_", "x[0] = w[0]", "into another tensor"),
-    "a closure's tensor written to": (closure_in_place, "add_", "BUFFER.add_(1)", "from outside the loss"),
-    "params written to a closure": (closure_kept, "copy_", "BUFFER.copy_(w.detach())", "into another tensor"),
-    "out=": (out, "add", "torch.add(BUFFER, 1, out=BUFFER)", "from outside the loss"),
     "params written to": (params_in_place, "mul_", "w.mul_(0.5)", "it writes to a tensor"),
-    "random numbers": (noise, "randn_like", "torch.randn_like(x)", "it draws random numbers, anew in every step"),
     "a generator": (noise_of_its_own, "rand", "torch.rand(3", "it draws random numbers"),
-    "dropout": (dropped, "bernoulli_", "return DROPOUT(w * w).sum()", "it draws random numbers"),
-    "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
-    "BatchNorm that learns": (normalised, "add_", "return NORM(x[:, None] * w)", "from outside the loss"),
     "params in another dtype": (other_precision, "_to_copy", "return smooth(w.half()", "it gives torch.float16"),
     "complex numbers": (complex_numbers, "linalg_eig", "return torch.linalg.eigvals(w", "no rule"),
     "an operation without a rule": (
@@ -158,13 +149,29 @@ REFUSED = {
     ),
 }
 
+OF_A_SCAN = {  # what `descend` carries from step to step, and nothing else does
+    "random numbers": (noise, "randn_like", "torch.randn_like(x)", "it draws random numbers, anew in every step"),
+    "dropout": (dropped, "bernoulli_", "return DROPOUT(w * w).sum()", "it draws random numbers"),
+    "a permutation": (shuffled, "randperm", "torch.randperm(3)", "it draws random numbers"),
+    "data written to": (in_place, "add_", "x += 1", "it writes to a tensor from outside the loss"),
+    "a view of data written to": (part_in_place, "mul_", "x[:5].mul_(0)", "it writes to a tensor from outside"),
+    "params written to data": (set_item, "copy_", "x[0] = w[0]", "into another tensor"),
+    "a closure's tensor written to": (closure_in_place, "add_", "BUFFER.add_(1)", "from outside the loss"),
+    "params written to a closure": (closure_kept, "copy_", "BUFFER.copy_(w.detach())", "into another tensor"),
+    "out=": (out, "add", "torch.add(BUFFER, 1, out=BUFFER)", "from outside the loss"),
+    "BatchNorm that learns": (normalised, "add_", "return NORM(x[:, None] * w)", "from outside the loss"),
+}
 
-@pytest.mark.parametrize("name", REFUSED)
+
+@pytest.mark.parametrize("name", [*REFUSED, *OF_A_SCAN])
 def test_a_refusal_names_the_operation_the_line_and_a_way_out(name):
-    loss, operation, line, why = REFUSED[name]
+    loss, operation, line, why = (REFUSED | OF_A_SCAN)[name]
     before = X.clone()
     with pytest.raises(UnsupportedOperationError) as refusal:
-        run(loss)
+        if name in OF_A_SCAN:
+            scan(lambda w, x: (w, loss(w, x)), W, (X,), 1, backend="fused")
+        else:
+            run(loss)
     message = str(refusal.value)
     assert re.search(rf"^\w*{operation}\w* .*in test_refusals\.py:\d+ \(.*{re.escape(line)}", message), message
     assert why in message
@@ -237,12 +244,10 @@ def test_what_only_torch_itself_can_run_is_refused_too(loss):
         run(loss)
 
 
-@pytest.mark.parametrize("loss", [branch, item, normalised, numpy_in_it, leak_to_a_list])
+@pytest.mark.parametrize("loss", [branch, item, numpy_in_it, leak_to_a_list])
 def test_auto_falls_back_with_one_warning(loss):
     """And to what is right: step by step, as torch runs it."""
-    NORM.reset_running_stats()
     eager = run(loss, backend="eager")
-    NORM.reset_running_stats()
     KEPT.clear()
     with pytest.warns(
         RuntimeWarning, match=r"^running with backend='(compile|eager)', many times slower: .*"

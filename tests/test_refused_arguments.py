@@ -48,7 +48,11 @@ BAD = {
     "loss too few": (of_descend(loss=lambda w: w.sum()), TypeError, "takes 1 positional argument but 2 were given"),
     "loss a number": (of_descend(loss=lambda w, x: 1.0), TypeError, "loss: its result: wants tensors, got 1.0 (float)"),
     "loss nothing": (of_descend(loss=lambda w, x: None), TypeError, "loss: its result: wants tensors, got None"),
-    "loss a pair": (of_descend(loss=lambda w, x: (w.sum(), 1)), TypeError, "loss: its result: wants tensors, got ("),
+    "loss a pair": (
+        of_descend(loss=lambda w, x: (w.sum(), 1)),
+        TypeError,
+        "got a tuple; has_aux=True takes a pair of it",
+    ),
     "loss a vector": (
         of_descend(loss=lambda w, x: w * w),
         ValueError,

@@ -140,3 +140,55 @@ def test_control_flow_is_called(monkeypatch):
     private.take_control_flow(lambda name, args: (name, len(args)))
     found = torch.cond(torch.tensor(True), torch.sin, torch.cos, (torch.ones(2),))
     assert found == ("_cond_op_wrapper", 4)
+
+
+def test_a_tensor_within_vmap_has_no_memory_of_its_own():
+    found = []
+    torch.func.vmap(lambda row: found.append(private.memory_of(row)) or row)(torch.zeros(2, 3))
+    assert found == [None]
+    assert private.memory_of(torch.zeros(2)) is not None
+
+
+def test_hooks_of_tensors():
+    one, other = (torch.ones(2, requires_grad=True) for _ in range(2))
+    one.register_hook(lambda gradient: gradient * 3)
+    private.take_hooks(one, other)
+    assert torch.autograd.grad(other.sum(), other)[0].tolist() == [3.0, 3.0]
+    assert not private.has_hooks_behind(one)
+    one.register_post_accumulate_grad_hook(lambda tensor: None)
+    assert private.has_hooks_behind(one)
+
+
+def test_a_checkpoint_is_a_call():
+    from torch.utils.checkpoint import checkpoint
+
+    calls, x = [], torch.ones(2, requires_grad=True)
+    with private.without_checkpoints():
+        torch.autograd.grad(checkpoint(lambda x: calls.append(1) or x.sin().sum(), x, use_reentrant=False), x)
+    assert len(calls) == 1
+    torch.autograd.grad(checkpoint(lambda x: calls.append(1) or x.sin().sum(), x, use_reentrant=False), x)
+    assert len(calls) == 3
+
+
+def test_what_a_module_has():
+    module = torch.nn.BatchNorm1d(2)
+    module.kept = torch.ones(2)
+    buffers, others = private.attributes(module)
+    assert set(buffers) == {"running_mean", "running_var", "num_batches_tracked"}
+    assert others["kept"] is module.kept
+
+
+def test_what_no_mode_sees():
+    found = []
+
+    class Seen(private.LightDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Seen():
+        with private.without_modes():
+            torch.zeros(2)
+        assert found == []
+        torch.zeros(2)
+    assert len(found) == 1

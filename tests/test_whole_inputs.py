@@ -74,9 +74,9 @@ def test_whole_numbers_alone():
     ("step", "start", "match"),
     [
         (lambda c: ((c[0], c[1] * 2), (c[0],)), 1, "beyond what is exact"),
-        (lambda c: ((c[0], c[1] + 17), (c[0],)), 1, "beyond what is exact"),
+        (lambda c: ((c[0] + c[1], c[1] + 17), (c[0],)), 1, "beyond what is exact"),
         (lambda c: ((c[0], c[1] + c[1]), (c[0],)), 1, "beyond what is exact"),
-        (lambda c: ((c[0], c[1] + 1), (c[0],)), 2**52, "wants to be between"),
+        (lambda c: ((c[0] + c[1], c[1] + 1), (c[0],)), 2**52, "wants to be between"),
         (lambda c: ((c[0], (c[1] + 1) % 7), (c[0],)), 7, "wants to be between 0 and 6"),
         (lambda c: ((c[0] + c[1].double().sqrt(), c[0].long()), (c[0],)), 1, "whole numbers of floats"),
     ],
@@ -87,10 +87,32 @@ def test_what_may_leave_the_exact_is_refused(step, start, match):
         scan(step, carry, (), 5, backend="fused")
 
 
-def test_a_counter_in_float32_is_refused():
-    carry = torch.ones(()), torch.tensor(0)
+def test_a_counter_in_float32_is_exact_or_refused():
+    def step(c):
+        return (c[0], c[1] + 1), c[0] / c[1]
+
+    first = torch.ones(()), torch.tensor(2**23 - 3)
+    assert_same(step, first, length=1000)
+    with pytest.raises(UnsupportedOperationError, match="is 8,388,610 before it, and wants to be between"):
+        scan(step, (torch.ones(()), torch.tensor(2**23 + 2)), (), 5, backend="fused")
     with pytest.raises(UnsupportedOperationError, match="exact in float32"):
-        scan(lambda c: ((c[0], c[1] + 1), (c[0],)), carry, (), 5, backend="fused")
+        scan(lambda c: ((c[0] + c[1], c[1] + 2), (c[0],)), first, (), 5, backend="fused")
+
+
+def test_a_counter_in_float32_is_looked_at_between_portions():
+    count, options = torch.tensor(2**23 - 3), {"learn_rate": 0.1, "steps": 20, "backend": "fused"}
+
+    def loss(w):
+        return (w / count.add_(1)).square()
+
+    with pytest.raises(UnsupportedOperationError, match="is 8,388,609 before it, and wants to be between"):
+        descend(loss, torch.ones(()), callback=lambda *_: None, callback_every=4, **options)
+
+
+def test_a_counter_that_nothing_reads_has_no_bounds():
+    assert_same(
+        lambda c: ((c[0] * 0.9, c[1] + 1000, c[2] - 3), (c[0],)), (torch.ones(()), torch.tensor(2**40), torch.arange(3))
+    )
 
 
 @pytest.mark.parametrize("by", [100, -100])

@@ -54,7 +54,7 @@ def fused_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
         written, order = _written(len(data[1]), problem.degree, data[0].dtype, write_for_gpu)
         program = bound(written, [data[position] for position in order], data[0].device)
         loop = GpuLoop(program, [_column(problem.initial_weights, data[0])])
-    return _trajectory(run("triton", loop, problem.steps, problem.trace_every, monitor, stops=True))
+    return _trajectory(run("triton", loop, problem.steps, problem.trace_every, monitor, finite=1))
 
 
 def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -63,7 +63,7 @@ def compiled(problem: FitProblem, monitor: Monitor) -> Trajectory:
     start = [_column(problem.initial_weights, data[0])]
     with preparing():
         loop = begin("compile")(_step(*data), start, {}, 0)
-    return _trajectory(run("compile", loop, problem.steps, problem.trace_every, monitor, stops=True))
+    return _trajectory(run("compile", loop, problem.steps, problem.trace_every, monitor, finite=1))
 
 
 def compiled_gpu(problem: FitProblem, monitor: Monitor) -> Trajectory:
@@ -112,7 +112,7 @@ def graphed(name: str, begin_loop: Begin, problem: FitProblem, monitor: Monitor,
             buffer.copy_(values)
         loop.restart(start)
         data = buffers
-    ran = run(name, loop, problem.steps, problem.trace_every, monitor, stops=True)
+    ran = run(name, loop, problem.steps, problem.trace_every, monitor, finite=1)
     if data[0].numel() <= KEPT_POWERS:
         if len(_idle) >= KEPT:
             _idle.clear()

@@ -31,6 +31,7 @@
     storages.py     memory that tensors share while a step is traced: a write is a new value of it
     writes.py       what a step writes there, and what it reads of it afterwards
     complex_tensors.py  complex tensors of a trace, and the memory that they share with their parts
+    refusing.py     what cannot be traced, in words
     tracer.py       what is done to tensors, written down as a graph
     trace.py        run the function once and write down every ATen operation on what changes from step to step
     scan.py         a loop within a step, as a node of the graph

@@ -109,6 +109,20 @@ def extreme(a: Any, dim: int, keep: bool, largest: bool) -> Any:
     return (values, places) if keep else (values.squeeze(dim), places.squeeze(dim))
 
 
+def _weight_norm_backward(grad: Any, v: Any, g: Any, norms: Any, dim: int) -> tuple[Any, Any]:
+    """Of v * g / |v|, with the norms over all dimensions but one."""
+    along = [d for d in range(v.ndim) if d != dim % v.ndim]
+    inner = (grad * v).sum(along, keepdim=True) / norms
+    return g / norms * (grad - v * inner / norms), inner.reshape(g.shape)
+
+
+def _place_of_extreme(a: Any, dim: int | None, keep: bool, largest: bool) -> Any:
+    if dim is not None:
+        return extreme(a, dim, keep, largest)[1]
+    place = extreme(a.reshape(-1), 0, False, largest)[1]
+    return place.reshape([1] * a.ndim) if keep else place
+
+
 def _unsliced(grad: Any, sizes: Sequence[int], dim: int, start: int, _: int, step: int) -> Any:
     """The gradient of a slice: zeros with `grad` where the slice was."""
     dim, size = dim % len(sizes), sizes[dim % len(sizes)]
@@ -279,6 +293,10 @@ OURS: dict[str, Callable[..., Any]] = {
     ],
     "split_with_sizes": lambda a, sizes, dim=0: [a.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)],
     "unsafe_split": lambda a, size, dim=0: list(a.split(size, dim)),
+    "argmax": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=True),
+    "argmin": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=False),
+    "_has_same_storage_numel": lambda a, b: a.numel() == b.numel(),
+    "_weight_norm_interface_backward": lambda *arguments: _weight_norm_backward(*arguments),
     "_softmax": lambda a, dim, _: _softmax(a, dim),
     "_log_softmax": lambda a, dim, _: _log_softmax(a, dim),
     "slice_backward": lambda *arguments: _unsliced(*arguments),

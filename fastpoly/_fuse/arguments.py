@@ -81,6 +81,16 @@ class Operation:
         rest = zip(self.names[len(args) :], self.defaults[len(args) :], strict=True)
         return [*args, *(kwargs.get(name, default) for name, default in rest)]
 
+    def targets(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+        """The tensors among its arguments that it writes to."""
+        given = self.in_order(args, kwargs)
+        if self.name in _KEEPS_STATISTICS:  # of which its schema says nothing
+            return [given[i] for i in (3, 4) if given[5] and given[i] is not None]
+        if not self.is_mutable:
+            return []
+        written = [value for is_written, value in zip(self.written, given, strict=True) if is_written]
+        return [leaf for leaf in leaves(written) if leaf is not None]
+
     def loose_places(self, args: Sequence[Any]) -> list[int]:
         """Where among the arguments the numbers stand whose values do not matter."""
         if self.loose == "index":
@@ -100,6 +110,9 @@ def is_loose(value: Any) -> bool:
     """Is it a number that is like others of its sign?"""
     return type(value) in (int, float) and (value > 0 or value < 0)
 
+
+_KEEPS_STATISTICS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+"""Their fourth and fifth arguments are running statistics; the sixth says whether these learn."""
 
 _BY_INDEX: dict[str, Callable[..., int]] = {
     "select": lambda a, dim, _: a.shape[dim],

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from .._errors import UnsupportedOperationError
 from .arguments import leaves
 from .graph import Node
@@ -87,10 +89,17 @@ def clamped(low: int, high: int) -> Rule:
         for at, limit in ((low, max), (high, min)):
             if 0 <= at < len(node.args) and node.args[at] is not None:
                 bound = of(node.args[at])
+                if not node.dtype.is_floating_point and not _has(node.dtype, *bound):
+                    raise refusal(node, f"a bound is another number in {node.dtype}", "use one that this has")
                 least, most = limit(least, bound[0]), limit(most, bound[1])
         return least, most
 
     return rule
+
+
+def _has(dtype: torch.dtype, low: float, high: float) -> bool:
+    """Does a dtype of whole numbers have all between these?"""
+    return torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max
 
 
 def quotient(node: Node, of: Of) -> Bounds:

@@ -13,6 +13,7 @@ import torch
 from fastpoly_kernels.forking import new_lock
 from fastpoly_kernels.log import stage
 
+from .counters import Counted
 from .gpu_builder import block_of
 from .gpu_grid import CLOCK, LANES, MEETING, programs_for
 from .gpu_warps import fitting
@@ -62,7 +63,10 @@ class GpuProgram:
         shared = []
         if layout.programs > 1:
             shared = [data.new_empty(2 * layout.programs * layout.room), data.new_zeros(1, dtype=torch.int64)]
-        return GpuRun(self, carry, torch.empty_like(carry), scratch, data.new_zeros(1, dtype=torch.int32), shared)
+        counted = Counted(self.written.counts, inputs)
+        return GpuRun(
+            self, carry, counted, torch.empty_like(carry), scratch, data.new_zeros(1, dtype=torch.int32), shared
+        )
 
     @property
     def step_seconds(self) -> float:
@@ -86,6 +90,7 @@ class GpuRun:
 
     program: GpuProgram
     carry: torch.Tensor
+    counted: Counted
     before: torch.Tensor
     scratch: torch.Tensor
     stopped: torch.Tensor
@@ -96,10 +101,14 @@ class GpuRun:
 
         Returns how many those are and, for each result, what comes after `wait` steps and then every `every` steps.
         """
+        written = self.program.written
+        if written.dtype == "float32" and any(written.starts):
+            refuse_start(written.starts, self.carried())
         if self.program.stops:
             self.before.copy_(self.carry)
         out = self._launch(steps, every, wait)
         first = int(self.stopped)  # this waits for the kernel, whose time is taken
+        self.counted.steps += first if self.program.stops else steps
         if not self.program.stops or first == steps:
             return steps, self._results(out)
         # the kernel looks for it beside the work, where it costs nothing, and does not stop
@@ -133,7 +142,7 @@ class GpuRun:
         written = self.program.written
         places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
         parts = ((get(self.carry[None], start, memory, shape)[0], dtype) for shape, dtype, (memory, start) in places)
-        return [part.to(dtype, copy=True) for part, dtype in parts]
+        return self.counted.put([part.to(dtype, copy=True) for part, dtype in parts])
 
     def _results(self, out: torch.Tensor) -> list[torch.Tensor]:
         written = self.program.written

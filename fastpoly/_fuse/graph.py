@@ -118,7 +118,8 @@ class Page(list[Node]):
 class Graph:
     """What a function does: its inputs, the nodes that it returns, and what torch would launch for it.
 
-    `outside` are the tensors that it read and did not make.
+    `outside` are the tensors that it read and did not make; `counts` says of inputs by how much they grow in each step,
+    which is no part of the graph (see `counters`).
     """
 
     inputs: list[Node]
@@ -126,3 +127,4 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     launches: Launches = field(default_factory=Launches)
     outside: list[torch.Tensor] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)

@@ -89,6 +89,8 @@ def _is_written_whole(builder: Builder, root: Root, lanes: Axis) -> bool:
     """Can whole registers be written along the lanes axis, or summed?"""
     if isinstance(root, Store):
         memory = root.memory
+        if not memory.order:  # one number
+            return False
         whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % builder.schedule.lanes == 0
         return whole and root.offset.factor(lanes) == 1  # else the last register would overwrite what comes next
     return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1

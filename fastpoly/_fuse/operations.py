@@ -67,11 +67,17 @@ def function(name: str, whole: bounds.Rule | None = None) -> Op:
 
 sign = each(lambda a: where(compare("gt", a, 0), 1.0, where(compare("lt", a, 0), -1.0, 0.0)), whole=lambda *_: (-1, 1))
 
-CALLED = {"absolute": "abs", "nearest": "round", "erfcx": "special_erfcx"}
-"""What ATen calls elementary functions that have another name here."""
+CALLED = {
+    "absolute": "abs",
+    "nearest": "round",
+    "erfcx": "special_erfcx",
+    **{name: f"fastpoly::{name}" for name in ("uniform", "uniform_double")},  # no operations of ATen
+}
+"""What torch calls elementary functions that have another name here."""
 
 OPERATIONS: dict[str, Op] = {
     **{CALLED.get(name, name): function(name) for name in FUNCTIONS},
+    **{CALLED[name]: function(name, whole=lambda *_: (0, 1)) for name in ("uniform", "uniform_double")},
     # arithmetic
     "add": each(lambda a, b, alpha=1: a + alpha * Expr.of(b), whole=bounds.added),
     "sub": each(lambda a, b, alpha=1: a - alpha * Expr.of(b), whole=bounds.subtracted),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from .expressions import Memory
@@ -17,7 +18,7 @@ def put(array: Any, start: int, memory: Memory | None, values: Any) -> None:
         array[start : start + math.prod(values.shape)] = values.reshape(-1)
         return
     left_out = tuple(0 if d not in memory.order else slice(None) for d in range(values.ndim))
-    room = _rows(array[None], start, memory)[0]
+    room = _rows(array[None], start, memory)[0, ...]  # an array, though it may be of one number
     room[...] = _permuted(values[left_out], _sorting(_sorting(memory.order))).reshape(room.shape)
 
 
@@ -26,14 +27,20 @@ def get(array: Any, start: int, memory: Memory | None, shape: Sequence[int]) -> 
     if memory is None:
         return array[:, start : start + math.prod(shape)].reshape(len(array), *shape)
     rows = _rows(array, start, memory)
-    return _permuted(rows, [0, *(place + 1 for place in _sorting(memory.order))]).reshape(len(array), *shape)
+    found = _permuted(rows, [0, *(place + 1 for place in _sorting(memory.order))])
+    sizes = tuple(memory.shape[d] if d in memory.order else 1 for d in range(len(shape)))
+    found = found.reshape(len(array), *sizes)
+    if sizes == tuple(shape):
+        return found
+    whole = (len(array), *shape)
+    return found.expand(whole) if isinstance(found, torch.Tensor) else np.broadcast_to(found, whole).copy()
 
 
 def _rows(array: Any, start: int, memory: Memory) -> Any:
     """The part of `array` (rows, ...) that holds a tensor, as (rows, dimensions in the order of memory)."""
     lengths = [memory.shape[d] for d in memory.order]
     padded = array[:, start : start + memory.size].reshape(len(array), *lengths[:-1], memory.padded)
-    return padded[..., : lengths[-1]] if lengths else padded
+    return padded[..., : lengths[-1]] if lengths else padded[:, 0]
 
 
 def _sorting(order: Sequence[int]) -> list[int]:

@@ -250,6 +250,21 @@ def by_list(arguments: Sequence[Any]) -> Any:
     return index_put(a, indices, *rest[:2]) if rest else index(a, indices)
 
 
+def by_one_that_changes(arguments: Sequence[Any]) -> Any:
+    """index, and index_put that adds, by whole numbers along one dimension that change; None if that is not asked."""
+    a, indices, *rest = arguments
+    dims = [dim for dim, index in enumerate(indices) if index is not None]
+    if len(dims) != 1 or indices[dims[0]].dtype == torch.bool or (rest and not rest[1]):
+        return None
+    (dim,), index = dims, indices[dims[0]]
+    places = index.reshape([-1 if d == dim else 1 for d in range(a.ndim)])
+    places = places.expand([index.numel() if d == dim else size for d, size in enumerate(a.shape)])
+    shape = [*a.shape[:dim], *index.shape, *a.shape[dim + 1 :]]
+    if not rest:
+        return a.gather(dim, places).reshape(shape)
+    return a.scatter_add(dim, places, rest[0].expand(shape).reshape(places.shape))
+
+
 OURS: dict[str, Callable[..., Any]] = {
     "scatter_reduce": lambda *arguments: scatter_reduce(*arguments),
     "index_reduce": lambda *arguments: index_reduce(*arguments),

@@ -19,6 +19,7 @@ from .._arrays import Array
 from .._memory import refuse_beyond_memory
 from . import ir
 from .arguments import array_of
+from .counters import Counted
 from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
@@ -62,7 +63,8 @@ class Program:
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
             put(carry, start, memory, tensor.detach().numpy())
         scratch = [aligned(layout.scratch, dtype) for _ in range(layout.threads)]
-        return Run(self, carry, scratch, aligned(2 * layout.threads * layout.room, dtype))
+        counted = Counted(self.written.counts, inputs)
+        return Run(self, carry, counted, scratch, aligned(2 * layout.threads * layout.room, dtype))
 
 
 @dataclass(eq=False)
@@ -71,11 +73,20 @@ class Run:
 
     program: Program
     carry: Array
+    counted: Counted
     scratch: list[Array]
     room: Array
 
     def advance(self, steps: int, every: int, wait: int, out: Array) -> int:
         """Take `steps` steps; see `machine.Kernel`. `out` has a row for every result that is due."""
+        written = self.program.written
+        if written.dtype == "float32" and any(written.starts):
+            refuse_start(written.starts, self.carried())
+        taken = self._advance(steps, every, wait, out)
+        self.counted.steps += taken
+        return taken
+
+    def _advance(self, steps: int, every: int, wait: int, out: Array) -> int:
         kernel, data = self.program.kernel, self.program.data
         if len(self.scratch) == 1:
             arrays = (self.carry, data, self.scratch[0], out)
@@ -106,7 +117,7 @@ class Run:
         written = self.program.written
         places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
         parts = ((get(self.carry[None], start, memory, shape), dtype) for shape, dtype, (memory, start) in places)
-        return [torch.from_numpy(part.copy())[0].to(dtype) for part, dtype in parts]
+        return self.counted.put([torch.from_numpy(part.copy())[0].to(dtype) for part, dtype in parts])
 
     def results(self, out: Array) -> list[torch.Tensor]:
         """The rows of `out` as one tensor for each result, (rows, *its shape)."""

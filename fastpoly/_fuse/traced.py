@@ -17,6 +17,7 @@ from fastpoly_kernels.log import stage
 
 from .._errors import UnsupportedOperationError
 from .._lazy import lazy
+from .counters import Counts, take_counters
 from .expressions import Memory
 from .graph import Graph, Node
 from .ir import Kernel
@@ -62,6 +63,7 @@ class Written:
         inputs, results: the shapes of what a step takes and, beside the successors of that, gives.
         input_dtypes, dtypes: of the inputs and of the results; in the kernel all are floats.
         starts: where inputs may start that are whole numbers.
+        counts: by how much others of them grow in each step, which the kernel leaves as they are.
         cycles: about how many a step takes.
         nests: for each loop nest how often its body is run for one element of the axis that registers run along, how
             long that axis is (1 if the nest has none), and how many operations the body is.
@@ -76,6 +78,7 @@ class Written:
     input_dtypes: tuple[torch.dtype, ...]
     dtypes: tuple[torch.dtype, ...]
     starts: Ranges
+    counts: Counts
     cycles: float
     nests: tuple[tuple[int, int, int], ...]
 
@@ -215,6 +218,7 @@ def _written(graph: Graph, known: list[Node], dtype: str, stop_at: int | None, w
         tuple(node.dtype for node in graph.inputs),
         tuple(node.dtype for node in graph.outputs[len(graph.inputs) :]),
         ranges(graph, dtype),
+        graph.counts,
         schedule.cycles,
         tuple(schedule.all_measured()),
     )
@@ -256,6 +260,7 @@ def _graph(
                 graph = with_loops(rerolled(graph))
             show("rerolled", lambda: listing(graph))
         _refuse_many(graph)
+        take_counters(graph)
         return graph
     except UnsupportedOperationError:
         raise
@@ -296,6 +301,7 @@ def _signature(graph: Graph, known: list[Node], numbers: Container[Place]) -> tu
 
     parts = [of(node) for node in (*graph.inputs, *known, *graph.nodes)]
     parts.append(described(graph.outputs))
+    parts.append(tuple(graph.counts.items()))
     return tuple(parts)
 
 

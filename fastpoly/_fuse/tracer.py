@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from .._errors import UnsupportedOperationError
+from .._errors import OutsideWriteError, RandomDrawError, UnsupportedOperationError
 from .._torch_private import (
     LightDispatchMode,
     decomposition,
     storage,
     without_values,
 )
-from . import picks
+from . import lists, picks
 from .apart import INDICES, OURS, extreme, scattered
 from .arguments import (
     BY_DIMENSION,
@@ -33,7 +33,7 @@ from .arguments import (
 )
 from .attention import DROPOUT
 from .branches import Branches, TooManySidesError
-from .callers import Callers, place
+from .callers import Callers
 from .complex_numbers import are_complex
 from .complex_tensors import of_complex_numbers
 from .constants import Constants
@@ -42,6 +42,7 @@ from .graph import Node, Page, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
 from .plans import Kind, Plan, Result, described, filled, in_numbers, plan_of
+from .refusing import Refusing
 from .stand_ins import stand_ins
 from .storages import Storage
 from .writes import Traced, Writes, offset_of
@@ -49,7 +50,7 @@ from .writes import Traced, Writes, offset_of
 aten = torch.ops.aten
 
 
-class Tracer(LightDispatchMode):
+class Tracer(LightDispatchMode, Refusing):
     """Writes down every operation on a Traced tensor while it is active; computes all others.
 
     Args:
@@ -151,6 +152,9 @@ class Tracer(LightDispatchMode):
         if outermost:
             self._where, self.asked = self.callers.line(), operation.name
         try:
+            if operation.name.startswith(lists.PREFIX):
+                with self:
+                    return lists.one_by_one(operation.name, args, kwargs or {})
             signature: list[Any] = [operation]
             operands: list[Any] = []
             if self.writes.written and not operation.is_mutable:
@@ -246,24 +250,30 @@ class Tracer(LightDispatchMode):
         """What is to be done for an operation on arguments like these."""
         name = operation.name
         if operation.is_random and not (name in DROPOUT and not operation.in_order(args, kwargs)[DROPOUT[name]]):
-            raise self.refusal(name, "it draws random numbers, anew in every step", "draw them before the loss")
+            raise self.refusal(
+                name,
+                "it draws random numbers, anew in every step",
+                "draw them before, and hand them over by xs=",
+                RandomDrawError,
+            )
         if not changes:
             return Plan("compute")
         alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        alone = alone or bool(operation.targets(args, kwargs))  # to write twice is not to write once
         return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
     # -- what does not depend on the inputs
 
     def _compute(self, operation: Operation, args: Any, kwargs: Any, operands: Sequence[Any]) -> Any:
-        written: list[Any] = []
-        if operation.is_mutable:
-            given = zip(operation.written, operation.in_order(args, kwargs), strict=True)
-            written.extend(leaves([value for is_written, value in given if is_written and value is not None]))
+        written = operation.targets(args, kwargs)
         for tensor in written:
             if not self.may_write(tensor):
                 name, of = operation.name, "scan's step" if self.constants.owns(tensor) else "the loss"
                 raise self.refusal(
-                    name, f"it writes to a tensor from outside {of}", f"compute a new one; {name.rstrip('_')} does"
+                    name,
+                    f"it writes to a tensor from outside {of}",
+                    f"compute a new one; {name.rstrip('_')} does",
+                    OutsideWriteError,
                 )
             self.constants.before_writing(tensor)
         # zeros without memory would be told from others wherever they are used
@@ -297,12 +307,20 @@ class Tracer(LightDispatchMode):
                 node = self._known[key] = self._new_node(step.op, args_of_node, step.shape, step.dtype)
             slots.append(node)
         if plan.several is None:
-            return self._result(plan.results[0], slots, args)
-        return plan.several(self._result(result, slots, args) for result in plan.results)
+            return self._result(plan.results[0], slots, args, bool(plan.steps) and plan.steps[-1].op == "select")
+        return plan.several(self._result(result, slots, args, False) for result in plan.results)
 
-    def _result(self, result: Result, slots: list[Any], args: Any) -> Traced:
-        traced = self.traced(slots[result.node], result.kind)
-        return traced if result.shares is None else traced.sharing(args[result.shares].memory)
+    def _result(self, result: Result, slots: list[Any], args: Any, is_select: bool) -> Traced:
+        if result.shares is None:
+            return self.traced(slots[result.node], result.kind)
+        source, kind = args[result.shares], result.kind
+        if is_select:  # whose plan is one for all places
+            _, dim, place = args
+            offset = source.kind.offset + place % source.kind.shape[dim] * source.kind.strides[dim]
+            if offset != kind.offset:
+                kind = Kind(kind.shape, kind.strides, kind.dtype, kind.device, offset)
+                kind = self.kinds.setdefault(kind, kind)
+        return self.traced(slots[result.node], kind).sharing(source.memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
         """Write an operation down on a page of its own, as a plan; None if it depends on the values of constants."""
@@ -319,7 +337,7 @@ class Tracer(LightDispatchMode):
             self.nodes, self._known, self._planning, self._is_general = before
         if self._planning is not None:
             self._planning |= made
-        if not is_general or result is None:
+        if not is_general or result is None or isinstance(result, bool):  # of the kinds alone, as whether sizes agree
             return None
         operands: list[Any] = []
         self._describe(operation, given, named, [], operands)
@@ -352,7 +370,7 @@ class Tracer(LightDispatchMode):
                 raise self.refused_branch(name) from None
         if are_complex(name, args, kwargs):
             result = of_complex_numbers(self, operation, args, kwargs)
-            return self._take_apart(operation, args, kwargs) if result is NotImplemented else result
+            return self.take_apart(operation, args, kwargs) if result is NotImplemented else result
         if name in ("detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous") or (
             name in ("_to_copy", "_conj") and kwargs.get("dtype") in (None, args[0].dtype)
         ):
@@ -364,12 +382,16 @@ class Tracer(LightDispatchMode):
             with self:
                 return extreme(*operation.in_order(args, kwargs), name == "max")
         if name not in OPERATIONS:
-            return self._take_apart(operation, args, kwargs)
+            return self.take_apart(operation, args, kwargs)
         if name in BY_LIST:
             if any(self.writes.changes(index) for index in args[1]):
                 masked = self._masked(name, operation.in_order(args, kwargs))
                 if masked is not None:
                     return masked
+                with self:
+                    picked = picks.by_one_that_changes(operation.in_order(args, kwargs))
+                if picked is not None:
+                    return picked
                 raise self.refusal(name, "the index changes from step to step", "use torch.where")
             args = (args[0], without_masks(args[1], self.writes.changes), *args[2:])
         if name in BY_LIST or name in BY_DIMENSION:
@@ -426,7 +448,7 @@ class Tracer(LightDispatchMode):
         self.nodes.append(node)
         return node
 
-    def _take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def take_apart(self, operation: Operation, args: Any, kwargs: Any) -> Any:
         name = operation.name
         if any(self.writes.changes(operation.in_order(args, kwargs)[i]) for i in INDICES.get(name, ())):
             raise self.refusal(name, "the index changes from step to step", "use torch.where")
@@ -458,32 +480,6 @@ class Tracer(LightDispatchMode):
         traced.memory, traced.seen = Storage(node, in_numbers(kind), self.nodes), 0
         self.made.append(weakref.ref(traced))
         return traced
-
-    # -- what cannot be traced
-
-    def refused_recurrence(self, name: str) -> UnsupportedOperationError:
-        """The refusal of one of torch's recurrent layers with packed sequences."""
-        self._where, self.asked = self.callers.line(), name
-        return self.refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
-
-    def refused_branch(self, name: str = "") -> UnsupportedOperationError:
-        """The refusal of a question whose answer changes from step to step; of the last one if no name is given."""
-        if not name:
-            name, self._where = self._asked_in
-            self.asked = name
-        return self.refusal(
-            name,
-            "the value of a tensor decides what the loss does, and it changes from step to step",
-            "use torch.where, or compute it from the data alone",
-        )
-
-    def refusal(self, name: str, why: str, way_out: str) -> UnsupportedOperationError:
-        name = name if name == self.asked else f"{self.asked} ({name})"
-        error = UnsupportedOperationError(
-            f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'"
-        )
-        self.refused = self.refused or error
-        return error
 
 
 MOST_NODES = 1_000_000

@@ -3,7 +3,7 @@
 Requirements: a kernel is kept for any start. So what is found out of a carried whole number holds after any number of
 steps, by induction: if it lies between two bounds before a step, it lies between them after it. Places that wrap
 around, as (place + 1) % size, have such bounds. A counter has none; but if it grows by little in each step, it stays
-exact in float64 for longer than anybody runs.
+exact in float64 for longer than anybody runs, and in float32 for long enough to look at it between portions of a run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .whole_numbers import EXACT, WholeNumbers, is_whole, refuse_inexact_integer
 Ranges: TypeAlias = "tuple[Bounds | None, ...]"
 """For each input where it may start; None for what is no whole number."""
 
-HALF = 2**52
-"""A counter stays below this in float64, ..."""
+HALF = {"float64": 2**52, "float32": 15 * 2**20}
+"""A counter stays below this, with room for what is added to it, ..."""
 
-START = 2**51
+START = {"float64": 2**51, "float32": 2**23}
 """... if it starts below this, ..."""
 
-SLOW = 16
-"""... and grows by no more than this in a step: that takes 2**47 steps, a day and more."""
+SLOW = {"float64": 16, "float32": 1}
+"""... and grows by no more than this in a step: in float64 that takes 2**47 steps, a day and more."""
 
 
 def ranges(graph: Graph, dtype: str) -> Ranges:
@@ -52,14 +52,15 @@ def ranges(graph: Graph, dtype: str) -> Ranges:
         low, high = after(then)
         if then is not node and -exact <= low and high <= exact:
             inside[node] = start[node] = low, high
-        elif dtype == "float64" and _growth(then, node, after) <= SLOW:
-            inside[node], start[node] = (-HALF, HALF), (-START, START)
+        elif _growth(then, node, after) <= SLOW[dtype]:
+            most, first = HALF[dtype], START[dtype]
+            inside[node], start[node] = (-most, most), (-first, first)
         elif then is not node:
             raise refusal(
                 then, f"it may grow from step to step beyond what is exact in {dtype}", "wrap it around with %"
             )
     refuse_inexact_integers(graph, dtype, inside)
-    return tuple(start.get(node) for node in graph.inputs)
+    return tuple(None if place in graph.counts else start.get(node) for place, node in enumerate(graph.inputs))
 
 
 def _growth(node: Node, source: Node, bounds: WholeNumbers) -> float:
@@ -76,11 +77,11 @@ def _growth(node: Node, source: Node, bounds: WholeNumbers) -> float:
         parts = [_growth(part, source, bounds) for part in node.args[1:] if isinstance(part, Node)]
         return max(parts, default=0)
     low, high = bounds(node)
-    return 0 if low >= -START and high <= START else math.inf
+    return 0 if low >= -START["float32"] and high <= START["float32"] else math.inf
 
 
 def refuse_start(allowed: Ranges, inputs: Sequence[torch.Tensor]) -> None:
-    """Raise UnsupportedOperationError if a whole number starts where it would not stay exact."""
+    """Raise UnsupportedOperationError if a whole number starts, or goes on, where it would not stay exact."""
     for bounds, tensor in zip(allowed, inputs, strict=True):
         if bounds is None or not tensor.numel():
             continue
@@ -88,6 +89,7 @@ def refuse_start(allowed: Ranges, inputs: Sequence[torch.Tensor]) -> None:
         if low < bounds[0] or high > bounds[1]:
             wrong = low if low < bounds[0] else high
             raise UnsupportedOperationError(
-                f"the step cannot be fused: a whole number that it carries starts at {wrong:,}, and wants to be "
-                f"between {bounds[0]:,} and {bounds[1]:,}, where it stays. Way out: start there, or backend='eager'"
+                f"the step cannot be fused: a whole number that it carries is {wrong:,} before it, and wants to "
+                f"be between {bounds[0]:,} and {bounds[1]:,}, where it stays exact. Way out: start there, float64, or "
+                "backend='eager'"
             )

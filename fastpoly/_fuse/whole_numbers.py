@@ -88,6 +88,8 @@ class WholeNumbers:
     def __call__(self, value: Any) -> Bounds:
         """Of a node, or a number."""
         if not isinstance(value, Node):
+            if not math.isfinite(value):
+                return UNKNOWN
             number = int(value) if value == int(value) else value
             return number, number
         if value not in self._known:
@@ -141,6 +143,7 @@ def _of_float(node: Node) -> Bounds | None:
 BOUNDED = frozenset(
     {
         *("add", "sub", "rsub", "mul", "neg", "where", "masked_fill"),
+        *("fastpoly::uniform", "fastpoly::uniform_double"),
         *("floor", "ceil", "trunc", "clamp", "clamp_min", "clamp_max"),
     }
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._errors import UnsupportedOperationError
+from .._errors import OutsideWriteError, UnsupportedOperationError
 from .._torch_private import changes_shape, reshaped_in_place, storage
 from .arguments import Operation, result_like
 from .callers import Callers, place
@@ -124,6 +124,8 @@ class Writes:
         if operation.is_mutable:
             if changes_shape(operation.func):
                 return self._with_another_shape(operation, args, kwargs)
+            if not name.endswith("_") and "out" not in kwargs and name not in _CALLED:
+                return self.tracer.take_apart(operation, args, kwargs)
             return self._in_place(name, args, kwargs)
         kind = args[0].kind
         if name == "as_strided":
@@ -153,6 +155,10 @@ class Writes:
         return operation.func(*args, **kwargs)
 
     def _in_place(self, name: str, args: Any, kwargs: Any) -> Any:
+        if "out" in kwargs:
+            with self.tracer:
+                result = getattr(aten, name)(*args, **{key: value for key, value in kwargs.items() if key != "out"})
+                return kwargs["out"].copy_(result)
         target = args[0]
         name = _CALLED.get(name, name)
         plain = getattr(aten, name.rstrip("_"), None)
@@ -161,10 +167,15 @@ class Writes:
             raise self.tracer.refusal(name, "it writes to a tensor that the step is given", "compute a new one")
         if own and not self.tracer.may_write(target):
             raise self.tracer.refusal(name, "it writes to a tensor from outside scan's step", "compute a new one")
-        if not own or plain is None or not name.endswith("_"):
+        if not own:
             raise self.tracer.refusal(
-                name, "it writes values that change from step to step into another tensor", "use torch.stack or cat"
+                name,
+                "it writes values that change from step to step into another tensor",
+                "use torch.stack or cat",
+                OutsideWriteError,
             )
+        if plain is None:
+            raise self.tracer.refusal(name, "it writes into a tensor in a way that has no rule", "compute a new one")
         memory = self._memory(target)
         kind = in_numbers(target.kind if type(target) is Traced else self.tracer.kind(target, target.device))
         if name == "copy_" and self._copies(args[1], kind, memory):

@@ -21,7 +21,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .._errors import UnsupportedOperationError
+from .._errors import OutsideWriteError, UnsupportedOperationError
 from .._fuse.arguments import Operation, array_of, leaves, mapped
 from .._fuse.callers import Callers, kept_outside, place
 from .._fuse.trace import without_collector
@@ -108,7 +108,7 @@ class _Recorder(LightDispatchMode):
         args_of_node, kwargs_of_node = tuple(mapped(self.node, args)), mapped(self.node, kwargs)
         read = [leaf.meta["memory"] for leaf in leaves(args_of_node, kwargs_of_node) if isinstance(leaf, Node)]
         changes = operation.is_random or (func not in _LIKE and not self.changes.isdisjoint(read))
-        if operation.is_mutable:
+        if operation.targets(args, kwargs):
             self._note_writes(operation, args, kwargs, changes, where)
         result = func(*args, **kwargs)
         results = [leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
@@ -147,11 +147,10 @@ class _Recorder(LightDispatchMode):
             self.changes.add(memory)
 
     def _note_writes(self, operation: Operation, args: Any, kwargs: Any, changes: bool, where: Where | None) -> None:
-        arguments = zip(operation.written, operation.in_order(args, kwargs), strict=True)
-        for tensor in leaves([value for is_written, value in arguments if is_written and value is not None]):
+        for tensor in operation.targets(args, kwargs):
             memory = self.nodes[tensor].meta["memory"]
             if memory not in self._own:
-                raise UnsupportedOperationError(
+                raise OutsideWriteError(
                     f"{operation.name}{place(where)} writes to a tensor from outside the loss. Way out: compute a new "
                     "one, or backend='eager'"
                 )

@@ -19,7 +19,7 @@ from functools import partial
 from fastpoly_kernels import emitter, processor
 from fastpoly_kernels.coefficients import ERF, ERFCX, ERFCX_START, EXP, LOG, LOG_ERFC, R_COTH, SIN, TAN
 from fastpoly_kernels.emitter import Bits, Number, Truth, fma, polynomial, unless
-from fastpoly_kernels.functions import FORMULA, FUNCTIONS
+from fastpoly_kernels.functions import FORMULA, FUNCTIONS, PARITY, ROTATIONS, ROUNDS, WORD
 
 LN2 = Fraction(0xB17217F7D1CF79ABC9E3B39803F2F6AF40F343267298B62D8A0D175B8BAAFA2B, 2**256)
 PI = Fraction(0x3243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C8, 2**252)
@@ -304,6 +304,44 @@ def sqrt(x: Number) -> Number:
 def rounded(x: Number) -> Number:
     """The nearest float32."""
     return x.to(emitter.SINGLE).to(x.format)
+
+
+def threefry(key: Sequence[Bits], count: Sequence[Bits]) -> tuple[Bits, Bits]:
+    """See `functions.threefry`; lanes of 64 bits hold 32."""
+    wide = key[0].format is emitter.DOUBLE
+
+    def word(bits: Bits) -> Bits:
+        return bits & 0xFFFFFFFF if wide else bits
+
+    keys = (*key, key[0] ^ key[1] ^ PARITY)
+    x, y = word(count[0] + keys[0]), word(count[1] + keys[1])
+    for number in range(ROUNDS):
+        x = word(x + y)
+        left = ROTATIONS[number % 8]
+        y = word(y << left | y >> 32 - left) ^ x
+        if number % 4 == 3:
+            turn = number // 4 + 1
+            x, y = word(x + keys[turn % 3]), word(y + keys[(turn + 1) % 3] + turn)
+    return x, y
+
+
+def _drawn(*arguments: Number) -> tuple[Bits, Bits]:
+    """See `functions._drawn`."""
+    key_low, key_high, site, low, high, place = (in_low_bits(one) & (1 << WORD) - 1 for one in arguments)
+    key = key_low | (site & 1023) << WORD, key_high | site >> 10 << WORD
+    return threefry(key, (place | high >> 12 << WORD, low | (high & 4095) << 20))
+
+
+def uniform(*arguments: Number) -> Number:
+    """A random number from 0 up to 1, of 23 bits."""
+    form = arguments[0].format
+    return (_drawn(*arguments)[0] >> 9 << form.stored - 23 | form.encoded(1.0)).number - 1.0
+
+
+def uniform_double(*arguments: Number) -> Number:
+    """A random number from 0 up to 1, of 52 bits; in float64 alone."""
+    x, y = _drawn(*arguments)
+    return (x << 20 | y >> 12 | arguments[0].format.encoded(1.0)).number - 1.0
 
 
 def formula(name: str) -> Callable[..., Number]:

@@ -78,6 +78,56 @@ def _erfcx(x: float) -> float:
     return math.exp(high * high) * math.exp((x - high) * (x + high)) * math.erfc(x)
 
 
+ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+PARITY = 0x1BD11BDA
+ROUNDS = 20
+WORD = 22
+"""Bits of a whole number that every float holds, with the two that `formulas.in_low_bits` needs."""
+
+
+def threefry(key: tuple[Any, Any], count: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Threefry-2x32 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011), of uint32.
+
+    A counter-based generator: what it draws is a function of a key and of a counter alone, so that nothing has to be
+    kept between draws, and those of a step can be computed in any order, on any target, in any number of threads.
+    """
+    keys = (*key, key[0] ^ key[1] ^ np.uint32(PARITY))
+    x, y = count[0] + keys[0], count[1] + keys[1]
+    for number in range(ROUNDS):
+        x = x + y
+        left = ROTATIONS[number % 8]
+        y = (y << np.uint32(left) | y >> np.uint32(32 - left)) ^ x
+        if number % 4 == 3:
+            turn = number // 4 + 1
+            x, y = x + keys[turn % 3], y + keys[(turn + 1) % 3] + np.uint32(turn)
+    return x, y
+
+
+def _drawn(key_low: Any, key_high: Any, site: Any, low: Any, high: Any, place: Any) -> tuple[Any, Any]:
+    """Two words of 32 random bits. All arguments are whole numbers of up to WORD bits, and `low` of 20."""
+    words = (
+        np.asarray(one).astype(np.uint32).reshape(np.shape(one) or 1)
+        for one in (key_low, key_high, site, low, high, place)
+    )
+    key_low, key_high, site, low, high, place = words
+    key = key_low | site << np.uint32(WORD), key_high | site >> np.uint32(10) << np.uint32(WORD)
+    return threefry(key, (place | high >> np.uint32(12) << np.uint32(WORD), low | high << np.uint32(20)))
+
+
+def _like(result: Any, arguments: tuple[Any, ...]) -> Any:
+    shape = np.broadcast_shapes(*map(np.shape, arguments))
+    return result.reshape(shape).astype(np.asarray(arguments[-1]).dtype)[()]
+
+
+def _uniform(*arguments: Any) -> Any:
+    return _like((_drawn(*arguments)[0] >> np.uint32(9)) * 2.0**-23, arguments)
+
+
+def _uniform_double(*arguments: Any) -> Any:
+    x, y = (word.astype(np.uint64) for word in _drawn(*arguments))
+    return _like((x << np.uint64(20) | y >> np.uint64(12)) * 2.0**-52, arguments)
+
+
 FUNCTIONS: dict[str, Function] = {
     # instructions
     "absolute": Function("fabs", np.absolute, "tl.abs", 1),
@@ -102,6 +152,9 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(FORMULA, _sigmoid, OWN),
     "erf": Function(FORMULA, one_by_one(math.erf), "libdevice.erf"),
     "erfcx": Function(FORMULA, one_by_one(_erfcx), "libdevice.erfcx"),
+    # random numbers from 0 up to 1, with the digits of a float32 (on every target, in either width) and of a float64
+    "uniform": Function(FORMULA, _uniform, OWN, 110, 6),
+    "uniform_double": Function(FORMULA, _uniform_double, OWN, 130, 6),
     # the C library's
     "exp2": Function(LIBRARY, np.exp2, "libdevice.exp2"),
     "log2": Function(LIBRARY, np.log2, "libdevice.log2"),

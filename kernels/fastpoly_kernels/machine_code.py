@@ -135,7 +135,9 @@ def target(level: int) -> Any:
 def _linker() -> Any:
     import llvmlite.binding as llvm
 
-    return llvm.create_lljit_compiler()
+    # the other linker puts code and constants wherever there is room, and aborts the process where that is 2 GB apart,
+    # as it comes to be beside JAX
+    return llvm.create_lljit_compiler(use_jit_link=True)
 
 
 _left: list[Any] = []

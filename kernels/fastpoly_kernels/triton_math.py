@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from fastpoly_kernels import coefficients
+from fastpoly_kernels import coefficients, functions
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -38,6 +38,47 @@ NEAR = tl.constexpr(1.1)
 def rounded(a):
     """The nearest float32."""
     return a.to(tl.float32).to(a.dtype)
+
+
+PARITY, WORD = tl.constexpr(functions.PARITY), tl.constexpr(functions.WORD)
+ROTATIONS = tl.constexpr(functions.ROTATIONS)
+
+
+@triton.jit
+def _drawn(key_low, key_high, site, low, high, place):
+    """See `functions._drawn`."""
+    parts = site.to(tl.uint32)
+    words = high.to(tl.uint32)
+    key_0 = key_low.to(tl.uint32) | (parts << WORD)
+    key_1 = key_high.to(tl.uint32) | ((parts >> 10) << WORD)
+    key_2 = key_0 ^ key_1 ^ PARITY
+    x = (place.to(tl.uint32) | ((words >> 12) << WORD)) + key_0
+    y = (low.to(tl.uint32) | (words << 20)) + key_1
+    for turn in tl.static_range(5):
+        for number in tl.static_range(4):
+            x = x + y
+            y = ((y << ROTATIONS[(4 * turn + number) % 8]) | (y >> (32 - ROTATIONS[(4 * turn + number) % 8]))) ^ x
+        if turn % 3 == 0:
+            x, y = x + key_1, y + key_2 + (turn + 1)
+        elif turn % 3 == 1:
+            x, y = x + key_2, y + key_0 + (turn + 1)
+        else:
+            x, y = x + key_0, y + key_1 + (turn + 1)
+    return x, y
+
+
+@triton.jit
+def uniform(key_low, key_high, site, low, high, place):
+    """A random number from 0 up to 1, of 23 bits."""
+    x, _ = _drawn(key_low, key_high, site, low, high, place)
+    return ((x >> 9).to(tl.float32) * 1.1920928955078125e-07).to(place.dtype)
+
+
+@triton.jit
+def uniform_double(key_low, key_high, site, low, high, place):
+    """A random number from 0 up to 1, of 52 bits; in float64 alone."""
+    x, y = _drawn(key_low, key_high, site, low, high, place)
+    return (x.to(tl.float64) * 1048576.0 + (y >> 12).to(tl.float64)) * 2.220446049250313e-16
 
 
 @triton.jit
