@@ -18,8 +18,9 @@ from .builder import Builder, least, number, shifted
 from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
 from .ir import FLOAT, Load, Op
-from .nests import LANES, NEUTRAL, beginning, is_whole, write_nest
+from .nests import LANES, NEUTRAL, beginning, is_whole, tiled, write_nest
 from .plan import Accumulate, Nest, leaves
+from .tiles import write_zeros
 from .turns import IN_FLIGHT, Part
 
 MOST_BLOCKS = 2048
@@ -65,7 +66,7 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
     """How many samples are a block; 0 if blocks would not pay."""
     schedule = builder.schedule
     own = Axis("i", schedule.samples)
-    slots = sum(_count(nest, root) for nest in nests for root in schedule.shared([nest]))
+    slots = sum(_registers(builder, nest) for nest in nests)
     users = Counter(memory for nest in nests for memory in _memories(nest, own))
     rows = {memory: memory.size // memory.padded for memory in users}
     again = sum(rows[memory] for memory, count in users.items() if count > 1)
@@ -92,6 +93,13 @@ def _memories(nest: Nest, own: Axis) -> set[Memory]:
     return found
 
 
+def _registers(builder: Builder, nest: Nest) -> int:
+    """How many registers the sums over the samples take that a nest is in the middle of; a matrix has none to spare."""
+    matrices = tiled(builder, nest)
+    roots = builder.schedule.shared([nest])
+    return sum(-(-_count(nest, root) // (builder.schedule.lanes if root in matrices else 1)) for root in roots)
+
+
 def _count(nest: Nest, root: Accumulate) -> int:
     """How many sums a root is."""
     return math.prod(axis.size for axis in _around(nest, root))
@@ -113,15 +121,20 @@ def write_group(builder: Builder, nests: list[Nest], part: Part | None) -> None:
     for nest in nests:
         with beginning(builder, nest):
             pass
-    sums = [(nest, root) for nest in nests for root in schedule.shared([nest])]
+    shared = [(nest, root) for nest in nests for root in schedule.shared([nest])]
+    matrices = {root: product for nest in nests for root, product in tiled(builder, nest).items()}
+    sums = [(nest, root) for nest, root in shared if root not in matrices]
     width = schedule.lanes
     for nest, root in sums:
         _start(builder, nest, root)
+    for _, root in shared:
+        if root in matrices:
+            write_zeros(builder, matrices[root])
     first, last = part or (number(0), number(-(-schedule.samples // width) * width))
     with builder.loop("begin", first, last, block) as begin:
         end = builder.assign(builder.new("end"), least(shifted(begin, block), last))
         for nest in nests:
-            write_nest(builder, nest, (begin, end))
+            write_nest(builder, nest, (begin, end), begun=True)
     for nest, root in sums:
         _finish(builder, nest, root)
 
