@@ -77,7 +77,7 @@ class Schedule(Plan):
         self.lanes = lanes * registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
-        self._memories = Memories(self.samples, self.unrolled, self.lanes)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
         asked = (*graph.inputs, *compared_with_itself(graph))
         self.kept = {node: None for node in asked if self.is_long(node.shape)}
         self._settle()
@@ -105,7 +105,7 @@ class Schedule(Plan):
         self._elements: dict[tuple[Node, Places], Expr] = {}
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
-        self._memories = Memories(self.samples, self.unrolled, self.lanes)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
         self._maker: dict[Var | Memory, Nest | Recurrence] = {}
         self._recurrences: dict[Node, Recurrence] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
 
 from . import ir
 from .builder import Builder, indices, least, number, shifted
@@ -26,6 +29,9 @@ SQUARES = {32: (4, 4), 16: (2, 4)}
 
 SPAN = 64
 """Registers that such a tile sums up before its lanes are added up."""
+
+BLOCK = 2**18
+"""Bytes of the second matrix that are read again and again: a part of the second cache."""
 
 Sums = dict[tuple[int, int], Var]
 """Those of a tile, by row and column."""
@@ -55,6 +61,13 @@ def write_zeros(builder: Builder, product: Product) -> None:
         _Tiles(builder, product).store({}, Const(0.0, FLOAT))
 
 
+def _some(size: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """So many in steps of at most `most`, which differ by one at most: (first, end, step), once or twice."""
+    narrow, wider = divmod(size, -(-size // most))
+    whole = wider * (narrow + 1)
+    yield from (loop for loop in ((0, whole, narrow + 1), (whole, size, narrow)) if loop[0] < loop[1])
+
+
 @contextmanager
 def _around(builder: Builder, axes: tuple[Axis, ...]) -> Iterator[None]:
     """Loops over all of these axes."""
@@ -62,6 +75,15 @@ def _around(builder: Builder, axes: tuple[Axis, ...]) -> Iterator[None]:
         for axis in axes:
             loops.enter_context(builder.loop(axis.name, number(0), number(axis.size)))
         yield
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Columns, and how many are a tile."""
+
+    first: ir.Expr
+    end: ir.Expr
+    step: int
 
 
 class _Tiles:
@@ -93,12 +115,13 @@ class _Tiles:
             tiles = indices("floordiv", indices("sub", last, first), number(size))
             middle = builder.assign(builder.new("tiles"), indices("add", first, indices("mul", tiles, number(size))))
             spans = [(registers, first, middle), (1, middle, last)]
-        for count, begin, end in spans:
-            if count:
-                with builder.loop(row.name, begin, end, count * self.width):
-                    self._pack(panel, count)
-                    for columns in self._some(self.product.column, self.columns):
-                        self._tile(panel, count, columns)
+        for block in self._blocks(self.columns, self.product.over.size):
+            for count, begin, end in spans:
+                if count:
+                    with builder.loop(row.name, begin, end, count * self.width):
+                        self._pack(panel, count)
+                        with self._columns(block):
+                            self._tile(panel, count, block.step)
 
     def _panel(self, panel: int, registers: int, k: Var) -> list[ir.Expr]:
         """Where the panel has the registers of a term."""
@@ -141,9 +164,10 @@ class _Tiles:
 
     def _squares(self, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
         rows, columns = self.square
-        for r in self._some(self.product.row, rows):
-            for c in self._some(self.product.column, min(columns, self.width)):
-                self._square(r, c, begin, end, is_added)
+        for block in self._blocks(min(columns, self.width), min(SPAN * self.width, self.product.over.size)):
+            for start, stop, step in _some(self.product.row.size, rows):
+                with self.builder.loop(self.product.row.name, number(start), number(stop), step), self._columns(block):
+                    self._square(step, block.step, begin, end, is_added)
 
     def _square(self, rows: int, columns: int, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
         """The sums of a tile."""
@@ -178,15 +202,21 @@ class _Tiles:
 
     # -- both
 
-    def _some(self, axis: Axis, most: int) -> Iterator[int]:
-        """Loops over an axis, so many at a time as it gives, nearly the same in all: at most two loops."""
-        count = -(-axis.size // most)
-        narrow, wider = divmod(axis.size, count)
-        whole = wider * (narrow + 1)
-        for start, end, step in ((0, whole, narrow + 1), (whole, axis.size, narrow)):
-            if start < end:
-                with self.builder.loop(axis.name, number(start), number(end), step):
-                    yield step
+    def _blocks(self, most: int, terms: int) -> Iterator[_Block]:
+        """Loops over blocks of columns, of tiles of at most so many, of which so many `terms` stay in the cache."""
+        size = np.dtype(self.builder.dtype).itemsize
+        for start, end, step in _some(self.product.column.size, most):
+            length = max(BLOCK // (terms * size) // step, 1) * step
+            if end - start <= length:
+                yield _Block(number(start), number(end), step)
+                continue
+            with self.builder.loop("block", number(start), number(end), length) as block:
+                stop = self.builder.assign(self.builder.new("stop"), least(shifted(block, length), number(end)))
+                yield _Block(block, stop, step)
+
+    def _columns(self, block: _Block) -> AbstractContextManager[Var]:
+        """A loop over the tiles of a block."""
+        return self.builder.loop(self.product.column.name, block.first, block.end, block.step)
 
     def _begin(self, rows: int, columns: int) -> Sums:
         """The sums of a tile, of nothing yet."""
