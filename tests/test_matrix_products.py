@@ -13,7 +13,7 @@ import torch
 from operation_cases import numbers, off, values_and_gradients
 
 from fastpoly import descend
-from fastpoly._fuse import program, tiles, traced
+from fastpoly._fuse import blocks, program, tiles, traced
 
 
 @pytest.fixture
@@ -120,6 +120,18 @@ def test_networks(n, widths, threads, as_python, written, monkeypatch):
     monkeypatch.setattr(program, "processors", lambda: threads)
     refuse_others(*of_widths(n, widths, torch.float64), 1e-12)
     assert {tuple(sorted(sizes)) for sizes in written} == {tuple(sorted((n, *widths)))}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_of_samples(threads, as_python, written, monkeypatch):
+    monkeypatch.setattr(program, "CYCLES", 1)
+    monkeypatch.setattr(program, "CYCLES_A_SUM", 0)
+    monkeypatch.setattr(program, "processors", lambda: threads)
+    monkeypatch.setattr(blocks, "MATRICES", 2**16)
+    params, data = of_widths(170, (20, 27), torch.float64)
+    refuse_others(params, data, 1e-12)
+    run = descend(network, params, data, learn_rate=0.05, steps=1, backend="fused")
+    assert "for begin in range" in run.source
 
 
 def test_more_terms_than_are_summed_up_at_a_time(as_python, written, monkeypatch):

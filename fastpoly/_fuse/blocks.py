@@ -17,11 +17,14 @@ import numpy as np
 from .builder import Builder, least, number, shifted
 from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
-from .ir import FLOAT, Load, Op
+from .ir import FLOAT, Load, Op, Var
 from .nests import LANES, NEUTRAL, beginning, is_whole, tiled, write_nest
 from .plan import Accumulate, Nest, leaves
 from .tiles import write_zeros
 from .turns import IN_FLIGHT, Part
+
+MATRICES = 2**22
+"""Bytes that a block of samples takes where there are products of matrices: a part of the last cache."""
 
 MOST_BLOCKS = 2048
 """Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""
@@ -30,7 +33,11 @@ MOST_BLOCKS = 2048
 def groups(builder: Builder) -> list[list[Nest]]:
     """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
     by_level = levels(builder.schedule.nests)
-    if not (builder.schedule.waits_for_loads and builder.schedule.can_be_shared):
+    if not builder.schedule.can_be_shared:
+        return by_level
+    if any(tiled(builder, nest) for nest in builder.schedule.nests):
+        return _of_matrices(builder, by_level)
+    if not builder.schedule.waits_for_loads:
         return by_level
     found: list[list[Nest]] = []
     for level in by_level:
@@ -41,6 +48,23 @@ def groups(builder: Builder) -> list[list[Nest]]:
     return [part for group in found for part in ([group] if block_of(builder, group) else levels(group))]
 
 
+def _of_matrices(builder: Builder, by_level: list[list[Nest]]) -> list[list[Nest]]:
+    """Where there are products of matrices, what is not over the samples waits for the end of a group if it can."""
+    found: list[list[Nest]] = []
+    together: list[Nest] = []
+    waiting: list[list[Nest]] = []
+    for level in by_level:
+        over = [nest for nest in level if _is_over_samples(builder, nest)]
+        made = {root.memory for nests in waiting for nest in nests for root in nest.roots}
+        if not _go_together(builder, together, over) or made & _read(over):
+            found += [together, *waiting]
+            together, waiting = [], []
+        together = together + over
+        waiting.append([nest for nest in level if nest not in over])
+    found += [together, *waiting]
+    return [nests for nests in found if nests] if any(block_of(builder, nests) for nests in found) else by_level
+
+
 def levels(nests: list[Nest]) -> list[list[Nest]]:
     """The nests of each level."""
     return [list(level) for _, level in itertools.groupby(nests, key=lambda nest: nest.level)]
@@ -48,18 +72,19 @@ def levels(nests: list[Nest]) -> list[list[Nest]]:
 
 def _go_together(builder: Builder, nests: list[Nest], others: list[Nest]) -> bool:
     """Are all of them over the samples, and do the others need no sum over all samples of the first ones?"""
-    over_samples = all(
-        nest.loops.lanes is not None and nest.loops.lanes.size == builder.schedule.samples and is_whole(builder, nest)
-        for nest in (*nests, *others)
-    )
     sums = {root.memory or root.var for root in builder.schedule.shared(nests)}
-    read = {
-        leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0]
-        for nest in others
-        for root in nest.roots
-        for leaf in leaves(root.value)
-    }
-    return over_samples and not sums & read
+    return all(_is_over_samples(builder, nest) for nest in (*nests, *others)) and not sums & _read(others)
+
+
+def _is_over_samples(builder: Builder, nest: Nest) -> bool:
+    lanes = nest.loops.lanes
+    return lanes is not None and lanes.size == builder.schedule.samples and is_whole(builder, nest)
+
+
+def _read(nests: list[Nest]) -> set[Memory | Var]:
+    """What nests read."""
+    read = (leaf for nest in nests for root in nest.roots for leaf in leaves(root.value))
+    return {leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0] for leaf in read}
 
 
 def block_of(builder: Builder, nests: list[Nest]) -> int:
@@ -71,12 +96,15 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
     rows = {memory: memory.size // memory.padded for memory in users}
     again = sum(rows[memory] for memory, count in users.items() if count > 1)
     size = np.dtype(builder.dtype).itemsize
+    sample = sum(rows.values()) * size
+    unit = schedule.lanes * IN_FLIGHT
+    if any(tiled(builder, nest) for nest in nests):
+        block = MATRICES // sample // schedule.lanes * schedule.lanes
+        return block if 0 < 2 * block < schedule.samples else 0
     # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
     # sums are read and written once a block: they should be no more than the samples' own numbers
     if again * size * schedule.samples <= 2 * FIRST_CACHE or slots > sum(rows.values()):
         return 0
-    sample = sum(rows.values()) * size
-    unit = schedule.lanes * IN_FLIGHT
     fitting = FIRST_CACHE // 2 // sample // unit * unit
     return max(fitting, unit, -(-schedule.samples // MOST_BLOCKS // unit) * unit)
 

@@ -158,8 +158,8 @@ class _Tiles:
         """
         builder, span, size = self.builder, SPAN * self.width, number(self.product.over.size)
         first, last = (part[0], least(part[1], size)) if part else (number(0), size)
-        with builder.loop("begin", first, last, span) as begin:
-            end = builder.assign(builder.new("end"), least(shifted(begin, span), last))
+        with builder.loop("start", first, last, span) as begin:
+            end = builder.assign(builder.new("until"), least(shifted(begin, span), last))
             self._squares(begin, end, is_added=True)
 
     def _squares(self, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
