@@ -21,7 +21,7 @@ from .ir import BOOL, FLOAT, Const, If, Kind, Load, Op, Var
 from .products import Product
 from .turns import Part
 
-TILES = {32: (2, 8), 16: (3, 4)}
+TILES = {32: (2, 8), 16: (2, 4)}
 """Of a processor with so many registers: the registers of rows and the columns of a tile along the rows."""
 
 SQUARES = {32: (4, 4), 16: (2, 4)}
