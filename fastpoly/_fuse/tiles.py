@@ -24,7 +24,7 @@ from .turns import Part
 TILES = {32: (2, 8), 16: (2, 4)}
 """Of a processor with so many registers: the registers of rows and the columns of a tile along the rows."""
 
-SQUARES = {32: (4, 4), 16: (2, 4)}
+SQUARES = {32: (6, 4), 16: (2, 4)}
 """The rows and the columns of a tile along what is summed over."""
 
 SPAN = 64
