@@ -123,9 +123,9 @@ def _memories(nest: Nest, own: Axis) -> set[Memory]:
 
 def _registers(builder: Builder, nest: Nest) -> int:
     """How many registers the sums over the samples take that a nest is in the middle of; a matrix has none to spare."""
-    matrices = tiled(builder, nest)
+    taken = {root for product in tiled(builder, nest) for root in product.roots}
     roots = builder.schedule.shared([nest])
-    return sum(-(-_count(nest, root) // (builder.schedule.lanes if root in matrices else 1)) for root in roots)
+    return sum(-(-_count(nest, root) // (builder.schedule.lanes if root in taken else 1)) for root in roots)
 
 
 def _count(nest: Nest, root: Accumulate) -> int:
@@ -150,14 +150,15 @@ def write_group(builder: Builder, nests: list[Nest], part: Part | None) -> None:
         with beginning(builder, nest):
             pass
     shared = [(nest, root) for nest in nests for root in schedule.shared([nest])]
-    matrices = {root: product for nest in nests for root, product in tiled(builder, nest).items()}
-    sums = [(nest, root) for nest, root in shared if root not in matrices]
+    matrices = [product for nest in nests for product in tiled(builder, nest)]
+    taken = {root for product in matrices for root in product.roots}
+    sums = [(nest, root) for nest, root in shared if root not in taken]
     width = schedule.lanes
     for nest, root in sums:
         _start(builder, nest, root)
-    for _, root in shared:
-        if root in matrices:
-            write_zeros(builder, matrices[root])
+    for product in matrices:
+        if product.over is product.lanes:
+            write_zeros(builder, product)
     first, last = part or (number(0), number(-(-schedule.samples // width) * width))
     with builder.loop("begin", first, last, block) as begin:
         end = builder.assign(builder.new("end"), least(shifted(begin, block), last))

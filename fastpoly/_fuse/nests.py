@@ -45,9 +45,10 @@ def write_nest(builder: Builder, nest: Nest, part: Part | None, begun: bool = Fa
     if lanes is None or lanes.size != builder.schedule.samples:
         part = None
     matrices = tiled(builder, nest)
-    for product in matrices.values():
+    for product in matrices:
         write_product(builder, product, part, begun)
-    nest = replace(nest, roots=[root for root in nest.roots if root not in matrices])
+    taken = {root for product in matrices for root in product.roots}
+    nest = replace(nest, roots=[root for root in nest.roots if root not in taken])
     with beginning(builder, nest):
         for turn in turns(builder, nest, part) if nest.roots else []:
             body = Body(builder, nest.loops, turn, part)
@@ -56,10 +57,10 @@ def write_nest(builder: Builder, nest: Nest, part: Part | None, begun: bool = Fa
                 builder.names.pop(expr, None)
 
 
-def tiled(builder: Builder, nest: Nest) -> dict[Root, Product]:
-    """The sums of a nest that are products of matrices, written in tiles."""
+def tiled(builder: Builder, nest: Nest) -> list[Product]:
+    """The products of matrices among what a nest computes, which are written in tiles."""
     found = products(nest)
-    return {product.root: product for product in found} if found and is_whole(builder, nest) else {}
+    return found if found and is_whole(builder, nest) else []
 
 
 @contextmanager

@@ -44,9 +44,9 @@ def write_product(builder: Builder, product: Product, part: Part | None, begun: 
         begun: are sums over samples added to what is there? See `write_zeros`.
     """
     tiles = _Tiles(builder, product)
-    if product.over.name != "i":
+    if product.over is not product.lanes:
         with _around(builder, product.batch):
-            tiles.along_rows(part)
+            tiles.along_rows(part) if product.row is product.lanes else tiles.along_batch(part)
         return
     at_once = part is None and not begun and product.over.size <= SPAN * tiles.width
     if not (at_once or begun):
@@ -146,6 +146,21 @@ class _Tiles:
         for (r, c), var in sums.items():
             self.store({product.row: r * self.width, product.column: c}, var)
 
+    # -- registers along a batch
+
+    def along_batch(self, part: Part | None) -> None:
+        """The products of a part of the samples, or of all, a register of them at a time."""
+        builder, product, (rows, columns) = self.builder, self.product, self.square
+        first, last = part or (number(0), number(-(-product.lanes.size // self.width) * self.width))
+        with builder.loop(product.lanes.name, first, last, self.width):
+            for r in self._steps(product.row, rows):
+                for c in self._steps(product.column, columns):
+                    sums = self._begin(r, c)
+                    with builder.loop(product.over.name, number(0), number(product.over.size)):
+                        self._terms(sums, r, c, None)
+                    for (row, column), var in sums.items():
+                        self.store({product.row: row, product.column: column}, var)
+
     # -- registers along what is summed over
 
     def at_once(self) -> None:
@@ -165,9 +180,9 @@ class _Tiles:
     def _squares(self, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
         rows, columns = self.square
         for block in self._blocks(min(columns, self.width), min(SPAN * self.width, self.product.over.size)):
-            for start, stop, step in _some(self.product.row.size, rows):
-                with self.builder.loop(self.product.row.name, number(start), number(stop), step), self._columns(block):
-                    self._square(step, block.step, begin, end, is_added)
+            for r in self._steps(self.product.row, rows):
+                with self._columns(block):
+                    self._square(r, block.step, begin, end, is_added)
 
     def _square(self, rows: int, columns: int, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
         """The sums of a tile."""
@@ -202,6 +217,12 @@ class _Tiles:
 
     # -- both
 
+    def _steps(self, axis: Axis, most: int) -> Iterator[int]:
+        """Loops over an axis in steps of at most so many: how many."""
+        for start, end, step in _some(axis.size, most):
+            with self.builder.loop(axis.name, number(start), number(end), step):
+                yield step
+
     def _blocks(self, most: int, terms: int) -> Iterator[_Block]:
         """Loops over blocks of columns, of tiles of at most so many, of which so many `terms` stay in the cache."""
         size = np.dtype(self.builder.dtype).itemsize
@@ -221,7 +242,7 @@ class _Tiles:
     def _begin(self, rows: int, columns: int) -> Sums:
         """The sums of a tile, of nothing yet."""
         places = itertools.product(range(rows), range(columns))
-        sums = {at: Var(self.product.root.var.name, self.kind) for at in places}
+        sums = {at: Var(self.product.roots[0].var.name, self.kind) for at in places}
         for var in sums.values():
             self.builder.assign(var, Op("splat", (Const(0.0, FLOAT),), self.kind))
         return sums
@@ -250,4 +271,4 @@ class _Tiles:
 
     def store(self, moved: dict[Axis, int], value: ir.Expr) -> None:
         """Write a sum, or as many as the value has lanes."""
-        self.builder.store(self.product.memory.region, self._place(moved), value, self.product.root.node)
+        self.builder.store(self.product.memory.region, self._place(moved), value, self.product.roots[0].node)
