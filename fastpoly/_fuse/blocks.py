@@ -98,7 +98,7 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
     size = np.dtype(builder.dtype).itemsize
     sample = sum(rows.values()) * size
     unit = schedule.lanes * IN_FLIGHT
-    if any(tiled(builder, nest) for nest in nests):
+    if sample and any(tiled(builder, nest) for nest in nests):
         block = MATRICES // sample // schedule.lanes * schedule.lanes
         return block if 0 < 2 * block < schedule.samples else 0
     # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
