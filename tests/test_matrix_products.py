@@ -77,7 +77,6 @@ PRODUCTS = {
     "one for a batch": of((20, 18))(lambda w: BATCH @ w),
     "einsum": of((3, 18, 20))(lambda w: torch.einsum("bij,bkj->ikb", BATCH, w)),
     "two of a kind": of((24, 21), (24, 21))(lambda a, b: torch.sigmoid(X @ a) * (X @ b)),
-    "of each sample": of((41, 20, 9))(lambda w: MANY @ w),
     "of each sample, with loops over all": of((41, 20, 18))(lambda w: MANY.repeat(1, 2, 1) @ w),
     "of each sample and each part": of((3, 20, 20))(lambda w: (MANY[:, :3, None] @ w)[:, :, 0]),
     "attention": of((20, 20), (20, 20))(lambda q, k: ((BATCH @ q) @ (BATCH @ k).mT).softmax(-1) @ BATCH),

@@ -20,7 +20,7 @@ from .expressions import Axis, Index, Memory
 from .ir import FLOAT, Load, Op, Var
 from .nests import LANES, NEUTRAL, beginning, is_whole, tiled, write_nest
 from .plan import Accumulate, Nest, leaves
-from .tiles import write_zeros
+from .tiles import TILES, write_zeros
 from .turns import IN_FLIGHT, Part
 
 MATRICES = 2**22
@@ -99,7 +99,7 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
     sample = sum(rows.values()) * size
     unit = schedule.lanes * IN_FLIGHT
     if sample and any(tiled(builder, nest) for nest in nests):
-        block = MATRICES // sample // schedule.lanes * schedule.lanes
+        block = MATRICES // sample // unit_of(builder) * unit_of(builder)
         return block if 0 < 2 * block < schedule.samples else 0
     # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
     # sums are read and written once a block: they should be no more than the samples' own numbers
@@ -107,6 +107,14 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
         return 0
     fitting = FIRST_CACHE // 2 // sample // unit * unit
     return max(fitting, unit, -(-schedule.samples // MOST_BLOCKS // unit) * unit)
+
+
+def unit_of(builder: Builder) -> int:
+    """How many samples must go together: what is taken at a time, or the rows of a tile where there are matrices."""
+    schedule = builder.schedule
+    if not any(tiled(builder, nest) for nest in schedule.nests):
+        return schedule.lanes
+    return math.lcm(schedule.lanes, TILES[schedule.available][0] * schedule.lanes // schedule.registers)
 
 
 def _memories(nest: Nest, own: Axis) -> set[Memory]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,13 +61,6 @@ def write_zeros(builder: Builder, product: Product) -> None:
         _Tiles(builder, product).store({}, Const(0.0, FLOAT))
 
 
-def _some(size: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """So many in steps of at most `most`, which differ by one at most: (first, end, step), once or twice."""
-    narrow, wider = divmod(size, -(-size // most))
-    whole = wider * (narrow + 1)
-    yield from (loop for loop in ((0, whole, narrow + 1), (whole, size, narrow)) if loop[0] < loop[1])
-
-
 @contextmanager
 def _around(builder: Builder, axes: tuple[Axis, ...]) -> Iterator[None]:
     """Loops over all of these axes."""
@@ -78,12 +71,31 @@ def _around(builder: Builder, axes: tuple[Axis, ...]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Columns, and how many are a tile."""
+class _Span:
+    """Tiles along an axis, `count` of `step` each; the last one begins at `last` if it overlaps the one before."""
 
     first: ir.Expr
     end: ir.Expr
     step: int
+    count: int
+    last: int | None = None
+
+
+def _steps(size: int, most: int, again: bool) -> list[_Span]:
+    """An axis in steps of at most so many and no less than half: in one loop if that leaves nothing over, or if it may
+    be taken `again`, or in two of steps that differ by one. Each loop is text that must be compiled.
+    """
+    steps = range(min(most, size), most // 2, -1)
+    step = min(steps, key=lambda step: -size % step)
+    if size % step == 0 or again:
+        return [_Span(number(0), number(size), step, -(-size // step), size - step if size % step else None)]
+    count = -(-size // most)
+    narrow, wider = divmod(size, count)
+    whole = wider * (narrow + 1)
+    return [
+        _Span(number(0), number(whole), narrow + 1, wider),
+        _Span(number(whole), number(size), narrow, count - wider),
+    ]
 
 
 class _Tiles:
@@ -101,27 +113,27 @@ class _Tiles:
     # -- registers along the rows
 
     def along_rows(self, part: Part | None) -> None:
-        """The rows of a part of the samples, or all."""
-        builder, row, registers = self.builder, self.product.row, self.registers
-        panel = builder.aligned_room(self.product.over.size * registers * self.width)
+        """The rows of a part of the samples, or all. The last tile is taken further back if there is no room for it:
+        what is in two tiles is written twice.
+        """
+        builder, row, over = self.builder, self.product.row, self.product.over
+        registers = min(self.registers, -(-row.size // self.width))
         size = registers * self.width
-        spans: list[tuple[int, ir.Expr, ir.Expr]]
-        if part is None:
-            count = -(-row.size // self.width)
-            middle: ir.Expr = number(count // registers * size)
-            spans = [(registers, number(0), middle), (count % registers, middle, number(count * self.width))]
-        else:
-            first, last = part
-            tiles = indices("floordiv", indices("sub", last, first), number(size))
-            middle = builder.assign(builder.new("tiles"), indices("add", first, indices("mul", tiles, number(size))))
-            spans = [(registers, first, middle), (1, middle, last)]
-        for block in self._blocks(self.columns, self.product.over.size):
-            for count, begin, end in spans:
-                if count:
-                    with builder.loop(row.name, begin, end, count * self.width):
-                        self._pack(panel, count)
-                        with self._columns(block):
-                            self._tile(panel, count, block.step)
+        panel = builder.aligned_room(over.size * size)
+        first, last = self._bounds(part)
+        for block in self._blocks(_steps(self.product.column.size, self.columns, again=True), over.size):
+            with builder.loop(row.name, first, last, size) as i:
+                if builder.schedule.lanes % size:
+                    builder.assign(builder.new(row.name), least(i, shifted(last, -size)))
+                self._pack(panel, registers)
+                with self._loop(self.product.column, block):
+                    self._tile(panel, registers, block.step)
+
+    def _bounds(self, part: Part | None) -> Part:
+        """Where a part of the samples, or of another axis of the registers, begins and ends: a whole register."""
+        lanes = self.builder.schedule.lanes
+        end = number(-(-self.product.lanes.size // lanes) * lanes)
+        return (part[0], least(part[1], end)) if part else (number(0), end)
 
     def _panel(self, panel: int, registers: int, k: Var) -> list[ir.Expr]:
         """Where the panel has the registers of a term."""
@@ -150,16 +162,19 @@ class _Tiles:
 
     def along_batch(self, part: Part | None) -> None:
         """The products of a part of the samples, or of all, a register of them at a time."""
-        builder, product, (rows, columns) = self.builder, self.product, self.square
-        first, last = part or (number(0), number(-(-product.lanes.size // self.width) * self.width))
-        with builder.loop(product.lanes.name, first, last, self.width):
-            for r in self._steps(product.row, rows):
-                for c in self._steps(product.column, columns):
-                    sums = self._begin(r, c)
-                    with builder.loop(product.over.name, number(0), number(product.over.size)):
-                        self._terms(sums, r, c, None)
-                    for (row, column), var in sums.items():
-                        self.store({product.row: row, product.column: column}, var)
+        builder, product = self.builder, self.product
+        first, last = self._bounds(part)
+        ((r,), (c,)) = (
+            _steps(axis.size, most, again=True)
+            for axis, most in zip((product.row, product.column), self.square, strict=True)
+        )
+        lanes = builder.loop(product.lanes.name, first, last, self.width)
+        with lanes, self._loop(product.row, r), self._loop(product.column, c):
+            sums = self._begin(r.step, c.step)
+            with builder.loop(product.over.name, number(0), number(product.over.size)):
+                self._terms(sums, r.step, c.step, None)
+            for (row, column), var in sums.items():
+                self.store({product.row: row, product.column: column}, var)
 
     # -- registers along what is summed over
 
@@ -178,11 +193,12 @@ class _Tiles:
             self._squares(begin, end, is_added=True)
 
     def _squares(self, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
-        rows, columns = self.square
-        for block in self._blocks(min(columns, self.width), min(SPAN * self.width, self.product.over.size)):
-            for r in self._steps(self.product.row, rows):
-                with self._columns(block):
-                    self._square(r, block.step, begin, end, is_added)
+        (rows, columns), product = self.square, self.product
+        blocks = _steps(product.column.size, min(columns, self.width), again=False)
+        for block in self._blocks(blocks, min(SPAN * self.width, product.over.size)):
+            for r in _steps(product.row.size, rows, again=False):
+                with self._loop(product.row, r), self._loop(product.column, block):
+                    self._square(r.step, block.step, begin, end, is_added)
 
     def _square(self, rows: int, columns: int, begin: ir.Expr, end: ir.Expr, is_added: bool) -> None:
         """The sums of a tile."""
@@ -217,27 +233,25 @@ class _Tiles:
 
     # -- both
 
-    def _steps(self, axis: Axis, most: int) -> Iterator[int]:
-        """Loops over an axis in steps of at most so many: how many."""
-        for start, end, step in _some(axis.size, most):
-            with self.builder.loop(axis.name, number(start), number(end), step):
-                yield step
-
-    def _blocks(self, most: int, terms: int) -> Iterator[_Block]:
-        """Loops over blocks of columns, of tiles of at most so many, of which so many `terms` stay in the cache."""
+    def _blocks(self, spans: list[_Span], terms: int) -> Iterator[_Span]:
+        """Loops over blocks of columns, of which so many `terms` stay in the cache."""
         size = np.dtype(self.builder.dtype).itemsize
-        for start, end, step in _some(self.product.column.size, most):
-            length = max(BLOCK // (terms * size) // step, 1) * step
-            if end - start <= length:
-                yield _Block(number(start), number(end), step)
+        for span in spans:
+            length = max(BLOCK // (terms * size) // span.step, 1) * span.step
+            if span.count * span.step <= length:
+                yield span
                 continue
-            with self.builder.loop("block", number(start), number(end), length) as block:
-                stop = self.builder.assign(self.builder.new("stop"), least(shifted(block, length), number(end)))
-                yield _Block(block, stop, step)
+            with self.builder.loop("block", span.first, span.end, length) as block:
+                stop = self.builder.assign(self.builder.new("stop"), least(shifted(block, length), span.end))
+                yield replace(span, first=block, end=stop)
 
-    def _columns(self, block: _Block) -> AbstractContextManager[Var]:
-        """A loop over the tiles of a block."""
-        return self.builder.loop(self.product.column.name, block.first, block.end, block.step)
+    @contextmanager
+    def _loop(self, axis: Axis, span: _Span) -> Iterator[None]:
+        """A loop over tiles."""
+        with self.builder.loop(axis.name, span.first, span.end, span.step) as at:
+            if span.last is not None:
+                self.builder.assign(self.builder.new(axis.name), least(at, number(span.last)))
+            yield
 
     def _begin(self, rows: int, columns: int) -> Sums:
         """The sums of a tile, of nothing yet."""
