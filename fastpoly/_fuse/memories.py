@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .expressions import Memory, Places
@@ -10,6 +11,10 @@ from .graph import Node
 ALIASED = 32
 """Rows that lie a multiple of so many registers (1,024 bytes with AVX2) apart crowd into few sets of the caches: the
 same samples of 64 rows push each other out."""
+
+
+MANY_ROWS = 16
+"""Rows beyond which that happens with each of several registers, too."""
 
 
 class Memories:
@@ -62,7 +67,8 @@ class Memories:
         if along is not None:
             order.append(along)
             padded = -(-shape[along] // self.lanes) * self.lanes if shape[along] > self.unrolled else shape[along]
-            register = self.lanes // self.registers
+            rows = math.prod(shape[d] for d in order[:-1])
+            register = self.lanes // self.registers if rows > MANY_ROWS else self.lanes
             if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * register) == 0:
                 padded += max(2 * register, self.lanes)
         return Memory(region, name, tuple(shape), tuple(order), padded)
