@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences auto-grid readme report gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-networks auto-grid readme report gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -65,6 +65,11 @@ bench-first-calls: $(VENV)/.bench
 # losses with a loop over time, beside JAX's scan and CasADi's C; some minutes, and a gcc
 bench-recurrences: $(VENV)/.bench
 	$(BIN)/python bench/recurrences.py
+
+# networks and other products of matrices, beside eager torch and JAX, on two threads each; some minutes
+bench-networks: $(VENV)/.bench
+	$(BIN)/python bench/networks.py
+	$(BIN)/python bench/networks.py --others --threads 1
 
 # the tables and pictures of README.md, from bench/results/
 readme: $(VENV)/.bench
