@@ -142,6 +142,25 @@ def test_more_terms_than_are_summed_up_at_a_time(as_python, written, monkeypatch
     refuse_others(*of_widths(130, (20, 27), torch.float64), 1e-12)
 
 
+def test_within_a_loop_over_time(as_python, written):
+    """As of a recurrent layer: the rows are those of one time step."""
+    x = numbers(30, 40, 20)
+
+    def loss(params):
+        a, b = params
+        h = torch.zeros(40, 20, dtype=a.dtype)
+        for t in range(30):
+            h = torch.tanh(x[t] @ a + h @ b)
+        return (h**2).mean()
+
+    params = [0.2 * numbers(20, 20), 0.2 * numbers(20, 20, seed=1.0)]
+    runs = [descend(loss, params, learn_rate=0.1, steps=2, backend=b) for b in ("eager", "fused")]
+    assert torch.allclose(runs[1].loss, runs[0].loss, rtol=1e-12)
+    for want, got in zip(runs[0].params, runs[1].params, strict=True):
+        assert torch.allclose(want, got, rtol=1e-12, atol=1e-14)
+    assert written
+
+
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_as_machine_code(dtype, rounding, written):
     params, data = of_widths(277, (50, 45), dtype)
