@@ -89,6 +89,12 @@ def test_value_and_gradient_are_torchs(name, as_python, written):
     assert written
 
 
+def test_what_is_multiplied_is_in_memory(as_python, written):
+    """Weights that are computed are so once, and not in the innermost loop."""
+    assert off(values_and_gradients({"masked": PRODUCTS["of masked weights"]}), 0.3 * numbers(504)) == {}
+    assert sorted(written) == [(24, 21, 57), (57, 21, 24)]
+
+
 def network(params, x, y):
     h = x
     for w, b in params[:-1]:

@@ -7,6 +7,7 @@ Registers run along the rows, along what is summed over, or along a batch, where
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from .expressions import Axis, Expr, Index, Memory
@@ -49,6 +50,15 @@ def products(nest: Nest) -> list[Product]:
         return []  # which may be what is multiplied, and not be in memory yet
     found = (product(root, nest.loops) for root in nest.roots if isinstance(root, Accumulate))
     return _joined([one for one in found if one is not None])
+
+
+def factors(root: Accumulate) -> list[Expr]:
+    """What would be the matrices of a product if it were in memory, and is computed in the innermost loop instead."""
+    if root.kind != "add" or root.memory is None or root.value.op != "mul":
+        return []
+    sides = root.value.args
+    own = (math.prod(axis.size for axis in one.axes - other.axes) for one, other in (sides, sides[::-1]))
+    return [side for side in sides if side.cost and side.axes] if min(own) >= LEAST else []
 
 
 def product(root: Accumulate, loops: Loops) -> Product | None:

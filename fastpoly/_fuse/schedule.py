@@ -32,6 +32,7 @@ from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
+from .products import factors
 from .rules import NeedsMemory, Sum, broadcast, parts_of
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
 from .terms import combined, divided
@@ -451,6 +452,10 @@ class Schedule(Plan):
         makers: dict[Node, set[Nest]] = {}  # of what takes many operations: where it is computed
         wanted: dict[Node, None] = {}
         for nest in self._nests.values():
+            if self.lanes > 1:  # on a CPU
+                sums = (root for root in nest.roots if isinstance(root, Accumulate))
+                found = (expr for root in sums for expr in factors(root) if self._can_keep(expr))
+                wanted.update((self.origin[expr][0], None) for expr in found)
             seen: set[Expr] = set()
             stack = [root.value for root in nest.roots]
             while stack:
