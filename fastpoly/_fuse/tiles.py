@@ -137,20 +137,25 @@ class _Tiles:
         registers = min(self.registers, -(-row.size // self.width))
         size = registers * self.width
         panel = builder.aligned_room(over.size * size)
-        first, last = self._bounds(part)
+        end = self._end(size)
+        first, last = self._bounds(part, end)
         for block in self._blocks(_steps(self.product.column.size, self.columns, again=True), over.size):
             with builder.loop(row.name, first, last, size) as i:
-                if builder.schedule.lanes % size:
+                if end % size:
                     builder.assign(builder.new(row.name), least(i, shifted(last, -size)))
                 self._pack(panel, registers)
                 with self._loop(self.product.column, block):
                     self._tile(panel, registers, block.step)
 
-    def _bounds(self, part: Part | None) -> Part:
-        """Where a part of the samples, or of another axis of the registers, begins and ends: a whole register."""
-        lanes = self.builder.schedule.lanes
-        end = number(-(-self.product.lanes.size // lanes) * lanes)
-        return (part[0], least(part[1], end)) if part else (number(0), end)
+    def _end(self, size: int) -> int:
+        """Where tiles of so many rows end: beyond the last one, but not beyond what there is room for."""
+        count = self.product.lanes.size
+        return min(-(-count // by) * by for by in (size, self.builder.schedule.lanes))
+
+    @staticmethod
+    def _bounds(part: Part | None, end: int) -> Part:
+        """Where a part of the samples begins and ends, or all of them."""
+        return (part[0], least(part[1], number(end))) if part else (number(0), number(end))
 
     def _panel(self, panel: int, registers: int, k: Var) -> list[ir.Expr]:
         """Where the panel has the registers of a term."""
@@ -180,7 +185,7 @@ class _Tiles:
     def along_batch(self, part: Part | None) -> None:
         """The products of a part of the samples, or of all, a register of them at a time."""
         builder, product = self.builder, self.product
-        first, last = self._bounds(part)
+        first, last = self._bounds(part, self._end(self.width))
         ((r,), (c,)) = (
             _steps(axis.size, most, again=True)
             for axis, most in zip((product.row, product.column), self.square, strict=True)
@@ -203,8 +208,8 @@ class _Tiles:
         """The sums of a part of the samples, or of all, added to what is there: so many registers of them at a time
         that what a row of tiles reads stays in the caches.
         """
-        builder, span, size = self.builder, SPAN * self.width, number(self.product.over.size)
-        first, last = (part[0], least(part[1], size)) if part else (number(0), size)
+        builder, span = self.builder, SPAN * self.width
+        first, last = self._bounds(part, self.product.over.size)
         with builder.loop("start", first, last, span) as begin:
             end = builder.assign(builder.new("until"), least(shifted(begin, span), last))
             self._squares(begin, end, is_added=True)
