@@ -137,6 +137,7 @@ def test_blocks_of_samples(threads, as_python, written, monkeypatch):
     monkeypatch.setattr(program, "CYCLES_A_SUM", 0)
     monkeypatch.setattr(program, "processors", lambda: threads)
     monkeypatch.setattr(blocks, "MATRICES", 2**16)
+    monkeypatch.setattr(blocks, "LEAST_TERMS", 1)
     params, data = of_widths(170, (20, 27), torch.float64)
     refuse_others(params, data, 1e-12)
     run = descend(network, params, data, learn_rate=0.05, steps=1, backend="fused")

@@ -26,6 +26,9 @@ from .turns import IN_FLIGHT, Part
 MATRICES = 2**22
 """Bytes that a block of samples takes where there are products of matrices: a part of the last cache."""
 
+LEAST_TERMS = 32
+"""Registers of samples in such a block at least: a sum over them costs as much as some of its terms."""
+
 MOST_BLOCKS = 2048
 """Blocks whose sums are added up one after the other: beyond, a running sum in float32 loses digits."""
 
@@ -99,8 +102,9 @@ def block_of(builder: Builder, nests: list[Nest]) -> int:
     sample = sum(rows.values()) * size
     unit = schedule.lanes * IN_FLIGHT
     if sample and any(tiled(builder, nest) for nest in nests):
-        block = MATRICES // sample // unit_of(builder) * unit_of(builder)
-        return block if 0 < 2 * block < schedule.samples else 0
+        fitting = max(MATRICES // sample, LEAST_TERMS * schedule.lanes // schedule.registers)
+        block = -(-fitting // unit_of(builder)) * unit_of(builder)
+        return block if 2 * block < schedule.samples else 0
     # what is little more than the cache holds comes back from its end (`caches.reads_again`), which is faster; and
     # sums are read and written once a block: they should be no more than the samples' own numbers
     if again * size * schedule.samples <= 2 * FIRST_CACHE or slots > sum(rows.values()):
