@@ -95,6 +95,15 @@ def test_what_is_multiplied_is_in_memory(as_python, written):
     assert sorted(written) == [(24, 21, 57), (57, 21, 24)]
 
 
+def test_of_nothing(as_python):
+    x = numbers(24, 24)
+    cases = {
+        "no rows": lambda w: w[:0].reshape(0, 24) @ x * w.sum(),
+        "no terms": lambda w: x[:, :0] @ w.reshape(24, 21)[:0],
+    }
+    assert off(values_and_gradients(cases), numbers(504)) == {}
+
+
 def network(params, x, y):
     h = x
     for w, b in params[:-1]:

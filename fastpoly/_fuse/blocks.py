@@ -58,7 +58,8 @@ def _of_matrices(builder: Builder, by_level: list[list[Nest]]) -> list[list[Nest
     waiting: list[list[Nest]] = []
     for level in by_level:
         over = [nest for nest in level if _is_over_samples(builder, nest)]
-        made = {root.memory for nests in waiting for nest in nests for root in nest.roots}
+        roots = (root for nests in waiting for nest in nests for root in nest.roots)
+        made = {root.memory or root.var if isinstance(root, Accumulate) else root.memory for root in roots}
         if not _go_together(builder, together, over) or made & _read(over):
             found += [together, *waiting]
             together, waiting = [], []

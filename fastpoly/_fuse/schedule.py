@@ -382,7 +382,7 @@ class Schedule(Plan):
         """
         sizes = sum_of.kept, sum_of.reduced
         count = sum(size == self.samples > self.unrolled for size in itertools.chain(*sizes))
-        if count < 2:
+        if count < 2 or 0 in itertools.chain(*sizes):
             return self._axes(*sizes)
         found = [self._axes(*sizes, which) for which in range(count)]
         return next((axes for axes in found if self._lies_along(sum_of, axes)), found[0])
