@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # without --quiet, which would not count warnings
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many bench-networks parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -76,6 +76,11 @@ bench-many: $(VENV)/.bench
 # docs/parameter_map.png: a fit for every pixel of an image
 parameter-map: $(VENV)/.bench
 	$(BIN)/python bench/parameter_map.py
+
+# networks and other products of matrices, beside eager torch and JAX, on two threads each; some minutes
+bench-networks: $(VENV)/.bench
+	$(BIN)/python bench/networks.py
+	$(BIN)/python bench/networks.py --others --threads 1
 
 # the tables and pictures of README.md and docs/, from bench/results/
 readme: $(VENV)/.bench

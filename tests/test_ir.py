@@ -72,6 +72,8 @@ def run(body, dtype="float64", steps=0, result=STEPS, **arrays):
 
 A, B, C = (at("data", place) for place in range(3))
 FOUR = at("data", 0, LANES)
+ONES, A4 = (Op("splat", (value,), FOUR.kind) for value in (n(1.0), A))
+TOTALS = (lambda a, b, c: a + b + c + 2, lambda a, b, c: 4, lambda a, b, c: 4 * a, lambda a, b, c: a + b + c + 2)
 TWO = Op("first_lanes", (n(2),), BOOL.of(LANES))
 
 
@@ -110,6 +112,11 @@ TWO = Op("first_lanes", (n(2),), BOOL.of(LANES))
             do("total", do("add", do("mul", Op("splat", (B,), FOUR.kind), FOUR), n(1.0))),
             lambda a, b, c: b * (a + b + c + 2) + 4,
         ),
+        *[
+            (Op("lane", (Op("totals", (FOUR, ONES, A4, FOUR)[:count], FLOAT.of(count)), n(lane)), FLOAT), value)
+            for count in (1, 2, 3, 4)
+            for lane, value in enumerate(TOTALS[:count])
+        ],
         (do("total", Op("widened", (at("data", 0, 2),), FOUR.kind)), lambda a, b, c: a + b),
         (do("total", do("tanh", FOUR)), lambda a, b, c: sum(map(math.tanh, (a, b, c, 2)))),
     ],
@@ -280,6 +287,8 @@ SPLAT = Op("splat", (ONE,), FLOAT.of(4))
         ([Store("nowhere", ZERO, ONE)], "no buffer nowhere"),
         ([Store("out", ONE, ONE)], "a place is no index"),
         ([If(ONE, [])], "float decides"),
+        ([Assign(BLOCK, Op("totals", (SPLAT, SPLAT), BLOCK.kind))], "2 sums in floatx4"),
+        ([Assign(BLOCK, Op("totals", (ONE,) * 4, BLOCK.kind))], "the lanes of float are summed"),
         ([Assign(X, Const(1, FLOAT))], "1 as float"),
         ([Assign(X, Op("add", (ONE, ZERO), FLOAT))], "numbers of two kinds"),
         ([Assign(X, Op("add", (ONE, ONE), INDEX))], "add of float, float as index"),

@@ -53,6 +53,7 @@
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)
     memories.py     which tensors lie in memory, and their elements' order there
+    terms.py        what a sum adds up
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
     sums.py         sums of products as chains
@@ -69,7 +70,9 @@
     stages.py       a program after each stage, for whoever wants to see it
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
     builder.py      statements one after the other, and the values of expressions
+    products.py     which sums are products of matrices
     turns.py        what a nest does in one turn of its loops
+    tiles.py        a product of matrices, tile by tile
     nests.py        a loop nest
     blocks.py       nests that share their data, on one block of samples after the other
     exchange.py     threads that share the samples, and tell each other their sums

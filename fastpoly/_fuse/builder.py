@@ -96,6 +96,11 @@ class Builder(Naming):
     def barrier(self, why: str) -> None:
         """Let all threads of a program come to here. On a CPU a program is one thread."""
 
+    def aligned_room(self, count: int) -> int:
+        """Where so many elements of scratch begin that nobody else has: where a register does."""
+        width = self.schedule.lanes
+        return -(-self.spare(count + width) // width) * width
+
     # -- names
 
     def own(self, name: str) -> Var:
@@ -180,12 +185,16 @@ class Builder(Naming):
 
     def copy(self, to: str, start: ir.Expr, memory: Memory) -> None:
         """Copy all elements of a memory to `start` and what follows, a register at a time and then the rest."""
-        whole = memory.size - memory.size % self.schedule.lanes
-        for first, end, width in ((0, whole, self.schedule.lanes), (whole, memory.size, 1)):
-            if first < end:
-                with self.loop("i", number(first), number(end), width) as i:
-                    value = Load(memory.region, shifted(i, memory.start), FLOAT.of(width if width > 1 else 0))
-                    self.store(to, indices("add", start, i), value)
+        for first, end, width in self.registers_of(memory):
+            with self.loop("i", number(first), number(end), width) as i:
+                value = Load(memory.region, shifted(i, memory.start), FLOAT.of(width if width > 1 else 0))
+                self.store(to, indices("add", start, i), value)
+
+    def registers_of(self, memory: Memory) -> list[tuple[int, int, int]]:
+        """All elements of a memory as (first, end, step): the whole registers, and the elements that fill none."""
+        width = self.schedule.lanes
+        whole = memory.size - memory.size % width
+        return [(first, end, by) for first, end, by in ((0, whole, width), (whole, memory.size, 1)) if first < end]
 
     # -- values
 

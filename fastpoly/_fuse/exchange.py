@@ -103,14 +103,16 @@ class Exchange:
 
     def _total_of(self, memory: Memory, kind: str, at: int) -> None:
         """The same for all elements of a memory."""
-        with self.builder.loop("i", number(0), number(memory.size)) as i:
-            self.builder.store(memory.region, shifted(i, memory.start), self._of_all(kind, number(at), i))
+        builder = self.builder
+        for first, end, width in builder.registers_of(memory):
+            with builder.loop("i", number(first), number(end), width) as i:
+                total = self._of_all(kind, number(at), i, lanes=width if width > 1 else 0)
+                builder.store(memory.region, shifted(i, memory.start), total)
 
-    def _of_all(self, kind: str, *at: ir.Expr) -> ir.Expr:
+    def _of_all(self, kind: str, *at: ir.Expr, lanes: int = 0) -> ir.Expr:
         """What all have at a place of their rooms, together."""
         side, room = self.builder.own("side"), self.layout.room
         starts = (shifted(side, thread * room) for thread in range(self.layout.threads))
-        values: list[ir.Expr] = [
-            Load("room", reduce(lambda one, other: indices("add", one, other), at, start), FLOAT) for start in starts
-        ]
+        places = (reduce(lambda one, other: indices("add", one, other), at, start) for start in starts)
+        values: list[ir.Expr] = [Load("room", place, FLOAT.of(lanes)) for place in places]
         return reduce(lambda one, other: self.builder.operation(kind, one, other), values)

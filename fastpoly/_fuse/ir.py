@@ -416,7 +416,8 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
 
 Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
 (the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest),
-`packed` (numbers, one for each lane), `numbers` (0, 1, 2, ...). `lane` is the number in one of them.
+`packed` (numbers, one for each lane), `totals` (of as many registers, one in each lane), `numbers` (0, 1, 2, ...).
+`lane` is the number in one of them.
 
 On a GPU an index has 32 bits unless it is made of a `wide` one, and `program` is which of the grid's this is.
 """

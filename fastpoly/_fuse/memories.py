@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .expressions import Memory, Places
@@ -12,6 +13,10 @@ ALIASED = 32
 same samples of 64 rows push each other out."""
 
 
+MANY_ROWS = 16
+"""Rows beyond which that happens with each of several registers, too."""
+
+
 class Memories:
     """What lies in memory.
 
@@ -19,13 +24,14 @@ class Memories:
         samples: the size of the axis that registers run along.
         unrolled: axes up to this length have no loops.
         lanes: how many elements are taken at a time.
+        registers: how many registers those fill.
 
     Attributes:
         found: the memories of nodes: one for each dimension that registers run along where the node is a constant.
     """
 
-    def __init__(self, samples: int, unrolled: int, lanes: int) -> None:
-        self.samples, self.unrolled, self.lanes = samples, unrolled, lanes
+    def __init__(self, samples: int, unrolled: int, lanes: int, registers: int) -> None:
+        self.samples, self.unrolled, self.lanes, self.registers = samples, unrolled, lanes, registers
         self.found: dict[tuple[Node, int | None], Memory] = {}
         self._first: dict[Node, Memory] = {}
 
@@ -61,8 +67,10 @@ class Memories:
         if along is not None:
             order.append(along)
             padded = -(-shape[along] // self.lanes) * self.lanes if shape[along] > self.unrolled else shape[along]
-            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * self.lanes) == 0:
-                padded += 2 * self.lanes
+            rows = math.prod(shape[d] for d in order[:-1])
+            register = self.lanes // self.registers if rows > MANY_ROWS else self.lanes
+            if self.lanes > 1 and len(order) > 1 and padded % (ALIASED * register) == 0:
+                padded += max(2 * register, self.lanes)
         return Memory(region, name, tuple(shape), tuple(order), padded)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from . import ir
 from .builder import Builder, is_negative, least, number, shifted
@@ -17,6 +18,8 @@ from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .ir import BOOL, FLOAT, Const, If, Load, Op, Var
 from .plan import Accumulate, Loops, Nest, Root, Store
+from .products import Product, products
+from .tiles import write_product
 from .turns import Part, Turn, turns
 
 PEELED = 150
@@ -36,17 +39,28 @@ NEUTRAL = {
 LANES = {"add": "total", "mul": "product", "maximum": "largest", "minimum": "smallest"}
 
 
-def write_nest(builder: Builder, nest: Nest, part: Part | None) -> None:
+def write_nest(builder: Builder, nest: Nest, part: Part | None, begun: bool = False) -> None:
     """Write a nest that takes a part of the samples, or all."""
     lanes = nest.loops.lanes
     if lanes is None or lanes.size != builder.schedule.samples:
         part = None
+    matrices = tiled(builder, nest)
+    for product in matrices:
+        write_product(builder, product, part, begun)
+    taken = {root for product in matrices for root in product.roots}
+    nest = replace(nest, roots=[root for root in nest.roots if root not in taken])
     with beginning(builder, nest):
-        for turn in turns(builder, nest, part):
+        for turn in turns(builder, nest, part) if nest.roots else []:
             body = Body(builder, nest.loops, turn, part)
             body.level(0)
             for expr in body.exprs:  # names given inside of the loops mean nothing outside of them
                 builder.names.pop(expr, None)
+
+
+def tiled(builder: Builder, nest: Nest) -> list[Product]:
+    """The products of matrices among what a nest computes, which are written in tiles."""
+    found = products(nest)
+    return found if found and is_whole(builder, nest) else []
 
 
 @contextmanager

@@ -125,14 +125,26 @@ def cumulative(kind: str, neutral: float) -> Rule:
 def product(reader: Reader, node: Node, places: Places) -> Expr:
     """mm, mv, dot and bmm: the last dimension of one with the last but one (or only one) of the other."""
     one, other = node.args
-    batch = len(one.shape) - 2 if len(one.shape) == len(other.shape) > 2 else 0
+    batch = 1 if len(one.shape) == len(other.shape) == 3 else 0
+    # `matmul` makes one dimension of all that are a batch; sums over each of them are as good, and keep the samples'
+    apart = (_flattened(one) or _flattened(other) or node.shape[:1]) if batch else ()
+    kept = (*apart, *node.shape[batch:])
 
     def body(at: Places, over: Places) -> Expr:
-        first, rest = at[:batch], at[batch:]
+        first, rest = reshaped(apart, at[: len(apart)], node.shape[:batch]), at[len(apart) :]
         row, column = rest[: len(one.shape) - batch - 1], rest[len(one.shape) - batch - 1 :]
         return reader.element(one, (*first, *row, *over)) * reader.element(other, (*first, *over, *column))
 
-    return reader.reduce(node, Sum("add", node.shape, (one.shape[-1],), body), places)
+    there = (*reshaped(node.shape[:batch], places[:batch], apart), *places[batch:])
+    return reader.reduce(node, Sum("add", kept, (one.shape[-1],), body), there)
+
+
+def _flattened(node: Node) -> tuple[int, ...]:
+    """The dimensions of a batch of matrices that were made one."""
+    while node.op in ("transpose", "permute") and (node.args[1:] in ((1, 2), (2, 1)) or node.args[1:] == ([0, 2, 1],)):
+        node = node.args[0]
+    is_view = node.op in ("view", "_unsafe_view", "reshape")
+    return node.args[0].shape[:-2] if is_view and node.args[0].shape[-2:] == node.shape[-2:] else ()
 
 
 # -- views

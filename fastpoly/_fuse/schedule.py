@@ -32,8 +32,10 @@ from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
-from .rules import COMBINE, NeedsMemory, Sum, broadcast, parts_of
+from .products import factors
+from .rules import NeedsMemory, Sum, broadcast, parts_of
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
+from .terms import combined, divided
 
 if TYPE_CHECKING:
     from .recurrences import Recurrence
@@ -76,7 +78,7 @@ class Schedule(Plan):
         self.lanes = lanes * registers
         self.samples = samples_of(graph)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
-        self._memories = Memories(self.samples, self.unrolled, self.lanes)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
         asked = (*graph.inputs, *compared_with_itself(graph))
         self.kept = {node: None for node in asked if self.is_long(node.shape)}
         self._settle()
@@ -104,7 +106,7 @@ class Schedule(Plan):
         self._elements: dict[tuple[Node, Places], Expr] = {}
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
-        self._memories = Memories(self.samples, self.unrolled, self.lanes)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
         self._maker: dict[Var | Memory, Nest | Recurrence] = {}
         self._recurrences: dict[Node, Recurrence] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}
@@ -298,14 +300,17 @@ class Schedule(Plan):
 
     # -- roots
 
-    def _axes(self, kept: Sequence[int], reduced: Sequence[int]) -> tuple[Places, Places, Loops]:
-        """Loop variables for the long dimensions among `kept` and `reduced`; the short ones get the place -1."""
+    def _axes(self, kept: Sequence[int], reduced: Sequence[int], which: int = 0) -> tuple[Places, Places, Loops]:
+        """Loop variables for the long dimensions among `kept` and `reduced`; the short ones get the place -1.
+
+        Registers run along that one of them (`which`, if there are several) that is as long as the samples are.
+        """
         sizes = [*kept, *reduced]
         long = [d for d, size in enumerate(sizes) if size > self.unrolled]
         is_kept = [d for d in long if d < len(kept)]
         is_reduced = [d for d in long if d >= len(kept)]
-        first = next((d for d in long if sizes[d] == self.samples), None)
-        along = first if first is not None else next(iter((is_kept or is_reduced)[::-1]), None)
+        as_samples = [d for d in long if sizes[d] == self.samples]
+        along = as_samples[which] if as_samples else next(iter((is_kept or is_reduced)[::-1]), None)
         outer = [d for d in is_kept if d != along]
         inner = [d for d in is_reduced if d != along]
         if along in is_reduced:
@@ -343,7 +348,7 @@ class Schedule(Plan):
             terms = [sum_of.body(places, tuple(Index((), o) for o in at)).as_float() for at in over]
             if not terms:
                 return Expr.of({"add": 0.0, "mul": 1.0}[sum_of.kind])
-            return _combined(sum_of.kind, terms)
+            return combined(sum_of.kind, terms)
         if node not in self._reduced:
             self._reduced[node] = self._accumulate(node, sum_of)
         known = self._reduced[node]
@@ -371,8 +376,28 @@ class Schedule(Plan):
         unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
         return Expr("lookup", memory, memory.offset(places), memory.offset(unit).constant, which)
 
+    def _axes_of(self, sum_of: Sum) -> tuple[Places, Places, Loops]:
+        """Loop variables for a sum: of axes as long as the samples, registers run along one that all it reads lies
+        along.
+        """
+        sizes = sum_of.kept, sum_of.reduced
+        count = sum(size == self.samples > self.unrolled for size in itertools.chain(*sizes))
+        if count < 2 or 0 in itertools.chain(*sizes):
+            return self._axes(*sizes)
+        found = [self._axes(*sizes, which) for which in range(count)]
+        return next((axes for axes in found if self._lies_along(sum_of, axes)), found[0])
+
+    @staticmethod
+    def _lies_along(sum_of: Sum, axes: tuple[Places, Places, Loops]) -> bool:
+        """Does all that a sum reads lie along its registers, or is the same for them?"""
+        kept, reduced, loops = axes
+        assert loops.lanes is not None
+        value = sum_of.body(next(_filled(kept, sum_of.kept)), next(_filled(reduced, sum_of.reduced)))
+        read = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(value)]
+        return all(load.op == "local" or load.args[1].factor(loops.lanes) in (0, 1) for load in read)
+
     def _accumulate(self, node: Node, sum_of: Sum) -> _Reduced:
-        kept, reduced, loops = self._axes(sum_of.kept, sum_of.reduced)
+        kept, reduced, loops = self._axes_of(sum_of)
         memory = None
         if any(size > self.unrolled for size in sum_of.kept):
             memory = self._memories.new("scratch", node, node.op, sum_of.kept)
@@ -380,10 +405,10 @@ class Schedule(Plan):
         axes = frozenset(axis for place in reduced for axis in place.axes)
         for at in _filled(kept, sum_of.kept):
             terms = [sum_of.body(at, over).as_float() for over in _filled(reduced, sum_of.reduced)]
-            value = _combined(sum_of.kind, terms)
+            value = combined(sum_of.kind, terms)
             factor, divisor = 1.0, Expr.of(1.0)
             if sum_of.kind == "add":
-                value, divisor = _divided(value)  # one division instead of one for every sample
+                value, divisor = divided(value)  # one division instead of one for every sample
                 factor, value = value.scaled
             short = tuple(Index() if place.axes else place for place in at)
             if memory is None and not value.axes and sum_of.kind != "mul":  # the same number, over and over
@@ -427,6 +452,10 @@ class Schedule(Plan):
         makers: dict[Node, set[Nest]] = {}  # of what takes many operations: where it is computed
         wanted: dict[Node, None] = {}
         for nest in self._nests.values():
+            if self.lanes > 1:  # on a CPU
+                sums = (root for root in nest.roots if isinstance(root, Accumulate))
+                found = (expr for root in sums for expr in factors(root) if self._can_keep(expr))
+                wanted.update((self.origin[expr][0], None) for expr in found)
             seen: set[Expr] = set()
             stack = [root.value for root in nest.roots]
             while stack:
@@ -447,36 +476,6 @@ class Schedule(Plan):
 
     def _can_keep(self, expr: Expr) -> bool:
         return expr in self.origin and self.origin[expr][0].op != "input"
-
-
-def _combined(kind: str, terms: list[Expr]) -> Expr:
-    """The sum of the terms in two chains, which wait for each other only at the end."""
-    if not terms:
-        return Expr.of({"add": 0.0, "mul": 1.0, "maximum": -math.inf, "minimum": math.inf}[kind])
-    if len(terms) >= 4:
-        half = (len(terms) + 1) // 2
-        return COMBINE[kind](_chain(kind, terms[:half]), _chain(kind, terms[half:]))
-    return _chain(kind, terms)
-
-
-def _chain(kind: str, terms: list[Expr]) -> Expr:
-    result = terms[0]
-    for term in terms[1:]:
-        result = COMBINE[kind](result, term)
-    return result
-
-
-def _divided(expr: Expr) -> tuple[Expr, Expr]:
-    """(dividend, divisor) whose quotient it is; the divisor is the same in every turn of every loop."""
-    if expr.op == "div" and not expr.args[1].axes:
-        return expr.args
-    if expr.op == "mul":
-        # a quotient that is a factor itself is in nobody else's way; one deeper down may be needed anyway
-        for one, other in sorted((expr.args, expr.args[::-1]), key=lambda sides: sides[0].op != "div"):
-            dividend, divisor = _divided(one)
-            if divisor.number != 1:
-                return dividend * other, divisor
-    return expr, Expr.of(1.0)
 
 
 def _repeated(expr: Expr, loops: Loops) -> bool:

@@ -451,6 +451,31 @@ class _Printer:
 
     do_total = do_product = do_largest = do_smallest = reduced
 
+    def do_totals(self, op: Op) -> str:
+        """Halves of the lanes of two registers meet in one, until each register is in one lane."""
+        values, count, width = [self.value(arg) for arg in op.args], len(op.args), op.args[0].kind.lanes
+        values += values[-1:] * ((1 << (count - 1).bit_length()) - count)
+        parts = 1  # of so many lanes each, `width`, a value consists
+        while width > 1 or len(values) > 1:
+            kind = f"<{parts * width} x {self.element}>"
+            pairs = zip(values[::2], values[1::2], strict=True) if len(values) > 1 else [(values[0], "poison")]
+            parts *= min(len(values), 2)
+            width //= 2
+            values = [self.halves(one, other, kind, parts, width) for one, other in pairs]
+        order = ", ".join(f"i32 {lane}" for lane in range(count))
+        kind = f"<{parts} x {self.element}>"
+        return self.emit(f"shufflevector {kind} {values[0]}, {kind} poison, <{count} x i32> <{order}>")
+
+    def halves(self, one: str, other: str, kind: str, parts: int, width: int) -> str:
+        """The sum of the first and the second half of each part; `width` lanes are a half."""
+        orders = (
+            ", ".join(f"i32 {(2 * part + side) * width + lane}" for part in range(parts) for lane in range(width))
+            for side in (0, 1)
+        )
+        shuffle = f"shufflevector {kind} {one}, {kind} {other}, <{parts * width} x i32>"
+        sides = [self.emit(f"{shuffle} <{order}>") for order in orders]
+        return self.combined("add", Kind("float", parts * width), sides)
+
 
 def assigned(body: list[Statement]) -> list[Var]:
     """Every variable that statements assign."""

@@ -121,6 +121,11 @@ class _Verifier:
                     assert kind.lanes, f"{name} without lanes"
                 elif name == "packed":
                     assert [arg.kind for arg in args] == [FLOAT] * kind.lanes, f"{len(args)} numbers in {kind}"
+                elif name == "totals":
+                    assert kind == FLOAT.of(len(args)), f"{len(args)} sums in {kind}"
+                    assert len({arg.kind for arg in args}) == 1, "registers of different kinds"
+                    assert args[0].kind.base == "float", f"the lanes of {args[0].kind} are summed"
+                    assert args[0].kind.lanes, f"the lanes of {args[0].kind} are summed"
                 elif name == "lane":
                     register, lane = args
                     assert isinstance(lane, Const), f"{lane} is no number"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fastpoly_kernels.log import stage
 
 from . import ir
-from .blocks import groups, write_group
+from .blocks import groups, unit_of, write_group
 from .builder import Builder, number, shifted
 from .exchange import Exchange
 from .expressions import Expr, Memory
@@ -36,7 +36,7 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
     """
     layout = lay_out(schedule, threads)
     builder = Builder(schedule, dtype, layout.scratch)
-    exchange = Exchange(builder, layout, schedule.lanes) if threads > 1 else None
+    exchange = Exchange(builder, layout, unit_of(builder)) if threads > 1 else None
     kernel = Writer(builder, layout, exchange, stop_at).kernel()
     return kernel, replace(layout, scratch=builder.scratch)
 

@@ -54,6 +54,11 @@ def packed(*numbers: Any) -> Array:
     return np.array(numbers)
 
 
+def totals(*registers: Array) -> Array:
+    """The sums of the lanes of registers, one in each lane."""
+    return np.array([register.sum() for register in registers])
+
+
 def lane(register: Array, at: int) -> Any:
     """The number in one lane."""
     return register[at]
