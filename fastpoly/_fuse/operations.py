@@ -35,6 +35,7 @@ class Op:
         is_view: does it move elements and change none?
         is_extreme: is its result some of its elements?
         by_place: does it compare places, or read them from data?
+        reads: does it ask for its operands' elements?
     """
 
     rule: Callable[..., Expr]
@@ -45,6 +46,7 @@ class Op:
     is_view: bool = False
     is_extreme: bool = False
     by_place: bool = False
+    reads: bool = True
 
 
 each = partial(Op, lift=lift.elementwise, is_elementwise=True)
@@ -57,7 +59,7 @@ pick = partial(Op, by_place=True)
 def like(value: float) -> Op:
     """A number everywhere, in the shape of an operand that need not be computed for it."""
     whole = int(value), int(value)
-    return Op(lambda *_: Expr.of(value), lift=lift.elementwise, whole=lambda *_: whole)
+    return each(lambda *_: Expr.of(value), whole=lambda *_: whole, reads=False)
 
 
 def function(name: str, whole: bounds.Rule | None = None) -> Op:

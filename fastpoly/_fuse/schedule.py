@@ -174,10 +174,10 @@ class Schedule(Plan):
             return self._scanned(node, places)
         operation = OPERATIONS[node.op]
         if operation.is_elementwise:
-            rounds = self._rounds(node)
+            rounds, args = self._rounds(node), node.args if operation.reads else ()
             return operation.rule(
                 # a list: to run a generator takes a frame on the stack, of which there is less than on the heap
-                *[broadcast(self, a, places) if isinstance(a, Node) else single(a, rounds) for a in node.args]
+                *[broadcast(self, a, places) if isinstance(a, Node) else single(a, rounds) for a in args]
             )
         return operation.rule(self, node, places)
 
