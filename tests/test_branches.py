@@ -87,6 +87,7 @@ def checked(w):
     return 3 * w[0] + w[1] ** 2
 
 
+@pytest.mark.slow
 def test_an_error_comes_where_torch_has_it():
     """Steps before it are taken as ever; the one that raises is not."""
     start = torch.tensor([1.5, 0.7], dtype=torch.float64)

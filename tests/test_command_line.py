@@ -75,6 +75,7 @@ def test_fit_with_every_option(tmp_path, csv):
     assert np.load(tmp_path / "elsewhere" / "mse.npy").shape == (4,)
 
 
+@pytest.mark.slow
 def test_fit_npy_and_npz(tmp_path, post):
     x, y = (a.ravel() for a in post)
     np.save(tmp_path / "columns.npy", np.stack([x, y], 1))

@@ -96,6 +96,7 @@ def test_the_zoo_in_small_blocks(interpreted, name, dtype):
     assert losses.tolist() == pytest.approx(expected.tolist(), rel=bound)
 
 
+@pytest.mark.slow
 def test_bits_repeat(interpreted):
     """Whoever comes to a meeting first."""
     runs = [interpreted(descended, "softmax", DOUBLE, 3000, 3) for _ in range(2)]
@@ -103,6 +104,7 @@ def test_bits_repeat(interpreted):
     assert all(torch.equal(runs[0][0][key], runs[1][0][key]) for key in runs[0][0])
 
 
+@pytest.mark.slow
 def test_kept_losses(interpreted):
     whole = interpreted(descended, "polynomial", DOUBLE, 2100, 2, 5)
     some = interpreted(partial(descended, trace_every=3), "polynomial", DOUBLE, 2100, 2, 5)

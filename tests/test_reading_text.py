@@ -225,6 +225,7 @@ ODD = st.sampled_from(["", "NA", "x", " 1 ", '"2"', "1_0", "0x1", "1e", "--1", "
     lines=st.lists(st.tuples(st.integers(1, 31), st.sampled_from(["", "  ", "# c", ",,", "1,2"])), max_size=2),
     nan=st.sampled_from(["refuse", "omit"]),
 )
+@pytest.mark.slow
 def test_both_ways_to_read_agree_to_the_last_bit(tmp_path_factory, rows, odd, lines, nan):
     """Whichever reader takes a block, the result is the same, and so is every message."""
     rows = [list(row) for row in rows]

@@ -154,7 +154,7 @@ def test_every_row_is_where_it_belongs(capacity, monkeypatch, growing):
 
 
 @pytest.mark.parametrize("parts", [[600], [5, 600], [1] * 20 + [600]], ids=["at-once", "two-portions", "single-steps"])
-@pytest.mark.parametrize("end", [0, 3, FIRST, FIRST + 1, 200])
+@pytest.mark.parametrize("end", [0, *(pytest.param(end, marks=pytest.mark.slow) for end in (3, FIRST, 200)), FIRST + 1])
 def test_it_stops_before_the_step_whose_result_is_not_finite(end, parts, growing):
     start = torch.tensor([2.0 ** (512 - end), 1.0], dtype=torch.float64)
     loop, taken, rows = begin(doubling, [start], stop_at=1), 0, []
@@ -343,7 +343,7 @@ SAMPLES = np.linspace(-1, 1, 25), np.cos(3 * np.linspace(-1, 1, 25))
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
-@pytest.mark.parametrize("trace_every", [1, 7, None])
+@pytest.mark.parametrize("trace_every", [pytest.param(1, marks=pytest.mark.slow), 7, None])
 def test_fit_gives_the_posts_loop(graphed, precision, trace_every):
     weights, mse = eagerly(*SAMPLES, 3, 43, 0.1, precision)
     result = fit(*SAMPLES, 3, 43, 0.1, precision=precision, trace_every=trace_every)
@@ -382,6 +382,7 @@ def test_after_divergence_the_next_one_begins_anew(graphed):
     assert np.array_equal(fit(*SAMPLES, 3, 200, 0.1).weights, expected)
 
 
+@pytest.mark.slow
 def test_only_so_many_are_kept(graphed, monkeypatch):
     monkeypatch.setattr(autograd, "KEPT", 2)
     for degree in range(4):

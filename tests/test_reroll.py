@@ -167,7 +167,15 @@ def test_a_short_loop_stays_written_out():
     assert rolled is graph
 
 
-@pytest.mark.parametrize("seed", range(40))
+LONG = {5, 10, 11, 29, 30, 33, 37, 101, 102, 103, 109, 112}
+"""Seeds whose loops take seconds."""
+
+
+def seeds(*some):
+    return [pytest.param(seed, marks=pytest.mark.slow if seed in LONG else ()) for seed in range(*some)]
+
+
+@pytest.mark.parametrize("seed", seeds(40))
 def test_random_loops_have_the_same_values(seed):
     case = recurrent(seed)
     both_ways(case.loss, case.params, case.data)
@@ -197,7 +205,7 @@ def compared(case: Recurrent, tolerance: float) -> None:
         )
 
 
-@pytest.mark.parametrize("seed", range(100, 116))
+@pytest.mark.parametrize("seed", seeds(100, 116))
 def test_kernels_of_random_loops(seed):
     compared(recurrent(seed), 1e-11)
 

@@ -263,6 +263,7 @@ def test_a_damaged_cache_costs_a_compilation(tmp_path, filled, damage):
         assert (tmp_path / path.name).stat().st_size == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_a_compilation(tmp_path, filled):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be")

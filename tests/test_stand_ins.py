@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
+
+import pytest
 import torch
 from fastpoly import descend
 before = {{"torch._dynamo", "sympy"}} & set(sys.modules)
@@ -30,6 +34,7 @@ def test_nothing_is_imported():
     assert printed() == ["[]"]
 
 
+@pytest.mark.slow
 def test_torchs_compiler_works_afterwards():
     more = """
 import sympy
