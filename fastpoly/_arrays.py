@@ -58,6 +58,17 @@ def powers_of(x: Any, count: int) -> Any:
     return powers
 
 
+def is_dask(value: object) -> bool:
+    """Is `value` a dask array? A process that never imported dask.array has none."""
+    arrays = sys.modules.get("dask.array")
+    return arrays is not None and isinstance(value, getattr(arrays, "Array", ()))
+
+
+def is_chunked(value: object) -> bool:
+    """Are these samples in a dask array, which are read in parts (`fastpoly._dask.samples.Chunked`)?"""
+    return hasattr(value, "lazy")
+
+
 def is_masked_array(value: object) -> bool:
     """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")
@@ -102,7 +113,9 @@ def vector(value: object, name: str) -> Array:
 
 
 def samples(value: object, name: str) -> Any:
-    """As `vector`, but tensors on a GPU stay what and where they are, flattened."""
+    """As `vector`, but tensors on a GPU stay what and where they are, flattened; and so do samples of dask."""
+    if is_chunked(value):
+        return value
     if not on_gpu(value):
         return vector(value, name)
     tensor = _refuse_odd_tensor(value, name)

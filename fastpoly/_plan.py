@@ -79,7 +79,7 @@ def planned(
     )
     penalty = penalty_of(ridge, problem.degree)
     if backend not in ("auto", "gram", "spectral"):  # a loop needs all samples in memory: no need to look at them first
-        problem.refuse_large_copies()
+        problem.refuse_large_copies(f"backend={shown(backend)}")
     interval = checked_domain(domain, samples.x)
     x = mapped(samples.x, interval) if problem.on_gpu else mapped_when_read(samples.x, interval)
     problem = dataclasses.replace(problem, x=x, scale=samples.scale, penalty=penalty, device=samples.device)
