@@ -17,6 +17,7 @@ from ._errors import (
     BackendUnavailableError,
     ConvergenceWarning,
     DivergenceWarning,
+    GroupError,
     Interrupted,
     UnsupportedOperationError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "FitBatch",
     "FitProblem",
     "FitResult",
+    "GroupError",
     "Interrupted",
     "ManyResult",
     "UnsupportedOperationError",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastpoly_kernels.aside import imported
+
 from ._descent_result import DescentResult
+from ._errors import GroupError
 from ._monitor import Monitor
 from ._progress import shown
 from ._rates import Rates
 from ._reached import Reached, untrained
-from ._repeat import Repeated, repeat
+from ._repeat import Repeated, repeat, run
 from ._run_file import RunFile, Saved, digest_of
 from ._tensors import refuse_no_float_tensor, tensor_labels
 from ._torch_private import tree
@@ -22,6 +26,7 @@ from ._warn import warn_once
 from .optimizers import FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
+    from ._group import Group
     from ._monitor import Progress
 
 
@@ -44,6 +49,7 @@ class Descent:
         optimizer: Any,
         steps: int,
         trace_every: int | None,
+        group: Group | None = None,
     ) -> None:
         self.loss, self.data, self.structure, self.wishes = loss, data, structure, wishes
         self.steps, self.trace_every = steps, trace_every
@@ -52,7 +58,13 @@ class Descent:
         wanted, own = (rule.wants_rate, rule.own_rates) if isinstance(rule, FunctionalOptimizer) else (True, None)
         self.rates = Rates(learn_rate, own, steps, self.start[0], wanted)
         reached = Reached(params, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
-        self.training = Training(loss, data, self.start, structure, rule, self.rates, reached, wishes, steps)
+        made_of = (loss, data, self.start, structure, rule, self.rates, reached, wishes, steps)
+        if group is None:
+            self.training = Training(*made_of)
+        else:
+            self.training = shared = imported("fastpoly._shared_training").SharedTraining(*made_of)
+            shared.group = group
+        self.group = group
         self.interrupted = False
         self.callback: Callable[..., object] | None = None
         self.callback_every = 1
@@ -99,11 +111,15 @@ class Descent:
         named |= {id(self.rates.one): "learn_rate", id(self.rates.each): "learn_rates"}
         named |= tensor_labels(self.data, names[1:]) | tensor_labels(tuple(self.training.rows), ("x",) * 99)
         saved = self.file.load() if self.file is not None else None
+        if self.group is not None:
+            self._agree(self.group, backend)
         leaves, taken = self._begin(state, saved)
         with shown(progress) as report:
             monitor = Monitor(report)
             if saved is not None and (saved.ended or taken >= self.steps):
                 made = Repeated(leaves, [result[:0] for result in saved.results], 0, saved.ended, saved.backend, None)
+            elif self.group is not None:
+                made = self._shared(self.group, leaves, taken, backend, monitor, named)
             else:
                 made = repeat(
                     self.training.step,
@@ -120,6 +136,40 @@ class Descent:
                 )
         self.interrupted = monitor.interrupted
         return self._result(made, taken + made.steps, started)
+
+    # -- with others (see `fastpoly._loops.shared`)
+
+    def _agree(self, group: Group, backend: str) -> None:
+        rates = [rate for rate in (self.rates.one, self.rates.each) if rate is not None]
+        settings = {"steps": self.steps, "trace_every": self.trace_every, "backend": backend}
+        settings |= {"callback_every": self.callback and self.callback_every, "learn_rate": digest_of(rates, ())}
+        settings["optimizer"] = _name(self._optimizer) if callable(self._optimizer) else type(self.rule).__name__
+        group.agree(self.start, settings)
+
+    def _shared(
+        self,
+        group: Group,
+        leaves: list[torch.Tensor],
+        taken: int,
+        backend: str,
+        monitor: Monitor,
+        named: dict[int, str],
+    ) -> Repeated:
+        name, loop, refused = imported("fastpoly._loops.shared").begin(self.training, leaves, named, backend)
+        if refused is not None:
+            text = f"running with backend='eager', many times slower: {refused}"
+            warn_once(text, RuntimeWarning, self.loss)
+        watch = self if self.callback is not None else None
+        try:
+            made = run(name, loop, self.steps - taken, self.trace_every, monitor, True, taken, watch)
+            is_same = monitor.interrupted or group.same(made.carried)
+        except GroupError as error:
+            error.params, error.steps = self._nested(loop.carried()[: len(self.start)]), taken + loop.taken
+            raise
+        if not is_same:
+            text = "the processes have come to params of other bits: their processors differ. All get rank 0's"
+            warn_once(text, RuntimeWarning, self.loss)
+        return replace(made, reason=refused or f"shared out over {group.size} processes")
 
     # -- before the loop
 
@@ -164,6 +214,8 @@ class Descent:
             parts = self.training.parts(carried())
             value, _ = self.training.value_and_grads(parts["params"], self.training.slice(parts))
             ends = self.callback(taken, self._nested(parts["params"]), value) is True
+            if self.group is not None:
+                ends = self.group.any(ends, value)
         if self.file is not None and self.file.is_due():
             self.file.save(Saved(taken, self.backend, carried(), self._whole(results), ended=False))
         return ends

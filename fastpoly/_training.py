@@ -86,6 +86,7 @@ class Training:
         steps: int,
     ) -> None:
         self.loss, self.data, self.structure = loss, data, structure
+        self.start = start
         self.rule, self.rates, self.reached, self.wishes = rule, rates, reached, wishes
         rows: list[Any] = []
         self.form: Any = None
@@ -167,8 +168,18 @@ class Training:
     def _after(
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
+        value, grads = self.value_and_grads(parts["params"], self.slice(parts))
+        return self.updated(parts, value, grads, update)
+
+    def updated(
+        self,
+        parts: dict[str, list[torch.Tensor]],
+        value: torch.Tensor,
+        grads: list[torch.Tensor],
+        update: Callable[..., Any],
+    ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
+        """What a step makes of the loss and its gradients; see `step_and_ends`."""
         params, own = parts["params"], dict(parts)
-        value, grads = self.value_and_grads(params, self.slice(parts))
         with torch.no_grad():
             rate = self.rates.one if self.rates.each is None else row(self.rates.each, parts["rate"][0])
             after, own["state"] = update(params, self._clipped(grads), parts["state"], rate)
