@@ -16,6 +16,7 @@ from fastpoly._backends import moments, spectral
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
+cloudpickle = pytest.importorskip("cloudpickle")
 torch = pytest.importorskip("torch")
 
 CHUNKS = [(9_001,) * 5 + (4_995,), (1, 4_096, 20_000, 25_903)]
@@ -204,7 +205,7 @@ def test_many_descents(curves, nobody_computes):
         assert got.params["a"].chunks == ((70, 70, 70, 70, 20),)
         assert "lazy" in repr(got)
         assert len(got) == 300
-        (found,) = dask.compute(got)
+        (found,) = dask.compute(cloudpickle.loads(cloudpickle.dumps(got)))
         for name in "abc":
             assert np.array_equal(found.params[name], want.params[name])
         assert np.array_equal(found.steps, want.steps)

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fastpoly import curve_fit
 
 PAGES = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -34,3 +37,17 @@ def test_many():
     assert found["early"].is_ended.any()
     for name in ("of_residuals", "of_likelihood", "robust"):
         assert found[name].isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::fastpoly.ConvergenceWarning")
+def test_beyond():
+    pytest.importorskip("dask.array")
+    pytest.importorskip("xarray")
+    found = blocks_run("beyond.md")
+    assert found["run"].converged
+    assert np.array_equal(found["popt"], curve_fit(found["decay"], found["t"], found["signals"], bounds=(0, 5))[0])
+    assert found["done"].params["b"].shape == (1000,)
+    assert found["rate"].shape == (20, 50)
+    assert abs(found["rate"].mean().item() - found["popt"][:, 1].mean()) < 1e-6
+    assert found["shared"].ended_by == "steps"

@@ -40,11 +40,12 @@ from .._monitor import Monitor
 from .._pages import uninitialised
 from .._problem import FitProblem
 from .._result import Trajectory
-from .moments import CHUNK
-from .threads import in_threads
 
 BLOCK = 4096
 """Samples up to which V itself is decomposed; beyond, a part of its rows at a time."""
+
+CHUNK = 2**20
+"""Samples that have a triangle of their own, whatever threads or chunks of a dask array there are."""
 
 BLOCK_ON_DEVICE = 2**20
 """Samples to a QR decomposition on a device: 48 MiB of rows at degree 4."""
@@ -186,6 +187,8 @@ def triangle(x: Any, y: Any, start: Any, monitor: Monitor, scale: Any = None) ->
     block = BLOCK_ON_DEVICE if is_tensor(x) else max(ONE_THREAD // (len(start) + 1), 4 * len(start))
     if is_tensor(x) or len(x) <= CHUNK:
         return triangle_of(rows, range(len(x)), block, monitor)
+    from .threads import in_threads
+
     chunks = [range(i, min(i + CHUNK, len(x))) for i in range(0, len(x), CHUNK)]
     with monitor.listening():
         return _merged(in_threads(lambda chunk: triangle_of(rows, chunk, block, monitor.child()), chunks))

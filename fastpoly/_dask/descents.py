@@ -43,8 +43,9 @@ def descend_many(
         rows[len(leaves)] = rates if is_dask(rates) else np.asarray(rates, np.float64)
     count, chunks = chunks_of(rows.values())
     refuse_lengths(count, {"learn_rate" if at == len(leaves) else "in_dims": one for at, one in rows.items()})
-    of_chunk = partial(_descended, loss, shared, structure, tuple(rows), options)
-    kinds, own = _kinds(loss, shared, structure, rows, options)
+    places = tree.tree_unflatten(range(len(leaves)), structure)  # of which nothing is torch's own, to pickle
+    of_chunk = partial(_descended, loss, shared, places, tuple(rows), options)
+    kinds, own = _kinds(loss, shared, places, rows, options)
     found = by_chunks(of_chunk, list(rows.values()), chunks, kinds)
     steps, diverged_at, is_ended, *losses = found[own[1] :]
     params = tree.tree_unflatten(found[: own[0]], tree.tree_structure(arguments[0]))
@@ -61,22 +62,26 @@ def descend_many(
     )
 
 
-def _filled(shared: Sequence[Any], structure: Any, rows: dict[int, Array]) -> tuple[Any, Any]:
-    """The arguments of problems, those that they share and rows of those that they do not; and their in_dims."""
+def _filled(shared: Sequence[Any], places: Any, rows: dict[int, Array]) -> tuple[Any, Any]:
+    """The arguments of problems, those that they share and rows of those that they do not; and their in_dims.
+
+    places: like the arguments, with a number for each leaf.
+    """
+    structure = tree.tree_structure(places)
     leaves = [torch.from_numpy(rows[at]) if at in rows else leaf for at, leaf in enumerate(shared)]
     dims = [0 if at in rows else None for at in range(len(shared))]
     return tree.tree_unflatten(leaves, structure), tree.tree_unflatten(dims, structure)
 
 
 def _kinds(
-    loss: Callable[..., Any], shared: list[Any], structure: Any, rows: dict[int, Any], options: dict[str, Any]
+    loss: Callable[..., Any], shared: list[Any], places: Any, rows: dict[int, Any], options: dict[str, Any]
 ) -> tuple[list[Any], tuple[int, int]]:
     """What a problem gets: params, state and the rest; and where params and state end.
 
     It is found out by a problem of ones, of which no step is taken, so that mistakes are told at once.
     """
     ones = {at: np.ones((1, *one.shape[1:]), _dtype(one)) for at, one in rows.items() if at < len(shared)}
-    given, dims = _filled(shared, structure, ones)
+    given, dims = _filled(shared, places, ones)
     wishes = {name: options[name] for name in ("clip_norm", "clip_value", "project", "until")}
     rate = options.get("learn_rate", 1.0)
     problems = Problems(given, dims, ("params", *("data" for _ in given[1:])))
@@ -101,16 +106,16 @@ def _dtype(values: Any) -> Any:
 def _descended(
     loss: Callable[..., Any],
     shared: list[Any],
-    structure: Any,
-    places: tuple[int, ...],
+    places: Any,
+    own: tuple[int, ...],
     options: dict[str, Any],
     *rows: Array,
 ) -> list[Array]:
     """What one chunk of problems gets."""
     from .. import descend_many as of_tensors
 
-    of_chunk = dict(zip(places, rows, strict=True))
-    (params, *data), dims = _filled(shared, structure, of_chunk)
+    of_chunk = dict(zip(own, rows, strict=True))
+    (params, *data), dims = _filled(shared, places, of_chunk)
     if len(shared) in of_chunk:
         options = {**options, "learn_rate": of_chunk[len(shared)]}
     made = of_tensors(loss, params, tuple(data), in_dims=dims, **options)
