@@ -211,7 +211,7 @@ def main() -> None:
     draws = np.random.default_rng(0)
     print(f"Processes that wanted one of the {os.cpu_count()} cores meanwhile: {os.getloadavg()[0]:.1f}\n")
     print("| measured here, one core | seconds | of |\n| --- | --- | --- |")
-    row("moments, degree 4", scatter(parts.block), "2**20 samples in memory")
+    row("moments, degree 4", scatter(parts.block), "2**20 samples in the cache")
     row("curve_fit", scatter(parts.curves), f"{CURVES:,} curves of 40 samples, 3 parameters")
     row("a chunk", text_of(parts.chunk), "beside its fits")
     row("merge", text_of(parts.merge), f"{ARITY} results, {parts.result:,} bytes each")
@@ -233,6 +233,7 @@ def main() -> None:
         row("one worker lost half way", f"{text_of(lost.max() - ends.max())} more", "simulated; its results are redone")
         row("the scheduler alone", text_of(parts.task * count), "its tasks, one after the other")
 
+    row("a task should take", text_of(parts.task * workers), f"or the scheduler cannot keep {workers:,} workers busy")
     print(f"\n| on {workers:,} workers of one core | seconds | of |\n| --- | --- | --- |")
     blocks = math.ceil(given.samples / 2**20)
     tasks_of(math.ceil(blocks / BLOCKS), parts.block, BLOCKS, 0.0, f"{given.samples:.0e} samples")
