@@ -210,6 +210,9 @@ def refuse_nonfinite(array: Any, name: str, dtype: np.dtype[Any]) -> None:
 
     A tensor is looked at where it lies, and comes to the CPU only if it has one.
     """
+    if is_chunked(array):
+        array.refuse_nonfinite(name)
+        return
     if is_tensor(array):
         import torch
 

@@ -139,8 +139,6 @@ class Mapped:
 
     def __init__(self, x: Array, domain: Domain) -> None:
         self._x, self._domain = x, domain
-        if is_chunked(x):
-            self.lazy, self.name = mapped(x.lazy, domain), x.name  # type: ignore[attr-defined]
         self.shape, self.size = x.shape, x.size
 
     def __len__(self) -> int:
@@ -155,9 +153,9 @@ class Mapped:
 
 def mapped_when_read(x: Any, domain: Domain | None) -> Any:
     """As `mapped`; many samples are mapped in the parts in which they are read."""
-    if domain is None or is_tensor(x) or (x.size < MANY and not is_chunked(x)):
-        return mapped(x, domain)
-    return Mapped(x, domain)
+    if is_chunked(x):
+        return x.with_lazy(mapped(x.lazy, domain))
+    return mapped(x, domain) if domain is None or is_tensor(x) or x.size < MANY else Mapped(x, domain)
 
 
 def raw(weights: Array, domain: Domain) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpoly import ConvergenceWarning, curve_fit, descend_many, fit, fit_many
+from fastpoly import ConvergenceWarning, DivergenceWarning, curve_fit, descend_many, fit, fit_many
 from fastpoly import _samples as samples_module
 from fastpoly._backends import moments, spectral
 
@@ -127,6 +127,26 @@ def test_odd_samples_are_refused(cloud, small_blocks):
         fit(x, da.stack([y, y], 1))
     with pytest.raises(TypeError, match="y: wants real numbers"):
         fit(x, y.astype(complex))
+
+
+def test_a_run_that_diverges_and_held_out_samples(cloud, small_blocks, monkeypatch):
+    monkeypatch.setattr("fastpoly._dask.samples.AT_ONCE", 10_000)
+    x, y = cloud
+    lazy = [da.from_array(values, chunks=9_000) for values in cloud]
+    for steps, said in ((100, "the mse grew from"), (10_000, "diverged at step")):
+        with pytest.warns(DivergenceWarning, match=said):
+            got = fit(*lazy, backend="gram", steps=steps, learn_rate=3.0, trace_every=10)
+        with pytest.warns(DivergenceWarning, match=said):
+            want = fit(x, y, backend="gram", steps=steps, learn_rate=3.0, trace_every=10)
+        assert np.array_equal(got.weights, want.weights)
+        assert got.diverged_at == want.diverged_at
+    got, want = (fit(*samples, 3, validation=samples, early_stopping=True) for samples in (tuple(lazy), cloud))
+    assert np.array_equal(got.validation_mse, want.validation_mse)
+    assert np.array_equal(got.weights, want.weights)
+    with pytest.warns(ConvergenceWarning, match="ended far from the minimum"):
+        fit(*lazy, 9, steps=10)
+    with pytest.raises(ValueError, match="masked"):
+        fit(da.ma.masked_greater(lazy[0], 1.0), lazy[1])
 
 
 def test_terms_without_overlap_have_the_same_sum():

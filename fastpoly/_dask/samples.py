@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array, is_dask
+from .._arrays import Array, is_dask, is_masked_array, vector
 from .._monitor import unheard
 
 AT_ONCE = 2**22
@@ -54,6 +54,28 @@ class Chunked:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self[:], dtype)
 
+    def with_lazy(self, lazy: Any) -> Chunked:
+        """Others of the same name."""
+        return Chunked(lazy, self.name)
+
+    def mean_square(self, y: Chunked, weights: list[float]) -> float:
+        """Of the residuals of y from a polynomial in these, by one pass; its last digits depend on the chunks."""
+        values = self.lazy * 0.0
+        for weight in weights[::-1]:
+            values = values * self.lazy + weight
+        with unheard():
+            return float(((y.lazy - values) ** 2).mean().compute())
+
+    def refuse_nonfinite(self, name: str) -> None:
+        """Raise ValueError for the first that is NaN or infinite, by one pass."""
+        import dask.array as da
+
+        with unheard():
+            at = int(da.argmin(da.isfinite(self.lazy)).compute())
+        value = self[at]
+        if not np.isfinite(value):
+            raise ValueError(f"{name}: wants finite numbers, got {name}[{at}] = {value}; leave such samples out")
+
     def ends(self) -> tuple[Any, Any]:
         """The least and the largest, NaN if one is, by one pass."""
         import dask
@@ -78,7 +100,9 @@ def checked_pair(x: Any, y: Any, small: int, sigma: Any, sample_weight: Any, nan
         raise ValueError(f"nan_policy: 'omit' is not known to fits of dask arrays; {way}")
     found = []
     for value, name in ((x, "x"), (y, "y")):
-        array = value if is_dask(value) else da.from_array(np.asarray(value), chunks="auto")
+        array = value if is_dask(value) else da.from_array(vector(value, name), chunks="auto")
+        if is_masked_array(array._meta):
+            raise ValueError(f"{name}: has masked entries; da.ma.filled({name}, np.nan), and leave these samples out")
         if any(np.isnan(size) for size in array.shape):
             raise ValueError(f"{name}: has chunks of unknown size; {name}.compute_chunk_sizes() finds out")
         if array.ndim == 2 and array.shape[1] == 1:

@@ -83,7 +83,7 @@ class SharedLoop:
             if found is None or (isinstance(found[0], torch.Tensor) and not bool(found[0].isfinite())):
                 break
             if wait == 0:
-                kept.append(torch.as_tensor(found[0]))
+                kept.append(torch.as_tensor(found[0]).clone())  # and not the memory beside it
                 wait = every
             wait -= 1
             self.state = list(found[1:])
