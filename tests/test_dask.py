@@ -143,6 +143,7 @@ def test_a_run_that_diverges_and_held_out_samples(cloud, small_blocks, monkeypat
     got, want = (fit(*samples, 3, validation=samples, early_stopping=True) for samples in (tuple(lazy), cloud))
     assert np.array_equal(got.validation_mse, want.validation_mse)
     assert np.array_equal(got.weights, want.weights)
+    monkeypatch.setattr("fastpoly._advice.TRIED", 2_000)
     with pytest.warns(ConvergenceWarning, match="ended far from the minimum"):
         fit(*lazy, 4, steps=3, learn_rate=0.01)
     with pytest.raises(ValueError, match="masked"):
