@@ -66,7 +66,8 @@ def is_dask(value: object) -> bool:
 
 def is_chunked(value: object) -> bool:
     """Are these samples in a dask array, which are read in parts (`fastpoly._dask.samples.Chunked`)?"""
-    return hasattr(value, "lazy")
+    module = sys.modules.get("fastpoly._dask.samples")
+    return module is not None and isinstance(value, module.Chunked)
 
 
 def is_masked_array(value: object) -> bool:

@@ -64,8 +64,8 @@ def fit_many(
         A FitBatch: a FitResult with the problems as first axis, weights (batch, degree + 1), mse (batch, steps /
         trace_every), NaN from where a problem diverged; and a sequence of the FitResult of each. diverged_at is None,
         or (batch,) steps, -1 for the problems that did not diverge. Temporary memory is bounded (some 100 MiB),
-        whatever the batch. Of a dask array it is a LazyBatch (`fastpoly._dask.batches`), whose weights, mse,
-        diverged_at, converged, final_mse and least_squares_mse are lazy arrays in its chunks of problems.
+        whatever the batch. Of a dask array it is a LazyBatch, whose weights, mse, diverged_at, converged, final_mse and
+        least_squares_mse are lazy arrays in its chunks of problems.
 
     Raises:
         TypeError, ValueError, BackendUnavailableError, MemoryError: as `fit`.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from fastpoly import GroupError, descend, descend_module
+from fastpoly import descend, descend_module
 
 SHARES = {1: [0, 1001], 2: [0, 300, 1001], 3: [0, 300, 300, 1001]}
 """Where the samples of each rank begin, by the size of the group; one of three has none."""
@@ -113,5 +113,4 @@ if __name__ == "__main__":
     found = {name: case(name, (X[share], Y[share]), dist.group.WORLD) for name in names}
     with open(f"{file}.{rank}", "wb") as out:  # noqa: PTH123
         pickle.dump(found, out)
-    assert GroupError
     os._exit(0)  # a rank that was lost is waited for at the end
