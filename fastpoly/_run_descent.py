@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from ._monitor import Progress
 
 
+SETTINGS = ("cycle", "clip_norm", "clip_value", "patience", "average")
+"""Of `Wishes`, those that are numbers or words."""
+
+
 class Descent:
     """See `fastpoly.descend`, whose checked arguments these are.
 
@@ -82,13 +86,17 @@ class Descent:
         one = [self.rates.one] if self.rates.one is not None else []
         each = [self.rates.each] if self.rates.each is not None else []
         held = [leaf for leaf in tree.tree_leaves((self.data, self.wishes.held_out)) if isinstance(leaf, torch.Tensor)]
-        rule = getattr(self.rule, "groups", None)
-        if rule is None:
-            rule = _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
         functions = [_name(one) for one in (self.loss, self.wishes.project, self.wishes.until)]
-        wishes = [getattr(self.wishes, name) for name in ("cycle", "clip_norm", "clip_value", "patience", "average")]
-        texts = [self.structure, rule, functions, wishes, self.trace_every]
+        wishes = [getattr(self.wishes, name) for name in SETTINGS]
+        texts = [self.structure, self._rule_told(), functions, wishes, self.trace_every]
         self.file = RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
+
+    def _rule_told(self) -> Any:
+        """What the optimizer is, told apart by its text."""
+        groups = getattr(self.rule, "groups", None)
+        if groups is not None:
+            return groups
+        return _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
 
     def run(
         self,
@@ -112,7 +120,7 @@ class Descent:
         named |= tensor_labels(self.data, names[1:]) | tensor_labels(tuple(self.training.rows), ("x",) * 99)
         saved = self.file.load() if self.file is not None else None
         if self.group is not None:
-            self._agree(self.group, backend)
+            self._agree(self.group, state, backend)
         leaves, taken = self._begin(state, saved)
         with shown(progress) as report:
             monitor = Monitor(report)
@@ -139,12 +147,17 @@ class Descent:
 
     # -- with others (see `fastpoly._loops.shared`)
 
-    def _agree(self, group: Group, backend: str) -> None:
+    def _agree(self, group: Group, state: Any, backend: str) -> None:
         rates = [rate for rate in (self.rates.one, self.rates.each) if rate is not None]
+        moving = [leaf for leaf in tree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
         settings = {"steps": self.steps, "trace_every": self.trace_every, "backend": backend}
-        settings |= {"callback_every": self.callback and self.callback_every, "learn_rate": digest_of(rates, ())}
-        settings["optimizer"] = _name(self._optimizer) if callable(self._optimizer) else type(self.rule).__name__
-        group.agree(self.start, settings)
+        rule = str(self._rule_told())
+        rule = (
+            type(self.rule).__name__ if " at 0x" in rule else rule
+        )  # where an object lies is each process's own affair
+        settings |= {"callback_every": self.callback and self.callback_every, "optimizer": rule}
+        settings |= {"learn_rate": digest_of(rates, ()), "state": digest_of(moving, ())}
+        group.agree(self.start, settings | {name: getattr(self.wishes, name) for name in SETTINGS})
 
     def _shared(
         self,

@@ -4,6 +4,8 @@ import math
 import os
 import pickle
 import random
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -311,6 +313,32 @@ def killed_once(block, marker):
         Path(marker).touch()
         os._exit(9)
     return block[:, 1:]
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import dask.array as da
+from fastpoly import fit
+
+def slow(block):
+    time.sleep(0.5)
+    return block
+
+x = da.ones(40 * 2**20, chunks=2**20).map_blocks(slow, dtype=float)
+threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+began = time.perf_counter()
+try:
+    fit(x, x, domain=(0, 1), backend="gram", steps=10, learn_rate=0.1)
+except KeyboardInterrupt:
+    print(time.perf_counter() - began < 6)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_for_dask():
+    told = subprocess.run([sys.executable, "-u", "-c", INTERRUPTED], capture_output=True, text=True, check=True)
+    assert told.stdout == "True\n", told
 
 
 @pytest.mark.slow
