@@ -152,9 +152,8 @@ class Descent:
         moving = [leaf for leaf in tree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
         settings = {"steps": self.steps, "trace_every": self.trace_every, "backend": backend}
         rule = str(self._rule_told())
-        rule = (
-            type(self.rule).__name__ if " at 0x" in rule else rule
-        )  # where an object lies is each process's own affair
+        if " at 0x" in rule:  # where an object lies is each process's own affair
+            rule = type(self.rule).__name__
         settings |= {"callback_every": self.callback and self.callback_every, "optimizer": rule}
         settings |= {"learn_rate": digest_of(rates, ()), "state": digest_of(moving, ())}
         group.agree(self.start, settings | {name: getattr(self.wishes, name) for name in SETTINGS})
