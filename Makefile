@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # without --quiet, which would not count warnings
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many bench-networks parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many bench-networks bench-beyond parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -72,6 +72,11 @@ bench-recurrences: $(VENV)/.bench
 # many small problems at once, beside JAX's vmap, SciPy's loop and optimistix; a few minutes
 bench-many: $(VENV)/.bench
 	PYTHONPATH=bench $(BIN)/python bench/many.py
+
+# when a second process pays, and what 1,000 of them would do: a model made of parts that are measured; two minutes
+bench-beyond: $(VENV)/.bench
+	PYTHONPATH=bench $(BIN)/python bench/group.py
+	PYTHONPATH=bench $(BIN)/python bench/scale_model.py
 
 # docs/parameter_map.png: a fit for every pixel of an image
 parameter-map: $(VENV)/.bench

@@ -17,6 +17,7 @@ from ._errors import (
     BackendUnavailableError,
     ConvergenceWarning,
     DivergenceWarning,
+    GroupError,
     Interrupted,
     UnsupportedOperationError,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from . import optimizers, profiling
     from ._covariance import covariance
     from ._curve_fit import curve_fit
+    from ._dask.batches import LazyBatch
     from ._descend import descend, descend_module
     from ._descend_many import descend_many
     from ._descent_result import DescentResult
@@ -50,7 +52,9 @@ __all__ = [
     "FitBatch",
     "FitProblem",
     "FitResult",
+    "GroupError",
     "Interrupted",
+    "LazyBatch",
     "ManyResult",
     "UnsupportedOperationError",
     "backends",
@@ -77,6 +81,7 @@ __all__ = [
 _LATER = {
     "_covariance": ("covariance",),
     "_curve_fit": ("curve_fit",),
+    "_dask.batches": ("LazyBatch",),
     "_least_squares": ("least_squares",),
     "_descend": ("DescentResult", "descend", "descend_module"),
     "_descend_many": ("ManyResult", "descend_many"),

@@ -166,7 +166,7 @@ class Additive:
         refuse_beyond_memory(4 * 8 * height * columns, what, "fewer features, or a lower degree")
         monitor = Monitor()
         with np.errstate(over="ignore", invalid="ignore"):
-            rows = self.block(slice(None)) if n <= block else spectral.triangle_of(self.block, n, block, monitor)
+            rows = self.block(slice(None)) if n <= block else spectral.triangle_of(self.block, range(n), block, monitor)
         if monitor.interrupted:
             raise KeyboardInterrupt("interrupted before the first step")
         if not np.isfinite(rows).all():

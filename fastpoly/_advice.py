@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from ._arrays import is_chunked
 from ._backends import minimum_of, rows_of
 from ._domain import checked_domain, mapped
 from ._growth import grown
@@ -34,8 +35,8 @@ def divergence(problem: FitProblem, trajectory: Trajectory, way: str = "") -> st
         if growth is None:
             return None
         what = f"diverging: {growth}"
-    if problem.weighted and trajectory.minimum is not None:
-        limit = trajectory.minimum.limit
+    if is_chunked(problem.x) or (problem.weighted and trajectory.minimum is not None):
+        limit = (trajectory.minimum or minimum_of(problem)).limit
     else:
         limit = stability_limit(problem.x, problem.degree)
     if step is None and problem.learn_rate <= limit:

@@ -58,6 +58,18 @@ def powers_of(x: Any, count: int) -> Any:
     return powers
 
 
+def is_dask(value: object) -> bool:
+    """Is `value` a dask array? A process that never imported dask.array has none."""
+    arrays = sys.modules.get("dask.array")
+    return arrays is not None and isinstance(value, getattr(arrays, "Array", ()))
+
+
+def is_chunked(value: object) -> bool:
+    """Are these samples in a dask array, which are read in parts (`fastpoly._dask.samples.Chunked`)?"""
+    module = sys.modules.get("fastpoly._dask.samples")
+    return module is not None and isinstance(value, module.Chunked)
+
+
 def is_masked_array(value: object) -> bool:
     """Is `value` of numpy.ma? numpy imports that when it is first asked for, in 20 ms; until then there are none."""
     masked = sys.modules.get("numpy.ma")
@@ -102,7 +114,9 @@ def vector(value: object, name: str) -> Array:
 
 
 def samples(value: object, name: str) -> Any:
-    """As `vector`, but tensors on a GPU stay what and where they are, flattened."""
+    """As `vector`, but tensors on a GPU stay what and where they are, flattened; and so do samples of dask."""
+    if is_chunked(value):
+        return value
     if not on_gpu(value):
         return vector(value, name)
     tensor = _refuse_odd_tensor(value, name)
@@ -197,6 +211,9 @@ def refuse_nonfinite(array: Any, name: str, dtype: np.dtype[Any]) -> None:
 
     A tensor is looked at where it lies, and comes to the CPU only if it has one.
     """
+    if is_chunked(array):
+        array.refuse_nonfinite(name)
+        return
     if is_tensor(array):
         import torch
 

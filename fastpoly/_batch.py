@@ -72,9 +72,9 @@ class BatchProblem:
         """Check everything a caller of `fit_many` may get wrong, once; raises as `FitProblem.checked`."""
         degree, steps, trace_every, arithmetic, storage = checked_options(degree, steps, precision, trace_every)
         device = device_of(x, y)
-        in_rows = _in_rows(x)
-        y = _rows(sample_rows(y, "y"), problems, in_rows)
-        x = sample_rows(x, "x") if in_rows else samples(x, "x")
+        own_x = in_rows(x)
+        y = rows_of_problems(sample_rows(y, "y"), problems, own_x)
+        x = sample_rows(x, "x") if own_x else samples(x, "x")
         if x.ndim == 2 and x.shape != y.shape:
             got = f"{tuple(x.shape)} and {tuple(y.shape)}"
             raise ValueError(f"x and y: want the same shape, or x of shape ({y.shape[1]},), got {got}; look at .T")
@@ -85,7 +85,7 @@ class BatchProblem:
             refuse_large_copy(array, arithmetic)
             refuse_nonfinite(array, name, np.dtype(arithmetic))
         batch = int(y.shape[0])
-        interval = checked_domains(domain, x) if in_rows else checked_domain(domain, x)
+        interval = checked_domains(domain, x) if own_x else checked_domain(domain, x)
         x = mapped(x, interval)
         problem = cls(
             *_alike(x, y, arithmetic),
@@ -190,7 +190,7 @@ class BatchTrajectory:
         return BatchTrajectory(self.weights[rows], self.mse[rows], self.diverged_at[rows], ended)
 
 
-def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:
+def rows_of_problems(y: Any, problems: Any, x_in_rows: bool) -> Any:
     """y with a row for each problem."""
     if problems not in (None, "rows", "columns"):
         got = f"got {shown(problems)}; 'rows' is y[i], 'columns' is y[:, i]"
@@ -206,7 +206,7 @@ def _rows(y: Any, problems: Any, x_in_rows: bool) -> Any:
     return y.T
 
 
-def _in_rows(x: Any) -> bool:
+def in_rows(x: Any) -> bool:
     """Has x a row for each problem? One column is a vector."""
     return dimensions(x, "x") == 2 and np.shape(x)[1] != 1
 

@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from fastpoly_kernels.aside import imported
+
+from ._arrays import is_dask
 from ._errors import Interrupted
 from ._monitor import Progress
 from ._progress import shown
@@ -43,7 +46,8 @@ def curve_fit(
     Args:
         f: takes x and then each parameter, a number; returns n values. In torch.
         xdata: (n,), or (k, n) for k predictors; or a row of either for each curve: (batch, n), (batch, k, n).
-        ydata: (n,), or (batch, n): a row for each curve.
+        ydata: (n,), or (batch, n): a row for each curve. Where that is a dask array, chunks of curves are fitted when
+            somebody asks for them.
         p0: where to start: (p,), or (batch, p); ones if None, or the middle of the bounds.
         sigma: of the samples: (n,), with many curves (batch, n), too; or their covariance, (n, n), with many curves
             (batch, n, n).
@@ -69,8 +73,8 @@ def curve_fit(
 
     Returns:
         popt (p,) and pcov (p, p), as scipy has them; of many curves (batch, p) and (batch, p, p), numpy arrays of
-        doubles. With full_output then infodict (nfev and fvec, the weighted residuals), mesg and ier: 1 to 4 if the fit
-        succeeded; of many curves with the curves first.
+        doubles; of a dask array's curves lazy arrays in its chunks. With full_output then infodict (nfev and fvec, the
+        weighted residuals), mesg and ier: 1 to 4 if the fit succeeded; of many curves with the curves first.
 
         pcov is infinite where the data do not fix the parameters, and 0 for what is held. A bound that a parameter has
         come to is ignored in it.
@@ -87,6 +91,27 @@ def curve_fit(
             have no covariance.
     """
     need_torch()
+    if is_dask(ydata):
+        return imported("fastpoly._dask.curves").curve_fit(  # type: ignore[no-any-return]
+            f,
+            xdata,
+            ydata,
+            p0,
+            sigma,
+            absolute_sigma=absolute_sigma,
+            check_finite=check_finite,
+            bounds=bounds,
+            method=method,
+            jac=jac,
+            full_output=full_output,
+            nan_policy=nan_policy,
+            predictors=predictors,
+            fixed=fixed,
+            noise=noise,
+            backend=backend,
+            progress=progress,
+            **kwargs,
+        )
     from ._nonlinear.curves import Curves, options
     from ._nonlinear.objective import POISSON
     from ._nonlinear.samples import Samples

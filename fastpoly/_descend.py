@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from ._training import Wishes
+
 
 def descend(
     loss: Callable[..., torch.Tensor],
@@ -48,6 +50,9 @@ def descend(
     callback_every: int = 1_000,
     save: str | os.PathLike[str] | None = None,
     save_every: float = 60.0,
+    group: Any = None,
+    reduction: str = "mean",
+    count: int | None = None,
 ) -> DescentResult:
     """Minimise loss(params, *data) by gradient descent, the whole training loop in one compiled kernel.
 
@@ -106,6 +111,10 @@ def descend(
             params; True ends the run.
         save: a file in which the run is kept every `save_every` seconds and at its end. If it is there already, and of
             this run, the run goes on from it, with the bits of one that was never interrupted.
+        group: a process group of torch.distributed, such as `torch.distributed.group.WORLD`. Each of its processes
+            calls descend with its own samples and the same of all else; see below.
+        reduction: what the loss is of the samples of a process: their "mean", or a "sum" over them.
+        count: how many samples this process has, >= 0; the leading axis of the tensors in `data` if None.
 
     "auto" reckons by a model of the machine, and where two backends come near it times some of their steps, once. A
     hundred steps of a new loss run as torch runs them, a hundred thousand in a compiled kernel; all steps that a
@@ -114,11 +123,21 @@ def descend(
     bits of the whole. Before that it may not: two backends round differently. Whoever needs the same bits from the
     first step on, whatever the cache holds, names the backend. `DescentResult.reason` says what was taken and why.
 
+    With a group the loss is that of all samples together: the mean of the processes' losses, each counting by its
+    samples, or their sum. A loss that is neither a mean nor a sum over samples (a median, a loss with a penalty on the
+    params added to a sum, statistics of a batch) is not the same loss on shares. At each step one kernel computes loss
+    and gradients of a process's own samples, one all-reduce adds them up, and the update is the same everywhere: all
+    processes return the same bits. `until`, `project` and `callback` see all samples' loss; True from the callback of
+    any process ends the run of all. "auto" is "fused" where all processes can, else "eager"; on GPUs (with nccl, which
+    was never tried) it is "eager". How long to wait for a process that does not answer is the group's own timeout
+    (`init_process_group(timeout=...)`). docs/beyond.md says when it pays.
+
     Returns:
         A DescentResult.
 
     Raises:
         TypeError, ValueError: an argument cannot be meant.
+        GroupError: another process of the group ended or does not answer; its `.params` are those of the last step.
         UnsupportedOperationError: the loss does what the backend cannot do; the message names the operation, its line
             where it is known, and a way out.
         BackendUnavailableError: torch, a compiler or a GPU is missing.
@@ -150,7 +169,8 @@ def descend(
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average, has_aux, seed)
-    descent = Descent(loss, data, start, structure, wishes, learn_rate, optimizer, steps, trace_every)
+    others = None if group is None else _others(group, reduction, count, data, backend, save, wishes)
+    descent = Descent(loss, data, start, structure, wishes, learn_rate, optimizer, steps, trace_every, others)
     if callback is not None:
         descent.call_back(callback, integer(callback_every, "callback_every", 1, MAX_STEPS))
     if save is not None:
@@ -214,6 +234,25 @@ def descend_module(
         raise
     _assign(params, result.params)
     return result
+
+
+def _others(group: Any, reduction: Any, count: Any, data: Any, backend: str, save: Any, wishes: Wishes) -> Any:
+    """The processes that share the samples."""
+    from ._group import Group
+
+    if backend not in ("auto", "fused", "eager"):
+        raise ValueError(
+            f"backend: wants auto, fused or eager with a group, got {backend!r}; auto is fused if it can be"
+        )
+    if save is not None:
+        raise ValueError("save: is not known to a group; a callback that saves the params on rank 0 is")
+    if wishes.held_out is not None:
+        raise ValueError("held_out: is not known to a group; a callback or `until` can end the run")
+    if wishes.has_aux:
+        raise ValueError("has_aux: is not known to a group; a loss called on the result's params has it")
+    if wishes.seed is not None:
+        raise ValueError("seed: is not known to a group, where torch draws; torch.manual_seed, another on each rank")
+    return Group(group, reduction, count, data)
 
 
 def _assign(params: dict[str, Any], values: dict[str, Any]) -> None:

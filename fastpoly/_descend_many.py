@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpoly_kernels.aside import imported
+
+from ._arrays import is_dask
 from ._errors import DivergenceWarning, Interrupted
 from ._many_result import ManyResult
 from ._problem import MAX_STEPS, integer, refuse_long_trace
@@ -47,7 +50,8 @@ def descend_many(
 
     Args:
         loss: takes the params and the data of one problem, returns one number.
-        params, data: as for `descend`; tensors may have an axis of problems.
+        params, data: as for `descend`; tensors may have an axis of problems. So may dask arrays, whose chunks of
+            problems run when somebody asks for them; the loss gets tensors.
         in_dims: which of them do, as `torch.vmap` has it for loss(params, *data): a tuple of the axis of the problems,
             None where all problems share it, or a structure of these like the argument's. (0, None, 0): each problem
             has its own start, all have the same first data and each its own second ones.
@@ -62,7 +66,8 @@ def descend_many(
         progress: True shows a bar; a function is called with (problems done, problems).
 
     Returns:
-        A ManyResult: the params with the problems as leading axis, the steps that each problem took, and more.
+        A ManyResult: the params with the problems as leading axis, the steps that each problem took, and more. Of
+        problems in dask arrays it holds lazy ones in their chunks; `dask.compute(result)[0]` is one of numpy arrays.
 
     Raises:
         TypeError, ValueError: an argument cannot be meant.
@@ -87,12 +92,19 @@ def descend_many(
         raise ValueError(f"backend: wants one of {', '.join(BACKENDS)}, got {backend!r}; auto is the fastest that can")
     steps = integer(steps, "steps", 0, MAX_STEPS)
     data = data if isinstance(data, tuple) else (data,)
+    if trace_every is not None:
+        trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
+    asked: dict[str, Any] = {"clip_norm": clip_norm, "clip_value": clip_value, "project": project, "until": until}
+    if any(is_dask(leaf) for leaf in tree.tree_leaves((params, data))):
+        settings = {"steps": steps, "optimizer": optimizer, "trace_every": trace_every, "backend": backend, **asked}
+        return imported("fastpoly._dask.descents").descend_many(  # type: ignore[no-any-return]
+            loss, (params, *data), in_dims, {**settings, "learn_rate": learn_rate, "progress": progress}
+        )
     refuse_no_params(tree.tree_leaves(params))
     problems = Problems((params, *data), in_dims, ("params", *(f"data[{i}]" for i in range(len(data)))))
     if trace_every is not None:
-        trace_every = integer(trace_every, "trace_every", 1, MAX_STEPS)
         refuse_long_trace(problems.count * -(-steps // trace_every), problems.leaves[0].element_size(), "steps")
-    wishes = Wishes(clip_norm=clip_norm, clip_value=clip_value, project=project, until=until)
+    wishes = Wishes(**asked)
     with shown(progress) as report:
         run = Run(loss, params, problems, learn_rate, optimizer, steps, trace_every, wishes, report)
         result = run.result(backend, started)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastpoly_kernels.aside import imported
 
-from ._arrays import Array, beside, is_tensor, namespace, refuse_nonfinite, to_device
+from ._arrays import Array, beside, is_chunked, is_tensor, namespace, refuse_nonfinite, to_device
 from ._problem import shown
 
 if TYPE_CHECKING:
@@ -52,12 +52,13 @@ def checked_domain(domain: Any, x: Any) -> Domain | None:
         return _ends(domain)
     if domain != "auto":
         raise ValueError(f"domain: wants 'auto', None or two numbers, got {shown(domain)}; 'auto' is the range of x")
-    lower, upper = float(x.min()), float(x.max())
+    ends = x.ends() if is_chunked(x) else (x.min(), x.max())
+    lower, upper = map(float, ends)
     if not (math.isfinite(lower) and math.isfinite(upper)):
         refuse_nonfinite(x, "x", np.dtype(np.float64))
     if _kind(x) in "iu" and max(abs(lower), abs(upper)) > WHOLE:
         way = "take x - x.min(), which is exact"
-        raise ValueError(f"x: wants integers up to 2**53, which float64 can tell apart, got {int(x.max())}; {way}")
+        raise ValueError(f"x: wants integers up to 2**53, which float64 can tell apart, got {int(ends[1])}; {way}")
     if lower == upper:  # as numpy.polynomial does, where 1 is not too small to be seen
         half = max(1.0, abs(lower) * 2**-20)
         lower, upper = lower - half, upper + half
@@ -152,6 +153,8 @@ class Mapped:
 
 def mapped_when_read(x: Any, domain: Domain | None) -> Any:
     """As `mapped`; many samples are mapped in the parts in which they are read."""
+    if is_chunked(x):
+        return x.with_lazy(mapped(x.lazy, domain))
     return mapped(x, domain) if domain is None or is_tensor(x) or x.size < MANY else Mapped(x, domain)
 
 

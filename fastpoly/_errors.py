@@ -21,6 +21,19 @@ class RandomDrawError(UnsupportedOperationError):
     """It draws random numbers: whoever repeats it may give it some that change from step to step."""
 
 
+class GroupError(RuntimeError):
+    """A process of a group has lost another, or another cannot begin.
+
+    Attributes:
+        params: those after the last step that all took, in the structure in which they were given; None before the
+            first.
+        steps: how many these are.
+    """
+
+    params: Any = None
+    steps: int = 0
+
+
 class DivergenceWarning(RuntimeWarning):
     """The mean squared error grew out of the range of its type; the message names the step and the stability limit."""
 

@@ -53,9 +53,9 @@ def fit(
     `fit(x, y, 4, 200_000, 1e-5, domain=None)`.
 
     Args:
-        x, y: n samples: (n,) or (n, 1); lists, numpy arrays, pandas Series or torch tensors. Samples that are masked in
-            either are left out. y of shape (n, k) is k columns, each fitted by itself: the result is that of
-            `fit_many(x, y.T)`.
+        x, y: n samples: (n,) or (n, 1); lists, numpy arrays, pandas Series or torch tensors; or dask arrays, which are
+            read chunk by chunk (docs/beyond.md). Samples that are masked in either are left out. y of shape (n, k) is k
+            columns, each fitted by itself: the result is that of `fit_many(x, y.T)`.
         degree: of the polynomial, >= 0.
         steps: how many to take, >= 0. "auto": a round number of them, 10**4 to 10**12, that brings the mse within 0.1 %
             of least squares' own, or of rounding. A loop that would take minutes for them takes fewer.

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, to_device
+from fastpoly_kernels.aside import imported
+
+from ._arrays import Array, is_dask, to_device
 from ._backends import CLOSED, choose_many
 from ._batch import BatchProblem, BatchTrajectory
 from ._errors import ConvergenceWarning, DivergenceWarning, Interrupted
@@ -43,7 +45,8 @@ def fit_many(
 
     Args:
         x: where the samples lie: (n,) for all problems, or (batch, n), a row for each.
-        y: (batch, n).
+        y: (batch, n). Where that is a dask array, chunks of problems are fitted when somebody asks for them; for steps
+            "auto" all are looked at before.
         degree, precision: as in `fit`, for all problems.
         steps: for all problems; "auto": as many as the slowest of them needs.
         learn_rate: a number, or (batch,), one for each problem; "auto": as in `fit`, one for all where x is shared.
@@ -61,7 +64,8 @@ def fit_many(
         A FitBatch: a FitResult with the problems as first axis, weights (batch, degree + 1), mse (batch, steps /
         trace_every), NaN from where a problem diverged; and a sequence of the FitResult of each. diverged_at is None,
         or (batch,) steps, -1 for the problems that did not diverge. Temporary memory is bounded (some 100 MiB),
-        whatever the batch.
+        whatever the batch. Of a dask array it is a LazyBatch, whose weights, mse, diverged_at, converged, final_mse and
+        least_squares_mse are lazy arrays in its chunks of problems.
 
     Raises:
         TypeError, ValueError, BackendUnavailableError, MemoryError: as `fit`.
@@ -72,6 +76,21 @@ def fit_many(
             which, and from which step to which the mse of the first grew.
         ConvergenceWarning: some problems ended far from their minima; the message says which, and what gets there.
     """
+    if is_dask(y):
+        return imported("fastpoly._dask.batches").fit_many(  # type: ignore[no-any-return]
+            x,
+            y,
+            degree,
+            steps,
+            learn_rate,
+            domain=domain,
+            problems=problems,
+            backend=backend,
+            precision=precision,
+            initial_weights=initial_weights,
+            trace_every=trace_every,
+            progress=progress,
+        )
     auto_steps, auto_rate = is_auto(steps, "steps"), is_auto(learn_rate, "learn_rate")
     problem = BatchProblem.checked(
         x,

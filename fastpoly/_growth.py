@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import float64, is_tensor, to_device
+from ._arrays import float64, is_chunked, is_tensor, to_device
 from ._batch import BatchProblem, BatchTrajectory
 from ._model import VALUES, limits_of
 from ._problem import FitProblem
@@ -73,6 +73,8 @@ def _mse(x: Any, y: Any, weights: Any) -> float:
     """The mean squared error of these weights in float64, where the samples lie."""
     w = np.asarray(to_device(weights, None), np.float64).tolist()
     total = 0.0
+    if is_chunked(x):
+        return float(x.mean_square(y, w))
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(x), VALUES):
             part = slice(start, start + VALUES)

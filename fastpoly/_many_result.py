@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._arrays import is_dask
 from ._lazy import lazy
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False, repr=False)
 class ManyResult:
     """What came of many descents; every tensor has the problems as its leading axis.
+
+    Of problems in dask arrays they are lazy dask arrays, of which `dask.compute(result)[0]` makes numpy arrays. Then
+    `diverged_at` is always there, and `seconds` is NaN.
 
     Attributes:
         params: after the last step of each problem, in the structure in which they were given.
@@ -53,6 +57,9 @@ class ManyResult:
         return {**self.__dict__, "source": self.source, "_page": None}
 
     def __repr__(self) -> str:
+        if is_dask(self.steps):
+            chunks: int = self.steps.numblocks[0]  # type: ignore[attr-defined]
+            return f"ManyResult({len(self):,} problems in {chunks:,} chunks, lazy; {self.backend})"
         diverged = 0 if self.diverged_at is None else int((self.diverged_at >= 0).sum())
         ends = f", {diverged:,} diverged" if diverged else ""
         ends += f", {int(self.is_ended.sum()):,} ended by until" if bool(self.is_ended.any()) else ""

@@ -73,3 +73,18 @@ class Monitor:
         if self._interrupted or aside.waiting():
             raise KeyboardInterrupt
         self._interrupted = True
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """While the block runs, Ctrl-C raises KeyboardInterrupt as always: what waits for others there ends the wait."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not in_main_thread or getattr(before, "__func__", None) is not Monitor._hear:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._arrays import Array, dimensions, refuse_nonfinite, vector
 from ._backends import CLOSED, Train, choose, minimum_of, rows_of
-from ._domain import Domain, checked_domain, mapped, mapped_when_read
+from ._domain import Domain, checked_domain, mapped_when_read
 from ._held_out import held_out_mse
 from ._minimum import FEWEST, MOST, Minimum
 from ._problem import FitProblem, refuse_long_trace, shown, truth
@@ -79,9 +79,9 @@ def planned(
     )
     penalty = penalty_of(ridge, problem.degree)
     if backend not in ("auto", "gram", "spectral"):  # a loop needs all samples in memory: no need to look at them first
-        problem.refuse_large_copies()
+        problem.refuse_large_copies(f"backend={shown(backend)}")
     interval = checked_domain(domain, samples.x)
-    x = mapped(samples.x, interval) if problem.on_gpu else mapped_when_read(samples.x, interval)
+    x = mapped_when_read(samples.x, interval)
     problem = dataclasses.replace(problem, x=x, scale=samples.scale, penalty=penalty, device=samples.device)
     others = _validation(validation, early_stopping, problem, interval)
     needed = "steps" in chosen or "learn_rate" in chosen or others is not None
@@ -155,7 +155,7 @@ def _validation(validation: Any, early_stopping: Any, problem: FitProblem, domai
         raise type(error)(f"validation: {error}") from None
     if others.y.ndim == 2:
         raise ValueError("validation: wants one column of y; choose one, y[:, 0]")
-    return dataclasses.replace(problem, x=mapped(others.x, domain), y=others.y, scale=None, penalty=None)
+    return dataclasses.replace(problem, x=mapped_when_read(others.x, domain), y=others.y, scale=None, penalty=None)
 
 
 def _held_out(plan: Plan, others: FitProblem, stops: bool) -> Plan:

@@ -14,6 +14,7 @@ from ._arrays import (
     Array,
     computable,
     device_of,
+    is_chunked,
     is_tensor,
     on_gpu,
     refuse_large_copy,
@@ -127,8 +128,11 @@ class FitProblem:
         for array, name in ((self.x, "x"), (self.y, "y")):
             refuse_nonfinite(array, name, np.dtype(self.arithmetic))
 
-    def refuse_large_copies(self) -> None:
-        """Raise MemoryError if there is no room for the samples as they are computed with."""
+    def refuse_large_copies(self, loop: str) -> None:
+        """Raise if the samples cannot be in memory as they are computed with: for a loop over them, as it is called."""
+        if is_chunked(self.x):
+            way = "leave out backend and precision, which then read them once, or pass x.compute() and y.compute()"
+            raise ValueError(f"{loop}: goes through the samples in every step, and these are dask arrays; {way}")
         for array in (self.x, self.y):
             refuse_large_copy(array, self.arithmetic)
 

@@ -30,22 +30,15 @@ class Problems:
     """
 
     def __init__(self, arguments: Sequence[Any], in_dims: Any, names: Sequence[str]) -> None:
-        if isinstance(in_dims, int):
-            in_dims = (in_dims,) * len(arguments)
-        if not isinstance(in_dims, tuple | list) or len(in_dims) != len(arguments):
-            wants = (
-                f"one for each of {', '.join(names)}: 0 where it has a row for each problem, None where all share it"
-            )
-            raise ValueError(f"in_dims: wants {wants}; got {shown(in_dims)}")
         self.leaves: list[torch.Tensor] = []
         self.is_own: list[bool] = []
         self._others: list[Any] = []  # what is no tensor, and the places of those that are
         self._structures: list[Any] = []
         sizes: dict[int, str] = {}
-        for argument, dims, name in zip(arguments, in_dims, names, strict=True):
+        for argument, dims, name in zip(arguments, axes(arguments, in_dims, names), names, strict=True):
             parts, structure = tree.tree_flatten(argument)
             self._structures.append(structure)
-            for part, dim in zip(parts, _spread(argument, dims, f"in_dims of {name}"), strict=True):
+            for part, dim in zip(parts, dims, strict=True):
                 self._add(part, dim, name, sizes)
         if not sizes:
             raise ValueError("in_dims: no argument has an axis of problems; 0 where it has a row for each")
@@ -91,6 +84,19 @@ class _Place:
 
 def _first(rest: Iterator[Any], count: int) -> list[Any]:
     return [next(rest) for _ in range(count)]
+
+
+def axes(arguments: Sequence[Any], in_dims: Any, names: Sequence[str]) -> list[list[int | None]]:
+    """For each argument, for each leaf of it: the axis of the problems, or None."""
+    if isinstance(in_dims, int):
+        in_dims = (in_dims,) * len(arguments)
+    if not isinstance(in_dims, tuple | list) or len(in_dims) != len(arguments):
+        wants = f"one for each of {', '.join(names)}: 0 where it has a row for each problem, None where all share it"
+        raise ValueError(f"in_dims: wants {wants}; got {shown(in_dims)}")
+    return [
+        _spread(argument, dims, f"in_dims of {name}")
+        for argument, dims, name in zip(arguments, in_dims, names, strict=True)
+    ]
 
 
 def _spread(value: Any, dims: Any, name: str) -> list[int | None]:

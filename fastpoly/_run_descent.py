@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastpoly_kernels.aside import imported
+
 from ._descent_result import DescentResult
+from ._errors import GroupError
 from ._monitor import Monitor
 from ._progress import shown
 from ._rates import Rates
 from ._reached import Reached, untrained
-from ._repeat import Repeated, repeat
+from ._repeat import Repeated, repeat, run
 from ._run_file import RunFile, Saved, digest_of
 from ._tensors import refuse_no_float_tensor, tensor_labels
 from ._torch_private import tree
@@ -23,7 +27,12 @@ from ._written import Uncarried
 from .optimizers import FunctionalOptimizer, resolved
 
 if TYPE_CHECKING:
+    from ._group import Group
     from ._monitor import Progress
+
+
+SETTINGS = ("cycle", "clip_norm", "clip_value", "patience", "average", "has_aux", "seed")
+"""Of `Wishes`, those that are numbers or words."""
 
 
 class Descent:
@@ -45,6 +54,7 @@ class Descent:
         optimizer: Any,
         steps: int,
         trace_every: int | None,
+        group: Group | None = None,
     ) -> None:
         self.loss, self.data, self.structure, self.wishes = loss, data, structure, wishes
         self.steps, self.trace_every = steps, trace_every
@@ -53,7 +63,14 @@ class Descent:
         wanted, own = (rule.wants_rate, rule.own_rates) if isinstance(rule, FunctionalOptimizer) else (True, None)
         self.rates = Rates(learn_rate, own, steps, self.start[0], wanted)
         reached = Reached(params, lambda tensor: warn_once(untrained(tensor), UserWarning, loss))
-        self.training = Training(loss, data, self.start, structure, rule, self.rates, reached, wishes, steps)
+        made_of = (loss, data, self.start, structure, rule, self.rates, reached, wishes, steps)
+        if group is None:
+            self.training = Training(*made_of)
+        else:
+            self.training = shared = imported("fastpoly._shared_training").SharedTraining(*made_of)
+            shared.group = group
+            shared.carry_nothing()
+        self.group = group
         self.interrupted = False
         self.callback: Callable[..., object] | None = None
         self.callback_every = 1
@@ -77,14 +94,17 @@ class Descent:
         each = [self.rates.each] if self.rates.each is not None else []
         held = [leaf for leaf in tree.tree_leaves((self.data, self.wishes.held_out)) if isinstance(leaf, torch.Tensor)]
         held = [leaf for leaf in held if self.training.reached.written_at(leaf) is None]
-        rule = getattr(self.rule, "groups", None)
-        if rule is None:
-            rule = _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
         functions = [_name(one) for one in (self.loss, self.wishes.project, self.wishes.until)]
-        kept = ("cycle", "clip_norm", "clip_value", "patience", "average", "has_aux", "seed")
-        wishes = [getattr(self.wishes, name) for name in kept]
-        texts = [self.structure, rule, functions, wishes, self.trace_every]
+        wishes = [getattr(self.wishes, name) for name in SETTINGS]
+        texts = [self.structure, self._rule_told(), functions, wishes, self.trace_every]
         return RunFile(path, seconds, digest_of([*self.start, *held, *self.training.rows, *one, *each], texts))
+
+    def _rule_told(self) -> Any:
+        """What the optimizer is, told apart by its text."""
+        groups = getattr(self.rule, "groups", None)
+        if groups is not None:
+            return groups
+        return _name(self._optimizer) if callable(self._optimizer) else repr(self._optimizer)
 
     def run(
         self,
@@ -121,11 +141,15 @@ class Descent:
             self.training.look(self.start)  # what the file has goes by that
             self.file = self._file_of(*self._keep)
             saved = self.file.load()
+        if self.group is not None:
+            self._agree(self.group, state, backend)
         leaves, taken = self._begin(state, saved)
         with shown(progress) as report:
             monitor = Monitor(report)
             if saved is not None and (saved.ended or taken >= self.steps):
                 made = Repeated(leaves, [result[:0] for result in saved.results], 0, saved.ended, saved.backend, None)
+            elif self.group is not None:
+                made = self._shared(self.group, leaves, taken, backend, monitor, named)
             else:
                 made = repeat(
                     self.training.step,
@@ -143,6 +167,44 @@ class Descent:
                 )
         self.interrupted = monitor.interrupted
         return self._result(made, taken + made.steps, started)
+
+    # -- with others (see `fastpoly._loops.shared`)
+
+    def _agree(self, group: Group, state: Any, backend: str) -> None:
+        rates = [rate for rate in (self.rates.one, self.rates.each) if rate is not None]
+        moving = [leaf for leaf in tree.tree_leaves(state) if isinstance(leaf, torch.Tensor)]
+        settings = {"steps": self.steps, "trace_every": self.trace_every, "backend": backend}
+        rule = str(self._rule_told())
+        if " at 0x" in rule:  # where an object lies is each process's own affair
+            rule = type(self.rule).__name__
+        settings |= {"callback_every": self.callback and self.callback_every, "optimizer": rule}
+        settings |= {"learn_rate": digest_of(rates, ()), "state": digest_of(moving, ())}
+        group.agree(self.start, settings | {name: getattr(self.wishes, name) for name in SETTINGS})
+
+    def _shared(
+        self,
+        group: Group,
+        leaves: list[torch.Tensor],
+        taken: int,
+        backend: str,
+        monitor: Monitor,
+        named: dict[int, str],
+    ) -> Repeated:
+        name, loop, refused = imported("fastpoly._loops.shared").begin(self.training, leaves, named, backend)
+        if refused is not None:
+            text = f"running with backend='eager', many times slower: {refused}"
+            warn_once(text, RuntimeWarning, self.loss)
+        watch = self if self.callback is not None else None
+        try:
+            made = run(name, loop, self.steps - taken, self.trace_every, monitor, True, taken, watch)
+            is_same = monitor.interrupted or group.same(made.carried)
+        except GroupError as error:
+            error.params, error.steps = self._nested(loop.carried()[: len(self.start)]), taken + loop.taken
+            raise
+        if not is_same:
+            text = "the processes have come to params of other bits: their processors differ. All get rank 0's"
+            warn_once(text, RuntimeWarning, self.loss)
+        return replace(made, reason=refused or f"shared out over {group.size} processes")
 
     # -- before the loop
 
@@ -188,6 +250,8 @@ class Descent:
             self.training.write_back(parts)
             value = self.training.called(parts).value
             ends = self.callback(taken, self._nested(parts["params"]), value) is True
+            if self.group is not None:
+                ends = self.group.any(ends, value)
         if self.file is not None and self.file.is_due():
             self.file.save(Saved(taken, self.backend, carried(), self._whole(results), ended=False))
         return ends

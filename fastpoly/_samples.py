@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastpoly_kernels.aside import imported
+
 from ._arrays import (
     Array,
     device_of,
     dimensions,
+    is_chunked,
+    is_dask,
     is_masked_array,
     is_tensor,
     refuse_nonfinite,
@@ -19,6 +23,7 @@ from ._arrays import (
     to_device,
     vector,
 )
+from ._domain import MANY
 from ._problem import shown
 
 if TYPE_CHECKING:
@@ -55,6 +60,10 @@ class Samples:
         if nan_policy not in POLICIES:
             got = f"got {shown(nan_policy)}; 'omit' leaves out samples without x or y"
             raise ValueError(f"nan_policy: wants one of {', '.join(POLICIES)}, {got}")
+        if is_dask(x) or is_dask(y):
+            x, y = imported("fastpoly._dask.samples").checked_pair(x, y, MANY, sigma, sample_weight, nan_policy)
+            if is_chunked(x):
+                return cls(x, y, None, None)
         device = device_of(x, y)
         masked = [_mask(values) for values in (x, y)]
         x, y = (values.data if is_masked_array(values) else values for values in (x, y))

@@ -114,6 +114,7 @@ class Training:
         steps: int,
     ) -> None:
         self.loss, self.data, self.structure = loss, data, structure
+        self.start = start
         self.rule, self.rates, self.reached, self.wishes = rule, rates, reached, wishes
         rows: list[Any] = []
         self.form: Any = None
@@ -258,13 +259,13 @@ class Training:
         self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
         with self._looking(), drawing(parts.get("draws")):
-            return self._after_it(parts, update)
+            return self.updated(parts, self._called(parts), update)
 
-    def _after_it(
-        self, parts: dict[str, list[torch.Tensor]], update: Callable[..., Any]
+    def updated(
+        self, parts: dict[str, list[torch.Tensor]], called: Called, update: Callable[..., Any]
     ) -> tuple[dict[str, list[torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
+        """What a step makes of the loss and its gradients; see `step_and_ends`."""
         params, own = parts["params"], dict(parts)
-        called = self._called(parts)
         value = called.value
         with torch.no_grad():
             rate = self.rates.one if self.rates.each is None else row(self.rates.each, parts["rate"][0])

@@ -9,7 +9,7 @@ import pytest
 
 import fastpoly
 
-HEAVY = ["torch", "numba", "llvmlite", "triton", "matplotlib", "typer", "rich", "pandas", "scipy", "sklearn"]
+HEAVY = ["torch", "numba", "llvmlite", "triton", "matplotlib", "typer", "rich", "pandas", "scipy", "sklearn", "dask"]
 FIT = (
     "import numpy as np; from fastpoly import fit; x = np.linspace(0, 5, 100)\n"
     "print(fit(x, np.sin(x), {}, 10_000, backend='numba').weights.tobytes().hex())"

@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
+from fastpoly import curve_fit
 from fastpoly._post import PUBLISHED_SECONDS
 
 PAGES = Path(__file__).parent.parent / "docs"
@@ -16,7 +18,7 @@ README = "../README.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```pytb\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 """A block, and the message that it must end with, if a block of pytb is below it. One of py is an excerpt, not run."""
 
-LOOKED_AT = {"autograd.md", "faq.md", "loops.md", "many.md", "post.md", "training.md"}
+LOOKED_AT = {"autograd.md", "beyond.md", "faq.md", "loops.md", "many.md", "post.md", "training.md"}
 """Pages with a test of their own below; all others are only run."""
 
 NOTEBOOK = runpy.run_path(str(PAGES / "notebook.py"))
@@ -107,6 +109,20 @@ def test_many():
     assert found["early"].is_ended.any()
     for name in ("of_residuals", "of_likelihood", "robust"):
         assert found[name].isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::fastpoly.ConvergenceWarning")
+def test_beyond():
+    pytest.importorskip("dask.array")
+    pytest.importorskip("xarray")
+    found = blocks_run("beyond.md")
+    assert found["run"].converged
+    assert np.array_equal(found["popt"], curve_fit(found["decay"], found["t"], found["signals"], bounds=(0, 5))[0])
+    assert found["done"].params["b"].shape == (1000,)
+    assert found["rate"].shape == (20, 50)
+    assert abs(found["rate"].mean().item() - found["popt"][:, 1].mean()) < 1e-6
+    assert found["shared"].ended_by == "steps"
 
 
 def test_faq():

@@ -229,7 +229,7 @@ def choose(name: str, problem: FitProblem, finds_minimum: bool = False) -> tuple
     why = f"the fastest for {len(problem.x):,} samples in {problem.precision}" if name == "auto" else "it was asked for"
     say(f"backend {entry.name}: {why}{', and what finds the minimum' if finds_minimum and name == 'auto' else ''}")
     if not entry.checks_samples:
-        problem.refuse_large_copies()
+        problem.refuse_large_copies(f"backend={entry.name!r}")
         problem.refuse_nonfinite()
     return entry.name, partial(_train, entry)
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from fastpoly_kernels.aside import imported
 from fastpoly_kernels.moments import power_sums
 
-from .._arrays import Array, computable, namespace, powers_of, tensor_on, to_device
+from .._arrays import Array, computable, is_chunked, namespace, powers_of, tensor_on, to_device
 from .._monitor import Monitor
 from .threads import in_threads
 
@@ -52,7 +53,8 @@ class Moments:
             chunks: (3 degree + 3, terms) each, the terms of the sums of x**0 to x**(2 degree), of y x**0 to y x**degree
                 and of y**2.
         """
-        sums = chunks[0].sum(axis=1) if len(chunks) == 1 else _exact_sums(np.concatenate(chunks, axis=1))
+        terms = np.concatenate(chunks, axis=1)
+        sums = terms.sum(axis=1) if terms.shape[1] == 2 else exact_sums(terms)
         powers, products = sums[: 2 * degree + 1], sums[2 * degree + 1 : -1]
         k = np.arange(degree + 1)
         return cls(n, powers[k[:, None] + k], products, float(sums[-1]))
@@ -87,17 +89,56 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
     `fastpoly_kernels.moments.power_sums` for the bound. Chunks do not depend on the number of threads, so neither do
     the bits. A memory-mapped file is read through as it stands: a chunk that is float64 is not even copied.
     """
+    if is_chunked(x):
+        return Moments.of(x.size, degree, [of_chunks(x, y, degree)])
 
     def of_chunk(start: int) -> Array:
-        sums = np.zeros((2, 3 * degree + 3))
-        if not monitor.interrupted:
-            part = slice(start, start + CHUNK)
-            chunk = (computable(samples[part], np.float64) for samples in (x, y))
-            power_sums(*chunk, sums)
-        return sums.T
+        part = slice(start, start + CHUNK)
+        return np.zeros((3 * degree + 3, 2)) if monitor.interrupted else _terms(x[part], y[part], degree)
 
     chunks = in_threads(of_chunk, range(0, x.size, CHUNK))
     return None if monitor.interrupted else Moments.of(x.size, degree, chunks)
+
+
+def _terms(x: Array, y: Array, degree: int) -> Array:
+    """(3 degree + 3, 2): the sums of a chunk, and what they have lost."""
+    sums = np.zeros((2, 3 * degree + 3))
+    power_sums(computable(x, np.float64), computable(y, np.float64), sums)
+    return sums.T
+
+
+def of_chunks(x: Any, y: Any, degree: int) -> Array:
+    """Terms of the sums of dask's samples, whose chunks need not be ours: a map-reduce, exact to the end."""
+    terms = imported("fastpoly._dask.samples").reduced((x, y), CHUNK, partial(_terms_of, degree=degree), _merged)
+    return np.asarray(terms)
+
+
+def _terms_of(x: Array, y: Array, degree: int) -> Array:
+    """The same of a few chunks."""
+    return _merged([_terms(x[i : i + CHUNK], y[i : i + CHUNK], degree) for i in range(0, len(x), CHUNK)])
+
+
+def _merged(terms: list[Array]) -> Array:
+    """Fewer terms with exactly the same sums."""
+    rows = [without_overlap(row) for row in np.concatenate(terms, axis=1).tolist()]
+    longest = max(map(len, rows))
+    return np.array([row + [0.0] * (longest - len(row)) for row in rows])
+
+
+def without_overlap(terms: list[float]) -> list[float]:
+    """Numbers with exactly the same sum that share no digits: a few dozen at most (Shewchuk 1997, grow-expansion)."""
+    partials: list[float] = []
+    for term in terms:
+        kept, carry = [], term
+        for partial_sum in partials:
+            total = carry + partial_sum
+            part = total - carry
+            lost = (carry - (total - part)) + (partial_sum - part)
+            if lost:
+                kept.append(lost)
+            carry = total
+        partials = [*kept, carry]
+    return partials
 
 
 def moments_on(device: Any, x: Any, y: Any, degree: int, monitor: Monitor) -> Moments | None:
@@ -121,7 +162,7 @@ def products(x: Any, y: Any, degree: int, monitor: Monitor, device: Any) -> Any:
     return total
 
 
-def _exact_sums(rows: Array) -> Array:
+def exact_sums(rows: Array) -> Array:
     """The sum of each row, rounded once; NaN where it overflows or holds what is not finite."""
 
     def total(row: Array) -> float:

@@ -11,7 +11,7 @@ and since q**(B i + j) = q**(B i) q**j, a trace of T values is the product of tw
 s, v and z come from the triangle of a QR decomposition of [V | y - V w_0], taken in blocks of rows for tall data, so
 that the condition number is not squared and V never lies in memory whole. Householder QR of blocks is backward stable:
 s and z are those of a matrix that differs from V by a few (degree + 2) eps of its norm per level, of which there are
-four for 10**6 samples at degree 4.
+four for 10**6 samples at degree 4. Chunks of 2**20 samples have a triangle each, and these are merged in pairs.
 
 A component that grows (a learn rate beyond the stability limit) may leave float64 as a factor and not in the product,
 however small z**2 is: there exponents are added before exp. So every mse is, to 1e-10 of itself, one of residuals that
@@ -27,11 +27,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .._arrays import Array, beside, computable, device_of, empty, is_tensor, namespace, to_device
+from fastpoly_kernels.aside import imported
+
+from .._arrays import Array, beside, computable, device_of, empty, is_chunked, is_tensor, namespace, to_device
 from .._minimum import Minimum, log_factor
 from .._monitor import Monitor
 from .._pages import uninitialised
@@ -40,6 +43,9 @@ from .._result import Trajectory
 
 BLOCK = 4096
 """Samples up to which V itself is decomposed; beyond, a part of its rows at a time."""
+
+CHUNK = 2**20
+"""Samples that have a triangle of their own, whatever threads or chunks of a dask array there are."""
 
 BLOCK_ON_DEVICE = 2**20
 """Samples to a QR decomposition on a device: 48 MiB of rows at degree 4."""
@@ -169,6 +175,9 @@ def triangle(x: Any, y: Any, start: Any, monitor: Monitor, scale: Any = None) ->
 
     Each block is converted by itself: samples in a file, or of another dtype, are never in memory whole.
     """
+    if is_chunked(x):
+        of_chunks = partial(_triangle_of_chunks, start=start)
+        return imported("fastpoly._dask.samples").reduced((x, y), CHUNK, of_chunks, _merged)
     start, scale = beside(x, start), None if scale is None else beside(x, scale)
 
     def rows(part: slice) -> Any:
@@ -176,11 +185,35 @@ def triangle(x: Any, y: Any, start: Any, monitor: Monitor, scale: Any = None) ->
         return _rows(*samples, start, None if scale is None else scale[part])
 
     block = BLOCK_ON_DEVICE if is_tensor(x) else max(ONE_THREAD // (len(start) + 1), 4 * len(start))
-    return triangle_of(rows, len(x), block, monitor)
+    if is_tensor(x) or len(x) <= CHUNK:
+        return triangle_of(rows, range(len(x)), block, monitor)
+    from .threads import in_threads
+
+    chunks = [range(i, min(i + CHUNK, len(x))) for i in range(0, len(x), CHUNK)]
+    with monitor.listening():
+        return _merged(in_threads(lambda chunk: triangle_of(rows, chunk, block, monitor.child()), chunks))
 
 
-def triangle_of(rows: Callable[[slice], Any], n: int, block: int, monitor: Monitor) -> Any:
-    """R of the QR decomposition of a matrix of n rows, from blocks of them; if a row is not finite, its block."""
+def _triangle_of_chunks(x: Array, y: Array, start: Array) -> Array:
+    """The same of some samples of a dask array."""
+    return np.asarray(triangle(x, y, start, Monitor()))
+
+
+def _merged(triangles: list[Array]) -> Array:
+    """R of the QR decomposition of all, in a tree of pairs; the first that is not finite, if one is not."""
+    while len(triangles) > 1:
+        pairs = [triangles[i : i + 2] for i in range(0, len(triangles), 2)]
+        bad = next((one for one in triangles if not np.isfinite(one).all()), None)
+        if bad is not None:
+            return bad
+        triangles = [
+            pair[0] if len(pair) == 1 else np.asarray(np.linalg.qr(np.concatenate(pair), mode="r")) for pair in pairs
+        ]
+    return triangles[0]
+
+
+def triangle_of(rows: Callable[[slice], Any], among: range, block: int, monitor: Monitor) -> Any:
+    """R of the QR decomposition of some rows, from blocks of them; if a row is not finite, its block."""
     found: list[Any] = []  # triangles, which are decomposed together when there are rows enough
 
     def decomposed(part: Any) -> Any:
@@ -188,8 +221,8 @@ def triangle_of(rows: Callable[[slice], Any], n: int, block: int, monitor: Monit
         return r[1] if is_tensor(part) else np.asarray(r)
 
     with monitor.listening():
-        for first in range(0, n, block):
-            part = rows(slice(first, first + block))
+        for first in among[::block]:
+            part = rows(slice(first, min(first + block, among.stop)))
             if monitor.interrupted or not bool(namespace(part).isfinite(part).all()):
                 return part
             found.append(decomposed(part))

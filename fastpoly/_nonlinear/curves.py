@@ -73,7 +73,7 @@ class Curves:
 
     def begin(self, p0: Any, bounds: Any, fixed: Any, method: Any) -> None:
         """Starts, bounds, and what is held."""
-        names = _names(self.f) if p0 is None or fixed is not None else None
+        names = names_of(self.f) if p0 is None or fixed is not None else None
         if p0 is None:
             if names is None:
                 raise ValueError("Unable to determine number of fit parameters.")
@@ -224,7 +224,7 @@ class Curves:
         return CurveResult(self, ends)
 
 
-def _names(f: Callable[..., Any]) -> list[str] | None:
+def names_of(f: Callable[..., Any]) -> list[str] | None:
     """What f calls its parameters behind x; None if nobody knows."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
