@@ -363,13 +363,13 @@ def test_a_worker_that_dies_loses_nothing(curves, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_processes_have_the_bits_and_kernels_are_compiled_once(curves, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path))
     t, y = curves
     draws = np.random.default_rng(0)
     x = draws.random(3 * 2**20) * 10
     z = np.sin(x) + 0.1 * draws.standard_normal(x.size)
     fitted = fit(x, z, backend="gram", steps=1_000, learn_rate=0.1), fit(x, z)
     want = curve_fit(decay, t, y)
+    monkeypatch.setenv("FASTPOLY_CACHE_DIR", str(tmp_path))  # from here on, so that no kernel is there yet
     chunks = [da.from_array(values, chunks=700_001) for values in (x, z)]
 
     def all_of_it():
