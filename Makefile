@@ -15,7 +15,7 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 	OMP_NUM_THREADS=1 $(BIN)/pytest bench -n auto --dist worksteal --benchmark-disable -q -m "not slow"
 
-test-all: $(VENV)/.test
+test-all: $(VENV)/.test $(VENV)/.notebook
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 	$(BIN)/pytest bench --benchmark-disable -q
 
@@ -73,10 +73,11 @@ bench-recurrences: $(VENV)/.bench
 bench-many: $(VENV)/.bench
 	PYTHONPATH=bench $(BIN)/python bench/many.py
 
-# when a second process pays, and what 1,000 of them would do: a model made of parts that are measured; two minutes
+# when a second process pays, and what 1,000 of them would do: a model made of parts that are measured; dask; five minutes
 bench-beyond: $(VENV)/.bench
 	PYTHONPATH=bench $(BIN)/python bench/group.py
 	PYTHONPATH=bench $(BIN)/python bench/scale_model.py
+	$(BIN)/python bench/cluster.py
 
 # docs/parameter_map.png: a fit for every pixel of an image
 parameter-map: $(VENV)/.bench

@@ -10,6 +10,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_modes
+
+from fastpoly_kernels.forking import new_lock
 
 __all__ = ["TorchDispatchMode", "tree", "without_modes"]
 
@@ -150,19 +154,31 @@ def with_parameters(module: torch.nn.Module, values: dict[str, torch.Tensor]) ->
     return torch.nn.utils.stateless._reparametrize_module(module, values, tie_weights=True)
 
 
+_lock = new_lock()
+_in_tensors: list[bool] = []  # whether each of the threads that are inside believes that it is compiling
+_was_compiling = False
+
+
 @contextlib.contextmanager
 def in_tensors(as_if_compiling: bool) -> Iterator[None]:
     """While it lasts, torch.optim can take tensors for numbers; and may believe that it is compiled."""
+    global _was_compiling
     from torch.optim import _adafactor
 
-    before = torch.compiler._is_compiling_flag
-    torch.compiler._is_compiling_flag = before or as_if_compiling
-    _adafactor.max, _adafactor.min = _larger, _smaller  # type: ignore[attr-defined]
+    with _lock:
+        if not _in_tensors:
+            _was_compiling = torch.compiler._is_compiling_flag
+            _adafactor.max, _adafactor.min = _larger, _smaller  # type: ignore[attr-defined]
+        _in_tensors.append(as_if_compiling)
+        torch.compiler._is_compiling_flag = _was_compiling or any(_in_tensors)
     try:
         yield
     finally:
-        torch.compiler._is_compiling_flag = before
-        del _adafactor.max, _adafactor.min  # type: ignore[attr-defined]
+        with _lock:
+            _in_tensors.remove(as_if_compiling)
+            torch.compiler._is_compiling_flag = _was_compiling or any(_in_tensors)
+            if not _in_tensors:
+                del _adafactor.max, _adafactor.min  # type: ignore[attr-defined]
 
 
 def _larger(one: Any, other: Any) -> Any:
@@ -175,20 +191,35 @@ def _smaller(one: Any, other: Any) -> Any:
     return min(one, other)
 
 
+_calls_checkpoints: ContextVar[bool] = ContextVar("calls_checkpoints", default=False)
+
+
 @contextlib.contextmanager
 def without_checkpoints() -> Iterator[None]:
-    """While it lasts, torch.utils.checkpoint calls a function and computes nothing anew for its gradient."""
-    from torch.utils import checkpoint
+    """While it lasts, torch.utils.checkpoint calls a function and computes nothing anew for its gradient.
 
-    def once(*_: Any, **__: Any) -> Iterator[None]:
-        yield
-
-    before = checkpoint._checkpoint_without_reentrant_generator
-    checkpoint._checkpoint_without_reentrant_generator = once
+    That is so in this thread alone: others may train at the same time.
+    """
+    _ask_before_checkpoints()
+    token = _calls_checkpoints.set(True)
     try:
         yield
     finally:
-        checkpoint._checkpoint_without_reentrant_generator = before
+        _calls_checkpoints.reset(token)
+
+
+@cache
+def _ask_before_checkpoints() -> None:
+    from torch.utils import checkpoint
+
+    def asked(*args: Any, **kwargs: Any) -> Iterator[None]:
+        return once() if _calls_checkpoints.get() else torchs(*args, **kwargs)
+
+    def once() -> Iterator[None]:
+        yield
+
+    torchs = checkpoint._checkpoint_without_reentrant_generator
+    checkpoint._checkpoint_without_reentrant_generator = asked
 
 
 def attributes(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -91,7 +91,29 @@ def test_what_is_left_open_is_refused():
             descend(loss, [numbers(5), numbers(3000)], learn_rate=0.1, steps=2, backend="fused")
 
 
-@pytest.mark.parametrize("case", [torch.cumsum, torch.cumprod])
+LOG_SUMS = {
+    "logcumsumexp": torch.logcumsumexp,
+    "flipped": lambda a, d: torch.logcumsumexp(a.flip(d), d),
+    "flipped and back": lambda a, d: torch.logcumsumexp(a.flip(d), d).flip(d),
+    "flipped along another": lambda a, d: torch.logcumsumexp(a.flip(1 - d), d),
+    "of what is computed": lambda a, d: torch.logcumsumexp((a * a).flip(d) - a, d),
+}
+
+
+@pytest.mark.parametrize("size", [5, 41])
+def test_logarithms_of_sums_of_exponentials(size):
+    """However far apart they are, infinite, or no numbers."""
+    for a, dim in ((numbers(size, 3), 0), (numbers(3, size), -1)):
+        assert off(values_and_gradients(along(LOG_SUMS, dim % 2)), a) == {}
+    far = numbers(6, size) * 300
+    far[0, :3], far[1, 2:4], far[2, 1], far[3], far[4, ::2] = -math.inf, math.inf, math.nan, -math.inf, 1e300
+    far[4, 1::2], far[5, 0], far[5, 3] = -1e300, math.inf, -math.inf
+    own = {name: LOG_SUMS[name] for name in ("logcumsumexp", "flipped", "flipped and back")}
+    assert off(values(along(own, 1)), far) == {}
+    assert off(values(along(own, 0)), far.T.contiguous()) == {}
+
+
+@pytest.mark.parametrize("case", [torch.cumsum, torch.cumprod, torch.logcumsumexp])
 def test_running_sums_take_linear_time(case):
     """As long as a loop goes, and not as long as there are pairs."""
 

@@ -1,7 +1,9 @@
 """Every private name of torch that fastpoly uses is there and does its work: if torch drops one, this says which."""
 
+import contextvars
 import importlib.util
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,28 @@ def test_a_checkpoint_is_a_call():
     assert len(calls) == 1
     torch.autograd.grad(checkpoint(lambda x: calls.append(1) or x.sin().sum(), x, use_reentrant=False), x)
     assert len(calls) == 3
+
+
+def overlapping(one, other):
+    """Enter one block, then the other, and leave them in the same order, as two threads may."""
+    first, second = one(), other()
+    threads = [contextvars.copy_context() for _ in range(2)]
+    for step in ("__enter__", "__exit__"):
+        for thread, block in zip(threads, (first, second), strict=True):
+            thread.run(getattr(block, step), *([None] * 3 if step == "__exit__" else []))
+
+
+def test_blocks_of_two_threads_leave_torch_as_it_was():
+    from torch.utils.checkpoint import checkpoint
+
+    overlapping(private.without_checkpoints, private.without_checkpoints)
+    calls, x = [], torch.ones(2, requires_grad=True)
+    torch.autograd.grad(checkpoint(lambda x: calls.append(1) or x.sin().sum(), x, use_reentrant=False), x)
+    assert len(calls) == 2
+    for wishes in ((True, True), (False, True), (True, False)):
+        overlapping(*(partial(private.in_tensors, wish) for wish in wishes))
+        assert not torch.compiler.is_compiling()
+        assert not hasattr(torch.optim._adafactor, "max")
 
 
 def test_what_a_module_has():

@@ -8,12 +8,16 @@ larger than all numbers. Where torch's own order of equals is left open, as topk
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
 from .factorizations import NotTakenApart, numbers
+from .graph import Node
+
+Turns: TypeAlias = "Callable[[Callable[..., list[Any]], list[Any], list[Any], int, bool], list[Any]]"
+"""Of a step, what it begins with, rows, how many, and whether the last row is taken first."""
 
 
 def _last(a: Any, dim: int) -> Any:
@@ -143,14 +147,33 @@ def _running_extreme(largest: bool) -> Callable[[Any, int], Any]:
     return rule
 
 
-def _log_sums(a: Any, dim: int) -> Any:
-    """logcumsumexp: one after the other, which is a loop again where there are many."""
-    if not a.ndim:
+def _log_sums(turns: Turns, node: Node, a: Any, dim: int) -> Any:
+    """logcumsumexp, carrying the largest so far and a sum of exponentials relative to that.
+
+    All but a maximum, a product and a sum is of rows then, which are vectors. What was flipped, as it is for a
+    gradient, is gone through from behind, so that nothing is read backwards.
+    """
+    if not a.ndim or not a.shape[dim]:
         return a.clone()
-    found = [a.select(dim, 0)]
-    for k in range(1, a.shape[dim]):
-        found.append(torch.logaddexp(found[-1], a.select(dim, k)))
-    return torch.stack(found, dim)
+    is_flipped = node.op == "flip" and [flipped % a.ndim for flipped in node.args[1]] == [dim % a.ndim]
+    values = (a.flip(dim) if is_flipped else a).movedim(dim, 0)
+
+    def step(before: Sequence[Any], row: Sequence[Any]) -> list[Any]:
+        (most, total), (x,) = before, row
+        top = torch.maximum(most, x)
+        level = torch.where(top.abs() == math.inf, 0.0, top)  # what the exponentials are relative to
+        old = torch.where(most.abs() == math.inf, 0.0, most)
+        kept = torch.where(most == -math.inf, 0.0, torch.exp(old - level))
+        total = total * kept + torch.exp(x - level)
+        return [top, total, level + torch.log(total)]
+
+    start = [values.new_full(values.shape[1:], -math.inf), values.new_zeros(values.shape[1:])]
+    found = turns(step, start, [values], len(values), is_flipped)[-1].movedim(0, dim)
+    return found.flip(dim) if is_flipped else found
+
+
+IN_TURNS: dict[str, Callable[..., Any]] = {"logcumsumexp": _log_sums, "_logcumsumexp": _log_sums}
+"""Those that are loops: of what takes turns (see `written_loops.loop`), the node of the first operand, and operands."""
 
 
 APART: dict[str, Callable[..., Any]] = {
@@ -162,6 +185,4 @@ APART: dict[str, Callable[..., Any]] = {
     "mode": lambda a, dim, keep: _picked(a, dim, keep, _mode_place),
     "cummax": _running_extreme(largest=True),
     "cummin": _running_extreme(largest=False),
-    "logcumsumexp": _log_sums,
-    "_logcumsumexp": _log_sums,
 }

@@ -24,6 +24,7 @@ from .branches import TooManySidesError, every_side, merged
 from .callers import kept_outside, place
 from .graph import Graph, Node
 from .tracer import Tracer
+from .written_loops import loop
 
 
 def trace(
@@ -43,7 +44,7 @@ def trace(
     Raises:
         UnsupportedOperationError: an operation, or what the function does beside its operations, cannot be fused.
     """
-    tracer = Tracer(names)
+    tracer = Tracer(names, loop)
     token = _active.set(tracer)
     traced = [tracer.input(tensor, i) for i, tensor in enumerate(inputs)]
     nodes = [tensor.node for tensor in traced]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from .factorizations import NotTakenApart
 from .graph import Node, Page, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
+from .orders import IN_TURNS
 from .plans import Kind, Plan, Result, described, filled, in_numbers, plan_of
 from .refusing import Refusing
 from .stand_ins import stand_ins
@@ -55,10 +57,12 @@ class Tracer(LightDispatchMode, Refusing):
 
     Args:
         names: what to call constants, by the id of the tensor.
+        loop: see `written_loops.loop`.
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], loop: Callable[..., list[torch.Tensor]]) -> None:
         super().__init__()
+        self._loop = loop
         self.constants = Constants(names)
         self.nodes = Page(0)
         self.made: list[weakref.ref[Traced]] = []
@@ -258,7 +262,7 @@ class Tracer(LightDispatchMode, Refusing):
             )
         if not changes:
             return Plan("compute")
-        alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION
+        alone = is_of_memory or name in BRANCHES or name in BY_LIST or name in BY_DIMENSION or name in IN_TURNS
         alone = alone or bool(operation.targets(args, kwargs))  # to write twice is not to write once
         return Plan("write") if alone else self._written_once(operation, args, kwargs) or Plan("write")
 
@@ -457,7 +461,11 @@ class Tracer(LightDispatchMode, Refusing):
             with self:
                 return getattr(aten, elementary)(*args, **kwargs)
         with self, stand_ins():
-            if name in OURS:
+            if name in IN_TURNS:
+                a, dim = operation.in_order(args, kwargs)
+                with torch.no_grad():
+                    result = IN_TURNS[name](partial(self._loop, self), self.node(a), a, dim)
+            elif name in OURS:
                 try:
                     result = OURS[name](*operation.in_order(args, kwargs))
                 except NotTakenApart as reason:
