@@ -272,3 +272,28 @@ def test_scan_wants_them_in_its_carry():
     with pytest.raises(UnsupportedOperationError, match="from outside the loss"):
         scan(lambda c: (c + kept.add_(1), c), torch.ones((), dtype=D), length=3, backend="fused")
     assert kept.item() == 0
+
+
+LIKE_VIEWS = {
+    "kron": lambda kept, p: torch.kron(kept, p),
+    "unsafe_split": lambda kept, p: torch.unsafe_split(kept, 2)[0] * p,
+    "unsafe_chunk": lambda kept, p: torch.unsafe_chunk(kept, 2)[1] * p,
+    "a batch of matrices": lambda kept, p: torch.matmul(kept.reshape(2, 2).expand(3, 2, 2), p[:, None]),
+}
+
+
+@pytest.mark.parametrize("case", LIKE_VIEWS.values(), ids=LIKE_VIEWS)
+def test_what_shares_memory_without_saying_so(case):
+    """A gradient reads what was written behind autograd's back, as eager torch's does."""
+
+    def run(backend):
+        kept = torch.tensor([3.0, 0.2, 1.0, 2.0], dtype=torch.float64)
+
+        def loss(p):
+            value = case(kept, p).sum()
+            kept.data.clamp_(-0.5, 0.5)
+            return value
+
+        return descend(loss, torch.ones(2, dtype=torch.float64), learn_rate=0.1, steps=3, backend=backend).params
+
+    torch.testing.assert_close(run("fused"), run("eager"), rtol=1e-14, atol=0)

@@ -48,6 +48,10 @@ def substituted(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
+_VIEWS = frozenset({"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"})
+"""What shares memory with its operand, too, though its schema does not say so."""
+
+
 class Operation:
     """What is asked of an ATen operation.
 
@@ -67,6 +71,7 @@ class Operation:
         self.defaults = [argument.default_value for argument in schema.arguments]
         self.written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
         self.is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+        self.is_view |= self.name in _VIEWS
         self.is_mutable = schema.is_mutable
         self.is_random = torch.Tag.nondeterministic_seeded in func.tags
         record: Any = operations.get(self.name.rstrip("_"))

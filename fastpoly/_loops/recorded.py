@@ -121,7 +121,7 @@ class _Recorder(LightDispatchMode):
                 "backend='eager'"
             )
         made = self._graph.call_function(func, args_of_node, kwargs_of_node)
-        is_view = operation.is_view or operation.name == "_unsafe_view"
+        is_view = operation.is_view
         for i, tensor in enumerate(results):
             node = self._graph.call_function(operator.getitem, (made, i)) if isinstance(result, (list, tuple)) else made
             before = self.nodes.get(tensor)  # if it was written to
