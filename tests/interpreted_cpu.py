@@ -22,7 +22,7 @@ class Checked(np.ndarray):
         np.asarray(self)[self.within(place)] = value
 
     def within(self, place):
-        first, last = (place.start, place.stop - 1) if isinstance(place, slice) else (place, place)
+        first, last = (place.start, place.stop - 1) if isinstance(place, slice) else (np.min(place), np.max(place))
         assert 0 <= first <= last < self.size, f"{first} to {last} of {self.size} elements"
         return place
 

@@ -92,11 +92,35 @@ def _is_read_whole(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
     for expr in builder.unnamed(root.value for root in roots):
         if expr.op == "position" and lanes in expr.axes:
             return False
-        if expr.op == "lookup" and (lanes in expr.args[3].axes or expr.args[1].factor(lanes) not in (0, 1)):
+        if expr.op == "lookup" and not _is_looked_up_whole(builder, expr, lanes):
             return False
         if expr.op == "load" and expr.args[1].factor(lanes) not in (0, 1):
             return False
     return True
+
+
+def _is_looked_up_whole(builder: Builder, lookup: Expr, lanes: Axis) -> bool:
+    """The same of what is looked up: in each lane somewhere else, where the places are data, 0 in lanes beyond."""
+    _, rest, _, which = lookup.args
+    if lanes not in which.axes:
+        return rest.factor(lanes) in (0, 1)
+    place = _place_in_data(builder, which)
+    if place is None or rest.factor(lanes) != 0:
+        return False
+    memory, index = place.args
+    return bool(memory.order) and memory.shape[memory.order[-1]] == lanes.size and index.factor(lanes) == 1
+
+
+def _place_in_data(builder: Builder, which: Expr) -> Expr | None:
+    """What is loaded from the data, of such a number or of one that counts from the end where it is negative."""
+    which = builder.resolved(which)
+    if which.op == "where":
+        test, from_end, plain = map(builder.resolved, which.args)
+        counted = map(builder.resolved, (*test.args, *from_end.args))
+        if (test.op, from_end.op) != ("lt", "add") or any(e is not plain and e.op != "number" for e in counted):
+            return None
+        which = plain
+    return which if which.op == "load" and which.args[0].region == "data" else None
 
 
 def _is_written_whole(builder: Builder, root: Root, lanes: Axis) -> bool:

@@ -167,7 +167,8 @@ class Page:
     def load(self, load: Load) -> str:
         """Reading one element, or a register."""
         place, lanes = self.value(load.index), load.kind.lanes
-        return f"{self.use('load')}({load.buffer}, {place}, {lanes})" if lanes else f"{load.buffer}[{place}]"
+        is_wide = lanes and not load.index.kind.lanes
+        return f"{self.use('load')}({load.buffer}, {place}, {lanes})" if is_wide else f"{load.buffer}[{place}]"
 
     def call(self, op: Op) -> str:
         name, args, lanes = op.name, op.args, op.kind.lanes
@@ -178,6 +179,8 @@ class Page:
             return f"math.isfinite({self.value(args[0])})"
         if name == "not" and isinstance(args[0], Op) and args[0].name == "isfinite" and not lanes:
             return f"not {self.value(args[0])}"
+        if name == "integer" and lanes:
+            return f"{self.use('whole')}({self.value(args[0])})"
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
         texts = [self.value(arg, beside=name == "splat") for arg in args]

@@ -49,6 +49,11 @@ def widened(register: Array, lanes: int) -> Array:
     return whole
 
 
+def whole(register: Array) -> Array:
+    """The places that a register of floats names."""
+    return register.astype(np.int64)
+
+
 def packed(*numbers: Any) -> Array:
     """Numbers, one in each lane."""
     return np.array(numbers)

@@ -1,0 +1,72 @@
+"""What is read at places that the data name: a register at a time where the places lie in a row."""
+
+import interpreted_cpu
+import pytest
+import torch
+from operation_cases import numbers, off, values_and_gradients
+
+from fastpoly import descend
+from fastpoly._fuse.program import write_for_cpu
+from fastpoly._fuse.traced import traced
+
+ROWS = 23
+SIZES = [3, 16, 37, 200]
+
+
+def places(*shape, below=ROWS):
+    return torch.randint(0, below, shape, generator=torch.Generator().manual_seed(7))
+
+
+def lookups(size, dtype=torch.float64):
+    """Cases of a tensor (ROWS, 3)."""
+    at, other = places(size), places(size, 3)
+    uneven = numbers(size, 3, seed=3).to(dtype)
+    return {
+        "rows": lambda a: a[at],
+        "a column": lambda a: a[at, 1] * uneven[:, 0],
+        "of a column": lambda a: a[:, 2].exp()[at].sin(),
+        "from the end": lambda a: a[at - ROWS, 0],
+        "of both signs": lambda a: a[torch.where(at % 2 == 0, at - ROWS, at), 0],
+        "a part of the places": lambda a: a[at[1:], 0] * a[at[:-1], 1],
+        "backwards": lambda a: a[at.flip(0), 0] * uneven[:, 1],
+        "every second": lambda a: a[at[::2], 0],
+        "two of them": lambda a: (a[at, 0] - a[other[:, 1], 0]).square(),
+        "a table of places": lambda a: a[:, 1][other] * uneven,
+        "its columns": lambda a: a[:, 1][other.T] * uneven.T,
+        "gather": lambda a: a.gather(0, other),
+        "gather along the other": lambda a: a.T.gather(1, other.T),
+        "sums": lambda a: a[:, 0][other].sum(1).exp() + a[:, 0][other].sum(),
+        "of what is summed": lambda a: torch.zeros(ROWS, dtype=a.dtype).index_add(0, at, a[at, 0].exp()),
+        "the same for all": lambda a: a[:1].expand(ROWS, 3)[at],
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_values_and_gradients(size):
+    assert off(values_and_gradients(lookups(size)), numbers(ROWS, 3)) == {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_single_precision(size):
+    assert off(values_and_gradients(lookups(size, torch.float32)), numbers(ROWS, 3).float()) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_nothing_is_read_outside_of_a_tensor(monkeypatch, dtype):
+    """Also in the lanes that a register has too many."""
+    interpreted_cpu.install(monkeypatch)
+    for size in SIZES:
+        for name, case in lookups(size, dtype).items():
+            loss = lambda a, case=case: (case(a) ** 2).mean()  # noqa: E731
+            start = 0.1 * numbers(ROWS, 3, dtype=dtype)
+            runs = [descend(loss, start, learn_rate=1e-2, steps=3, backend=way) for way in ("eager", "fused")]
+            bound = 1e-12 if dtype == torch.float64 else 1e-5
+            assert torch.allclose(runs[0].loss, runs[1].loss, rtol=bound), name
+
+
+@pytest.mark.parametrize("size", [37, 200])
+def test_registers_are_filled(size):
+    at = places(size)
+    written = traced(lambda p: [p[0] + p[0][at].exp().sum()], [numbers(ROWS)], {}, None, write_for_cpu)[0]
+    assert "whole(" in written.text
+    assert "int(" not in written.text
