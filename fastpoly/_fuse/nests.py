@@ -108,7 +108,10 @@ def _is_looked_up_whole(builder: Builder, lookup: Expr, lanes: Axis) -> bool:
     if place is None or rest.factor(lanes) != 0:
         return False
     memory, index = place.args
-    return bool(memory.order) and memory.shape[memory.order[-1]] == lanes.size and index.factor(lanes) == 1
+    if not memory.order or memory.shape[memory.order[-1]] != lanes.size or index.factor(lanes) != 1:
+        return False
+    width = builder.schedule.lanes
+    return bool(memory.padded >= -(-lanes.size // width) * width)
 
 
 def _place_in_data(builder: Builder, which: Expr) -> Expr | None:
