@@ -3,6 +3,9 @@
 import itertools
 import random
 import re
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -306,3 +309,29 @@ def test_a_mistake_in_the_loss_is_told_in_torchs_words(name):
     loss, error, message = MISTAKES[name]
     with pytest.raises(error, match=message):
         run(loss)
+
+
+def test_who_looks_at_the_frames_keeps_nothing():
+    """A profiler in another thread holds the frames of what was called, and lets go of them."""
+    over = threading.Event()
+
+    def look():
+        while not over.is_set():
+            frames = sys._current_frames()
+            time.sleep(0.02)
+            del frames
+
+    def loss(p, x):
+        value = p * x
+        time.sleep(0.02)  # long enough to be looked at
+        return (value.sin() - x).square().mean()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for k in range(5):
+            x = torch.linspace(0, 1 + k, 20 + k)
+            descend(loss, torch.tensor(0.5), x, learn_rate=0.1, steps=2, backend="fused")
+    finally:
+        over.set()
+        watcher.join()

@@ -67,15 +67,19 @@ def _in_rows(rows: Any, chunks: tuple[int, ...]) -> Any:
 def _of_a_chunk(function: Callable[..., Sequence[Array]], counted: Array, *rows: Array) -> Any:
     """The function of a chunk; what it raises says of which problems."""
     try:
-        found = tuple(function(*(_writable(one) for one in rows)))
+        found = tuple(function(*map(own, rows)))
     except (TypeError, ValueError) as error:
         raise type(error)(f"problems {counted[0]} to {counted[-1]}, counted from 0 here: {error}") from error
     return found[0] if len(found) == 1 else found
 
 
-def _writable(rows: Array) -> Array:
-    """Arrays that came from another process cannot be written to, of which torch warns."""
-    return rows if rows.flags.writeable else rows.copy()
+def own(rows: Array) -> Array:
+    """An array that may have come from another process, as one made here.
+
+    Such arrays cannot be written to, of which torch warns, and may lie at odd addresses, where numpy computes in other
+    ways, so that last digits differ.
+    """
+    return np.require(rows, requirements=["ALIGNED", "WRITEABLE"])
 
 
 def refuse_lengths(count: int, rows: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ tree that is the same whatever the chunks are, so that a fit has the bits that i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from .._arrays import Array, is_dask, is_masked_array, vector
 from .._monitor import unheard
+from .chunks import own
 
 AT_ONCE = 2**22
 """Samples that anybody may ask for in one piece: 32 MiB."""
@@ -118,7 +120,7 @@ def checked_pair(x: Any, y: Any, small: int, sigma: Any, sample_weight: Any, nan
         raise ValueError(f"x and y: want the same number of samples, {got}")
     if len(found[0]) <= small:
         with unheard():
-            return tuple(np.asarray(one) for one in da.compute(*found))  # type: ignore[return-value]
+            return tuple(own(np.asarray(one)) for one in da.compute(*found))  # type: ignore[return-value]
     return Chunked(found[0], "x"), Chunked(found[1], "y")
 
 
@@ -138,9 +140,17 @@ def reduced(
     while size * ARITY <= largest:
         size *= ARITY
     pieces = [array.lazy.rechunk(size).to_delayed() for array in arrays]
-    work, join = (dask.delayed(function, pure=True) for function in (of_blocks, merge))
+    work, join = (dask.delayed(partial(function, of), pure=True) for function, of in ((_of, of_blocks), (_join, merge)))
     found = [work(*piece) for piece in zip(*pieces, strict=True)]
     while len(found) > 1:
         found = [join(found[i : i + ARITY]) for i in range(0, len(found), ARITY)]
     with unheard():
-        return found[0].compute()
+        return own(found[0].compute())
+
+
+def _of(of_blocks: Callable[..., Any], *pieces: Array) -> Any:
+    return of_blocks(*map(own, pieces))
+
+
+def _join(merge: Callable[[list[Any]], Any], found: list[Array]) -> Any:
+    return merge([own(one) for one in found])

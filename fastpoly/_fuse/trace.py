@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +26,7 @@ from .branches import TooManySidesError, every_side, merged
 from .callers import kept_outside, place
 from .graph import Graph, Node
 from .tracer import Tracer
+from .writes import Traced
 from .written_loops import loop
 
 
@@ -120,11 +123,24 @@ def _refuse_strangers(tracer: Tracer, inputs: Sequence[Node], outputs: Sequence[
             )
 
 
+PATIENCE = 0.2
+"""Seconds that other threads have to let go of the frames of functions that were called: debuggers and profilers look
+at them, dask's workers every 10 ms."""
+
+
 def _refuse_leaks(tracer: Tracer) -> None:
     """No traced tensor may outlive the trace: somebody outside holds it, and expects it to be filled in every step."""
-    if any(made() is not None for made in tracer.made):
-        gc.collect()
-    for made in tracer.made:
-        tensor = made()
-        if tensor is not None:
-            raise kept_outside(tensor.node.where)
+    if _outliving(tracer) is None:
+        return
+    gc.collect()
+    until = time.monotonic() + PATIENCE
+    while (tensor := _outliving(tracer)) is not None:
+        where = tensor.node.where
+        del tensor
+        if threading.active_count() == 1 or time.monotonic() > until:
+            raise kept_outside(where)
+        time.sleep(0.002)
+
+
+def _outliving(tracer: Tracer) -> Traced | None:
+    return next((tensor for made in tracer.made if (tensor := made()) is not None), None)
