@@ -308,8 +308,9 @@ class _Printer:
                 return self.values[expr]
             case Load(buffer=buffer, index=index, kind=kind):
                 if index.kind.lanes:
-                    return self.gathered(expr)
-                text = f"load {self.type(kind)}, ptr {self.address(buffer, index)}, align {self.bits // 8}"
+                    text = self.gathered(expr)
+                else:
+                    text = f"load {self.type(kind)}, ptr {self.address(buffer, index)}, align {self.bits // 8}"
                 return self.emit(text) if buffer == "data" else self.emit_here(text)  # others may be stored to
             case Op(name=name) if is_called(name):
                 return self.formula(expr)
@@ -325,18 +326,17 @@ class _Printer:
         return number(float(const.value), self.kernel.dtype)
 
     def gathered(self, load: Load) -> str:
-        """The elements at each lane's own place."""
+        """The call that reads the elements at each lane's own place."""
         kind, lanes = self.type(load.kind), load.kind.lanes
         function, truths = f"@llvm.masked.gather.{self.suffix(load.kind)}.v{lanes}p0", f"<{lanes} x i1>"
         self.declare(f"declare {kind} {function}(<{lanes} x ptr>, i32 immarg, {truths}, {kind})")
-        places = f"{self.type(load.index.kind)} {self.value(load.index)}"
-        where = self.emit(f"getelementptr inbounds {self.element}, ptr %{load.buffer}, {places}")
+        where = self.address(load.buffer, load.index)
         given = f"<{lanes} x ptr> {where}, i32 {self.bits // 8}, {truths} splat (i1 true), {kind} poison"
-        text = f"call {kind} {function}({given})"
-        return self.emit(text) if load.buffer == "data" else self.emit_here(text)
+        return f"call {kind} {function}({given})"
 
     def address(self, buffer: str, index: Expr) -> str:
-        return self.emit(f"getelementptr inbounds {self.element}, ptr %{buffer}, i64 {self.value(index)}")
+        place = f"{self.type(index.kind)} {self.value(index)}"
+        return self.emit(f"getelementptr inbounds {self.element}, ptr %{buffer}, {place}")
 
     def widened(self, expr: Expr, lanes: int) -> str:
         """Its value in every lane, if it is one and they are several."""
@@ -409,13 +409,11 @@ class _Printer:
         return self.emit(f"sitofp i64 {self.value(op.args[0])} to {self.element}")
 
     def do_integer(self, op: Op) -> str:
-        kind, value = op.args[0].kind, self.value(op.args[0])
-        if not kind.lanes:
-            return self.emit(f"fptosi {self.element} {value} to i64")
-        short = f"<{kind.lanes} x i32>"  # for which there is an instruction, and 2**31 elements are 8 GiB
-        return self.emit(
-            f"sext {short} {self.emit(f'fptosi {self.type(kind)} {value} to {short}')} to {self.type(op.kind)}"
-        )
+        lanes, value = op.kind.lanes, f"{self.type(op.args[0].kind)} {self.value(op.args[0])}"
+        if not lanes:
+            return self.emit(f"fptosi {value} to i64")
+        short = f"<{lanes} x i32>"  # for which there is an instruction, and 2**31 elements are 8 GiB
+        return self.emit(f"sext {short} {self.emit(f'fptosi {value} to {short}')} to {self.type(op.kind)}")
 
     def do_min(self, op: Op) -> str:
         one, other = map(self.value, op.args)
