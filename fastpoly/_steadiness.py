@@ -119,26 +119,34 @@ def _by_rounding(
 ) -> bool:
     """Would the function itself give so much else if its inputs were rounded otherwise?
 
-    All of them a little larger or smaller; and each by a rounding or two of its own, for what is made of roundings
-    alone, as the deviation of equal numbers is.
+    All of them a little larger or smaller; each by a rounding or two of its own, for what is made of roundings alone,
+    as the deviation of equal numbers is; and what every operation takes, where such numbers do not come from an input.
     """
-    moved = 0.0
-    for nudged in _nudged(before, size):
-        there = _called(step, nudged)
+    difference, moved = float((got[i].double() - want[i].double()).abs().max()), 0.0
+    for there in _rounded_otherwise(step, before, size):
         if there is None or not _finite_alike(there[i], want[i]):
             return True
         moved = max(moved, float((there[i].double() - want[i].double()).abs().max()))
-    return float((got[i].double() - want[i].double()).abs().max()) <= MARGIN * moved  # False if that is NaN
+        if difference <= MARGIN * moved:
+            return True
+    return False
 
 
-def _nudged(before: Sequence[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
+def _rounded_otherwise(step: Step, before: Sequence[torch.Tensor], size: int) -> Iterator[list[torch.Tensor] | None]:
+    """What the function gives then, time after time."""
     import torch
 
+    from ._torch_private import RoundedOtherwise
+
     for nudge in (NUDGE[size], -NUDGE[size]):
-        yield [t * (1 + nudge) + nudge if t.is_floating_point() else t for t in before]
+        yield _called(step, [t * (1 + nudge) + nudge if t.is_floating_point() else t for t in before])
     for seed in range(TRIALS):
         draws = torch.Generator().manual_seed(seed)
-        yield [_rounded(t, draws, size) if t.is_floating_point() else t for t in before]
+        yield _called(step, [_rounded(t, draws, size) if t.is_floating_point() else t for t in before])
+    for seed in range(TRIALS):
+        with RoundedOtherwise(seed, torch.finfo(torch.float64 if size == 8 else torch.float32).eps):
+            there = _called(step, before)
+        yield there
 
 
 def _rounded(tensor: torch.Tensor, draws: torch.Generator, size: int) -> torch.Tensor:

@@ -55,6 +55,43 @@ class Narrowest(LightDispatchMode):
         return result
 
 
+class RoundedOtherwise(LightDispatchMode):
+    """While it is active, every operation that computes floats finds those it takes a little larger or smaller.
+
+    By up to two roundings each, drawn at random: what comes out shows how much of a result is roundings, also of what
+    no input has anything to do with (Monte Carlo arithmetic, D. S. Parker, 1997).
+
+    Args:
+        seed: of the numbers drawn.
+        eps: one rounding.
+    """
+
+    def __init__(self, seed: int, eps: float) -> None:
+        super().__init__()
+        self.draws = torch.Generator().manual_seed(seed)
+        self.eps = eps
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        schema = func._schema
+        if any(result.alias_info is not None and not result.alias_info.is_write for result in schema.returns):
+            return func(*args, **kwargs)  # a view of what it takes
+        if not any(str(result.type).startswith("Tensor") for result in schema.returns):
+            return func(*args, **kwargs)
+        taken = {argument.name: argument for argument in schema.arguments if argument.alias_info is not None}
+        names = [argument.name for argument in schema.arguments]
+        args = [self._moved(arg, names[i] in taken) for i, arg in enumerate(args)]
+        return func(*args, **{name: self._moved(arg, name in taken) for name, arg in kwargs.items()})
+
+    def _moved(self, arg: Any, is_written: bool) -> Any:
+        if isinstance(arg, list | tuple):
+            return type(arg)(self._moved(item, is_written) for item in arg)
+        if is_written or not isinstance(arg, torch.Tensor) or not arg.is_floating_point() or arg.is_sparse:
+            return arg
+        signs = torch.randint(-2, 3, arg.shape, generator=self.draws).to(arg)
+        return arg * (1 + max(self.eps, torch.finfo(arg.dtype).eps) * signs)
+
+
 def without_values(
     cls: type[Any],
     shape: Sequence[int],
