@@ -18,7 +18,7 @@ def normalised(value):
     return functional.batch_norm(torch.full((24, 3), value, dtype=torch.float64), None, None, training=True)
 
 
-@pytest.mark.parametrize("value", (0.1, 0.3, 1.7, 123.4))
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.7, 123.4])
 def test_roundings_of_constants_are_no_change(value):
     """No input moves them, and another order of the sum gives others."""
     result = run(lambda p, x: ((p * x - x).square().mean(), normalised(value)), has_aux=True)
@@ -38,7 +38,7 @@ def test_a_param_that_follows_roundings_is_no_change():
     assert abs(float(result.params) - 0.3) < 1e-11
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_factor_that_counts_calls_is_found(dtype):
     calls = iter(range(1, 100))
     with pytest.raises(UnsupportedOperationError, match="called again"):
