@@ -73,15 +73,14 @@ class RoundedOtherwise(LightDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        schema = func._schema
-        if any(result.alias_info is not None and not result.alias_info.is_write for result in schema.returns):
-            return func(*args, **kwargs)  # a view of what it takes
-        if not any(str(result.type).startswith("Tensor") for result in schema.returns):
-            return func(*args, **kwargs)
-        taken = {argument.name: argument for argument in schema.arguments if argument.alias_info is not None}
-        names = [argument.name for argument in schema.arguments]
-        args = [self._moved(arg, names[i] in taken) for i, arg in enumerate(args)]
-        return func(*args, **{name: self._moved(arg, name in taken) for name, arg in kwargs.items()})
+        written = {arg.name for arg in func._schema.arguments if arg.alias_info is not None}
+        if not any(arg.alias_info is not None and arg.alias_info.is_write for arg in func._schema.arguments):
+            result = func(*args, **kwargs)
+            if written or torch.Tag.nondeterministic_seeded in func.tags or not _has_floats(result):
+                return result  # a view, a draw, or what is only asked, as whether two numbers are equal
+        names = [arg.name for arg in func._schema.arguments]
+        args = [self._moved(arg, name in written) for name, arg in zip(names, args, strict=False)]
+        return func(*args, **{name: self._moved(arg, name in written) for name, arg in kwargs.items()})
 
     def _moved(self, arg: Any, is_written: bool) -> Any:
         if isinstance(arg, list | tuple):
@@ -90,6 +89,11 @@ class RoundedOtherwise(LightDispatchMode):
             return arg
         signs = torch.randint(-2, 3, arg.shape, generator=self.draws).to(arg)
         return arg * (1 + max(self.eps, torch.finfo(arg.dtype).eps) * signs)
+
+
+def _has_floats(result: Any) -> bool:
+    tensors = result if isinstance(result, tuple | list) else (result,)
+    return any(isinstance(tensor, torch.Tensor) and tensor.is_floating_point() for tensor in tensors)
 
 
 def without_values(

@@ -23,6 +23,7 @@ from torch.utils import _pytree as tree
 
 from fastpoly import UnsupportedOperationError, descend
 from fastpoly._fuse import program
+from fastpoly._torch_private import RoundedOtherwise
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
 """Of the largest change of a param, or of the loss: far above what another order of sums makes."""
@@ -34,6 +35,9 @@ NUDGE = {"float64": 1e-11, "float32": 1e-5}
 ROUNDING = {"float64": 1e-16, "float32": 6e-8}
 MOVED = 1000
 """A result may be off by so many times what a rounding of the params makes of it: every operation rounds."""
+
+TRIALS = 4
+"""Of roundings drawn at random."""
 
 AGAIN = "something else when it is called again"
 """What fastpoly says when its loop gives other numbers than the loss. The losses here do not change between calls."""
@@ -215,16 +219,28 @@ def _most(difference):
 def _by_rounding(case, i):
     """How far off a result may be: by how far eager's own moves if its params move by roundings.
 
-    A small move is taken for the slope; and at a kink, as where equal numbers have a deviation of 0, for what it is.
+    A small move is taken for the slope; and at a kink, as where equal numbers have a deviation of 0, for what it is,
+    also if every operation finds what it takes a little off.
     """
     slope = _moved(case, i, NUDGE[case.dtype]) * ROUNDING[case.dtype] / NUDGE[case.dtype]
-    return max(MOVED * slope, 10 * _moved(case, i, 4 * ROUNDING[case.dtype]))
+    return max(MOVED * slope, 10 * _moved(case, i, 4 * ROUNDING[case.dtype]), 10 * _moved_inside(case, i))
+
+
+def _moved_inside(case, i):
+    """How far eager's own result moves if every operation finds what it takes a rounding or two off."""
+    base, worst = case.descend("eager").numbers[i].double(), 0.0
+    for seed in range(TRIALS):
+        with RoundedOtherwise(seed, ROUNDING[case.dtype]):
+            there = case.descend("eager").numbers[i].double()
+        if there.shape == base.shape:
+            worst = max(worst, _most(there - base))
+    return worst
 
 
 def _moved(case, i, nudge):
     """How far eager's own result moves if its params move by so much, relative and absolute."""
     base, worst = case.descend("eager").numbers[i].double(), 0.0
-    for seed in range(4):
+    for seed in range(TRIALS):
         torch.manual_seed(seed)
         moved = tree.tree_map(
             lambda p: (

@@ -86,7 +86,7 @@ torch.square({a} - {b}).mean(); {a} * {c}.sum() * 0.1; {a} + {c}.mean(); {a} * {
 REDUCTION = alternatives("""
 {a}.sum() / 10; {a}.mean(); {a}.amax(); {a}.amin(); {a}.max(); {a}.min(); {a}.norm(); {a}.var(); {a}.std()
 torch.linalg.vector_norm({a}, 3); {a}.square().sum().sqrt(); {a}.abs().max(); torch.logsumexp({a}.reshape(-1), 0)
-{a}.nansum() / 10; {a}.nanmean(); {a}.count_nonzero() * 0.01 + {a}.mean(); torch.linalg.vector_norm({a}, float('inf'))
+{a}.nansum() / 10; {a}.nanmean(); clean({a}).count_nonzero() * 0.01 + {a}.mean(); torch.linalg.vector_norm({a}, float('inf'))
 torch.linalg.vector_norm({a}, 1) / 10; {a}.median(); ({a} > 0).sum() * 0.01 * {a}.mean()
 ({a} > 0).to(D).mean() * {a}.mean(); (0.5 + 0.01 * {a}).prod(); {a}.var(unbiased=False); torch.var_mean({a})[1]
 torch.std_mean({a})[0]; torch.aminmax({a})[0]; {a}.sum({axes}, keepdim={keep}) / 5; {a}.mean({axes}, keepdim={keep})
@@ -206,11 +206,11 @@ torch.cat([{a}.reshape(-1), {b}.reshape(-1), {a}.reshape(-1)]).reshape(-1, 1).mT
 
 MASK = alternatives("""
 {a} > 0.1; {a} <= {b}; ({a} > 0) & ({b} < 0.3); {m} & {n}; {m} | {n}; {m} ^ {n}; ~{m}; {m} + {n}; {m} * {n}; {m} + {m}; {m} == {n}
-{m} != {n}; {m} < {n}; {m} >= {n}; torch.logical_and({m}, {n}); torch.logical_xor({m}, {a}); torch.logical_not({a}); {m}.any({dd})
+{m} != {n}; {m} < {n}; {m} >= {n}; torch.logical_and({m}, {n}); torch.logical_xor({m}, clean({a})); torch.logical_not(clean({a})); {m}.any({dd})
 {m}.all({dd}, keepdim={keep}); {m}.any(); {m}.all(); torch.cat([{m}, {n}], {d}); torch.stack([{m}, {m}]); {m}.flip({d}); {m} + True; {m} * False
-torch.where({m}, {n}, {a} > 0.2); {m}.clone().logical_not(); {a}.isnan(); {a}.isfinite(); {a}.isinf(); {a}.bool(); {e} > 1; {e}.bool()
+torch.where({m}, {n}, {a} > 0.2); {m}.clone().logical_not(); {a}.isnan(); {a}.isfinite(); {a}.isinf(); clean({a}).bool(); {e} > 1; {e}.bool()
 {e} == {f}; {e} != 0; {m}.masked_fill({n}, True); {m}.to(torch.uint8) == 1; ({m} + {n}) & {m}; {m}.amax({d}); {m}.prod({d}) > 0
-torch.maximum({m}, {n}); torch.minimum({m}, {n}); {m}.to(D) > {a}; torch.isclose({a}, {b}); {a}.signbit(); {m}[{front}{i}]; {m}.cumsum({d}) > 1
+torch.maximum({m}, {n}); torch.minimum({m}, {n}); {m}.to(D) > {a}; torch.isclose({a}, {b}); clean({a}).signbit(); {m}[{front}{i}]; {m}.cumsum({d}) > 1
 {m}.roll(1, {d}); {m}.gather({d}, torch.full({to1}, {i})); ({a} > {b}).reshape(-1); {m}.expand({shape}); {m}.sum({d}) > 1; {m}.mT
 torch.tensor(True); torch.zeros({shape}, dtype=torch.bool); torch.ones({shape}, dtype=torch.bool).tril()
 """)  # noqa: E501
@@ -225,7 +225,7 @@ WHOLE = alternatives("""
 torch.where({m}, {e}, {f}); torch.where({m}, {e}, 0); torch.where({a} > 0, 1, -1); torch.where({m}, 3, {e}); {e}.masked_fill({m}, 7); torch.cat([{e}, {e} * 2], {d})
 torch.stack([{e}, {e}]); {e}.flip({d}); {e}[{front}{i}]; {e}.roll(1, {d}); {e}.gather({d}, torch.full({to1}, {i})); {a}.argmax({d}); {a}.argmin(); {a}.argmax({d}, keepdim=True)
 torch.div({e}, 3, rounding_mode='trunc'); torch.div({e}, -3, rounding_mode='floor'); torch.fmod({e}, 3); torch.remainder({e}, -3); torch.bitwise_and({e}, {f})
-torch.bitwise_not({e}); torch.bitwise_left_shift({e}, 3); torch.gcd({e}, {f}); {e}.count_nonzero(); {a}.count_nonzero(); ({e} > 1) + 1; {e} + True; {e} - {m}.long()
+torch.bitwise_not({e}); torch.bitwise_left_shift({e}, 3); torch.gcd({e}, {f}); {e}.count_nonzero(); clean({a}).count_nonzero(); ({e} > 1) + 1; {e} + True; {e} - {m}.long()
 torch.arange({size}); torch.arange({size}) * {e}; {e}.expand({shape}); {e}.mT; torch.bucketize({a}, torch.linspace(-1, 1, 5, dtype=D)); torch.searchsorted(torch.linspace(-1, 1, 5, dtype=D), {a})
 torch.ones_like({e}); torch.zeros_like({e}) + {f}; torch.full_like({e}, 5); {e}.index_add({d}, torch.tensor([{i}]), {e}.narrow({d}, 0, 1)); {e}.float().to(torch.int64)
 {e}.scatter_add({d}, torch.full({to1}, {i}), {e}); torch.tensor({i}); {e} * 10 ** 8; {e}.long() * 2 ** 40; {e} + 2 ** 53; {e}.long() + 2 ** 24; {e}.short() * 3

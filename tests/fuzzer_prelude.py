@@ -22,6 +22,11 @@ def picked(a, *shape):
     return a.reshape(-1)[torch.arange(count) * 3 % a.numel()].reshape(shape)
 
 
+def clean(a):
+    # what is nothing but roundings is 0, as it may be in one order of a sum and not in another
+    return a * (a.abs() > 1e-6)
+
+
 def matrix(a, n):
     # one that can be inverted
     return 2 * torch.eye(n, dtype=D) + 0.4 * torch.tanh(picked(a, n, n)) / n

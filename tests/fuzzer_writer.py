@@ -78,7 +78,9 @@ ODD += (
 )
 """Names of the kernel's own, and names that its numbering may make."""
 
-NEEDED = dict.fromkeys("mn", ("{a} > 0.1", "{a} > 0.1", "{a}.detach() < 0.3", "{a} != 0", "{a} > 100", "{a} < 100"))
+NEEDED = dict.fromkeys(
+    "mn", ("{a} > 0.1", "{a} > 0.1", "{a}.detach() < 0.3", "clean({a}) != 0", "{a} > 100", "{a} < 100")
+)
 NEEDED |= dict.fromkeys(
     "ef", ("({a} > 0.1).long()", "({a} > 0.3) + 1", "({a} < 0.3).to(torch.uint8)", "({a}.detach() * 0 + 3).long()")
 )
