@@ -10,6 +10,7 @@ import itertools
 
 import numpy as np
 
+from fastpoly._fuse.eliminations import Elimination
 from fastpoly._fuse.expressions import Division
 from fastpoly._fuse.nests import kept_in
 from fastpoly._fuse.plan import Accumulate, Memory
@@ -68,6 +69,11 @@ def _refuse_unordered(schedule, written, variables, times):
 
 
 def _refuse_unordered_loop(recurrence, written, variables, times):
+    if isinstance(recurrence, Elimination):
+        assert written[recurrence.memory][_all_addresses(recurrence.memory)].all(), "a matrix is not there yet"
+        for operand in recurrence.operands:
+            _refuse_unwritten(operand.element, written, variables, times, recurrence.node.op)
+        return
     iteration = recurrence.iteration
     for var, start in recurrence.starts:
         for leaf in _read(start, frozenset()):

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fastpoly import UnsupportedOperationError, descend
+from fastpoly._fuse import program
 
 W = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
 X = torch.linspace(-1, 1, 5, dtype=torch.float64)
@@ -159,3 +160,23 @@ def test_no_number_where_torch_has_one_is_told(monkeypatch):
 
     with pytest.raises(UnsupportedOperationError, match="a mistake of fastpoly's"):
         descend(loss, W, (), learn_rate=0.1, steps=3, backend="fused")
+
+
+ONE_SAMPLE = {
+    "alone": lambda w, x: (x.exp()[torch.tensor([99, 0])] - 0.3).square().mean() + w.square().sum(),
+    "beside a sum": lambda w, x: (x.exp()[torch.tensor([99, 0])].sum() - w.sum() * x.exp().mean()).square(),
+    "for a param": lambda w, x: (w[0] * x.exp()[torch.tensor([98])].sum() - w[1]).square(),
+    "of the params": lambda w, x: ((w[0] * x).exp()[torch.tensor([98, 2])] - w[1]).square().sum(),
+}
+
+
+@pytest.mark.parametrize("name", ONE_SAMPLE)
+def test_a_sample_that_another_thread_has(name, monkeypatch):
+    """Threads share the samples of a step where none looks at another's, at its end either."""
+    monkeypatch.setattr(program, "CYCLES", 50)
+    slices = torch.sin(torch.arange(500.0, dtype=torch.float64)).reshape(5, 100, 1)
+    start = torch.full((9,), 0.3, dtype=torch.float64)
+    options = {"learn_rate": 1e-3, "steps": 60, "xs": slices, "cycle": True}
+    eager, fused = (descend(ONE_SAMPLE[name], start, (), backend=backend, **options) for backend in ("eager", "fused"))
+    assert torch.allclose(eager.loss, fused.loss, rtol=1e-12, atol=0)
+    assert torch.allclose(eager.params, fused.params, rtol=1e-12, atol=0)

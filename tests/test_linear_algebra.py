@@ -5,8 +5,10 @@ import torch
 from operation_cases import off, values, values_and_gradients
 from torch import linalg
 
-from fastpoly import UnsupportedOperationError, descend
+from fastpoly import UnsupportedOperationError, descend, descend_many
+from fastpoly._fuse import factorizations
 
+BACKENDS = ("eager", "fused")
 SLOW = pytest.mark.slow
 SHAPES = [(4, 4), pytest.param((3, 4, 4), marks=SLOW)]
 
@@ -143,8 +145,94 @@ def test_exponentials_of_large_matrices():
 
 
 def test_a_large_one_is_refused_by_name():
-    with pytest.raises(UnsupportedOperationError, match=r"_linalg_det .*its matrix is 40 x 40"):
-        descend(lambda p: linalg.det(p[0]), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
+    with pytest.raises(UnsupportedOperationError, match=r"linalg_qr .*its matrix is 40 x 40"):
+        descend(lambda p: linalg.qr(p[0])[1].sum(), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
+
+
+# -- in loops of their own
+# ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """For matrices of all sizes."""
+    monkeypatch.setattr(factorizations.in_loops, "__defaults__", (1,))
+    monkeypatch.setattr(factorizations, "EXCHANGED", 1)
+
+
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((7, 7), torch.float64),
+        ((2, 9, 9), torch.float32),
+        pytest.param((2, 1, 17, 17), torch.float64, marks=SLOW),
+        pytest.param((45, 45), torch.float64, marks=SLOW),
+        pytest.param((3, 70, 70), torch.float64, marks=SLOW),
+    ],
+    ids=str,
+)
+def test_loops(shape, dtype):
+    """Rows that fill no register, one, or several."""
+    cases = SOLVING | FACTORS
+    if dtype == torch.float32 or shape[-1] > 20:  # determinants of these sizes are beyond comparing
+        cases = {name: case for name, case in cases.items() if "det" not in name and name != "matrix_power"}
+    assert off(values_and_gradients(cases), numbers(*shape).to(dtype)) == {}
+
+
+@pytest.mark.usefixtures("loops")
+def test_rows_that_are_exchanged():
+    """The largest of a column comes first, and the first of those that are equal."""
+    a = torch.tensor([[0.0, 1, 2], [-2, 1, 1], [2, 0, 3]], dtype=torch.float64)
+    cases = {"lu": lambda a: linalg.lu_factor(a)[0], "from the right": lambda a: linalg.solve(a, a[:2] + 1, left=False)}
+    assert off(values(cases), torch.block_diag(a, a.flip(0), a.mT + 1)) == {}
+
+
+@pytest.mark.usefixtures("loops")
+def test_a_triangle_is_all_that_is_read():
+    def lower(a):
+        return torch.where(torch.ones_like(a).tril() > 0, a, torch.nan)
+
+    cases = {
+        "cholesky": lambda a: linalg.cholesky(lower(a)),
+        "a column": lambda a: linalg.solve_triangular(lower(a), a[:, :1], upper=False),
+        "rows": lambda a: linalg.solve_triangular(lower(a).mT, a, upper=True),
+    }
+    assert off(values(cases), definite(numbers(12, 12))) == {}
+
+
+def test_in_a_loop_over_time():
+    """A filter that solves with its covariance at every step."""
+    one = torch.eye(9, dtype=torch.float64)
+
+    def loss(w, y):
+        mean, cov, total = torch.zeros(9, dtype=y.dtype), one, 0.0
+        for row in y:
+            lower, off = linalg.cholesky(cov + w[0].exp() * one), row - mean
+            gain = torch.cholesky_solve(cov, lower)
+            total = total + off @ off + lower.diagonal().log().sum()
+            mean, cov = 0.9 * (mean + gain @ off), 0.8 * (cov - gain @ cov) + w[1].exp() * one
+        return total
+
+    start = torch.tensor([0.1, -0.2], dtype=torch.float64)
+    eager, fused = (descend(loss, start, numbers(8, 9), learn_rate=1e-4, steps=5, backend=b) for b in BACKENDS)
+    assert torch.allclose(eager.params, fused.params, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("log_det", [linalg.slogdet, lambda a: (0, 2 * linalg.cholesky(a).diagonal().log().sum())])
+def test_many_problems(log_det):
+    """Each in a lane; where they exchange rows, one after the other."""
+
+    def loss(w, x, y):
+        cov = w[0].exp() * torch.exp(-((x[:, None] - x) ** 2)) + w[1].exp() * torch.eye(10, dtype=x.dtype)
+        white = linalg.solve_triangular(linalg.cholesky(cov), y[:, None], upper=False)
+        return white.square().sum() + log_det(cov)[1]
+
+    start, x, y = numbers(5, 2), numbers(10, seed=1), numbers(5, 10, seed=2)
+    many = descend_many(loss, start, (x, y), in_dims=(0, None, 0), learn_rate=1e-3, steps=6)
+    for at in range(5):
+        alone = descend(loss, start[at], (x, y[at]), learn_rate=1e-3, steps=6, backend="fused")
+        assert torch.allclose(many.params[at], alone.params, rtol=1e-10, atol=0)
 
 
 def test_what_is_not_definite_ends_the_run():

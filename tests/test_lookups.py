@@ -5,7 +5,7 @@ import pytest
 import torch
 from operation_cases import numbers, off, values_and_gradients
 
-from fastpoly import descend
+from fastpoly import descend, descend_many
 from fastpoly._fuse.program import write_for_cpu
 from fastpoly._fuse.traced import traced
 
@@ -70,3 +70,15 @@ def test_registers_are_filled(size):
     written = traced(lambda p: [p[0] + p[0][at].exp().sum()], [numbers(ROWS)], {}, None, write_for_cpu)[0]
     assert "whole(" in written.text
     assert "int(" not in written.text
+
+
+@pytest.mark.parametrize("size", [3, 37, 200])
+def test_many_problems(size):
+    """Each in a lane, or with samples in the lanes."""
+    cases = lookups(size)
+    loss = lambda a: sum((case(a) ** 2).mean() for case in cases.values())  # noqa: E731
+    starts = numbers(4, ROWS, 3)
+    many = descend_many(loss, starts, (), in_dims=(0,), learn_rate=1e-4, steps=4)
+    for start, found in zip(starts, many.params, strict=True):
+        want = descend(loss, start, learn_rate=1e-4, steps=4, backend="eager")
+        assert torch.allclose(found, want.params, rtol=1e-10, atol=1e-12)

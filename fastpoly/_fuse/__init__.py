@@ -20,6 +20,7 @@
     picks.py        what constant indices name: each place's own picks, found once
     windows.py      convolutions and the largest of windows
     separable.py    what is a matrix along each dimension: interpolation, averages, padding
+    dense.py        operations on matrices that have loops of their own
     factorizations.py  solving, inverting and factorizing small matrices, in rows and columns
     orders.py       sorting, by counting
     spectra.py      eigenvalues and singular values, by rotations
@@ -56,10 +57,10 @@
     terms.py        what a sum adds up
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
+    recurrences.py  the plan of a scan: one iteration's schedule within that of the step
     sums.py         sums of products as chains
     registers.py    how many registers of samples a turn takes
     caches.py       what the first cache still holds when it is read again
-    recurrences.py  the plan of a scan: one iteration's schedule within that of the step
     recursion.py    room for long chains of operations
     layout.py       where everything lies in memory
     names.py        names for a page, each once
@@ -70,6 +71,9 @@
     stages.py       a program after each stage, for whoever wants to see it
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
     builder.py      statements one after the other, and the values of expressions
+    eliminations.py matrices that have a loop of their own, in memory of their own
+    triangles.py, pivoting.py  these loops, a kind each
+    matrices.py     the table of them
     products.py     which sums are products of matrices
     turns.py        what a nest does in one turn of its loops
     tiles.py        a product of matrices, tile by tile

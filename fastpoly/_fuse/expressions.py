@@ -7,9 +7,10 @@ outwards, (2 * a) * (3 * b) = 6 * (a * b), and from there out of the sums over s
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -179,6 +180,20 @@ class Memory:
             offset += places[dimension] * stride
             stride *= self.padded if position == len(self.order) - 1 else self.shape[dimension]
         return offset
+
+
+def filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
+    """All places, with the template's loop variables where it has them and every number elsewhere."""
+    choices = [
+        [place] if place.axes else [Index((), n) for n in range(size)]
+        for place, size in zip(template, shape, strict=True)
+    ]
+    yield from itertools.product(*choices)
+
+
+def all_places(shape: Sequence[int]) -> Iterator[Places]:
+    """Those of all elements of a shape."""
+    yield from itertools.product(*([Index((), n) for n in range(size)] for size in shape))
 
 
 # -- expressions

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import dense  # noqa: F401 - registers operations
+
 LARGEST = 32
 """Rows or columns, whichever are fewer: each is a step of its own, and a kernel of more takes minutes to compile."""
 
@@ -41,6 +43,27 @@ def refuse_large(a: Any, most: int = LARGEST) -> None:
         )
 
 
+WRITTEN_OUT = 8
+"""Rows up to which a triangle is solved, and a matrix factorized by Cholesky, row by row; `dense` has larger ones. For
+8 rows it is twice as fast as a loop, for 12 it is as fast."""
+
+EXCHANGED = 6
+"""The same where rows are exchanged, which takes more than twice as long to compile with every two rows more: half a
+second for 5, 3 for 8 and 150 for 12, where a loop takes 0.1; and is no faster."""
+
+
+def in_loops(a: Any, size: int, most: int = WRITTEN_OUT) -> bool:
+    """Has a kernel a loop for it? Those of a GPU have not."""
+    return size > most and a.device.type == "cpu"
+
+
+def _info(is_bad: Any) -> Any:
+    """The first of the pivots that is bad, counted from 1; 0 if none is."""
+    size = is_bad.shape[-1]
+    first = torch.where(is_bad, numbers(size, is_bad), size).amin(-1)
+    return torch.where(first < size, first + 1, 0).to(torch.int32)
+
+
 def transposed(matrix: Any) -> Any:
     """The last two dimensions exchanged."""
     return matrix.transpose(-2, -1)
@@ -64,8 +87,12 @@ def solve_triangular(a: Any, b: Any, upper: bool, left: bool = True, unitriangul
     """The x of a x = b (or x a = b), where of `a` one triangle is read."""
     if not left:
         return transposed(solve_triangular(transposed(a), transposed(b), not upper, True, unitriangular))
-    refuse_large(a)
     size = a.shape[-1]
+    if in_loops(a, size):
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        given = (one.expand(*batch, *one.shape[-2:]) for one in (a, b))
+        return torch.ops.fastpoly.solved(*given, upper, unitriangular)
+    refuse_large(a)
     rest, found = b, []
     for k in range(size - 1, -1, -1) if upper else range(size):
         row = rest[..., -1 if upper else 0, :]
@@ -91,8 +118,11 @@ def _cholesky(a: Any, upper: bool) -> Any:
     if upper:
         factor, info = _cholesky(transposed(a), False)
         return transposed(factor), info
-    refuse_large(a)
     size, columns, rest = a.shape[-1], [], a
+    if in_loops(a, size):
+        factor = transposed(torch.ops.fastpoly.upper_factor(transposed(a)))
+        return factor, _info(~(factor.diagonal(0, -2, -1) > 0))
+    refuse_large(a)
     info = torch.zeros(a.shape[:-2], dtype=torch.int32, device=a.device)
     for k in range(size):
         pivot = rest[..., 0, 0, None]
@@ -120,9 +150,18 @@ def _cholesky_inverse(factor: Any, upper: bool) -> Any:
 
 def lu_factor(a: Any, pivot: bool = True) -> Any:
     """(LU, pivots, info): both factors in one matrix, and with which row each one was exchanged, counted from 1."""
-    refuse_large(a)
     rows, columns = a.shape[-2:]
-    places = numbers(rows, a)
+    places, size = numbers(rows, a), min(rows, columns)
+    if in_loops(a, size, EXCHANGED):
+        last = (places + 1).to(a.dtype).expand(a.shape[:-1])
+        found = torch.ops.fastpoly.triangles(torch.cat([a, last[..., None]], -1), pivot)
+        lu = found[..., :columns]
+        return (
+            lu,
+            torch.ops.fastpoly.between(found[..., :size, columns], 1, rows).to(torch.int32),
+            _info(lu.diagonal(0, -2, -1) == 0),
+        )
+    refuse_large(a)
     pivots, info = [], torch.zeros(a.shape[:-2], dtype=torch.int32, device=a.device)
     for k in range(min(rows, columns)):
         across = numbers(columns, a)
@@ -150,6 +189,8 @@ def lu_factor(a: Any, pivot: bool = True) -> Any:
 def permutation(pivots: Any, size: int, inverse: bool = False) -> Any:
     """Which row of a matrix each row is, once those that pivots name are exchanged, one after the other."""
     places = numbers(size, pivots)
+    if in_loops(pivots, pivots.shape[-1], EXCHANGED):
+        return torch.ops.fastpoly.permutation(places.expand(*pivots.shape[:-1], size), pivots, inverse)
     order = places.expand(*pivots.shape[:-1], size)
     for k in range(pivots.shape[-1])[:: -1 if inverse else 1]:
         exchanged = places == pivots[..., k, None] - 1

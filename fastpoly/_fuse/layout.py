@@ -41,7 +41,12 @@ def lay_out(schedule: Schedule, threads: int) -> Layout:
     """Give every Memory of a schedule its place."""
     ends = {"carry": 0, "data": 0, "scratch": 0, "own": 0}
     # what registers read comes first, so that it begins where a register does
-    for memory in sorted(schedule.memories, key=lambda memory: memory.padded % schedule.lanes > 0):
+    register = schedule.lanes // schedule.registers
+
+    def how_odd(memory: Memory) -> tuple[bool, bool]:
+        return memory.padded % register > 0, memory.padded % schedule.lanes > 0
+
+    for memory in sorted(schedule.memories, key=how_odd):
         memory.start = ends[memory.region]
         ends[memory.region] += memory.size
     carried: list[tuple[Memory | None, int]] = []

@@ -71,12 +71,15 @@ def planned(schedule: Plan) -> str:
 
 def _nests(schedule: Plan) -> Iterator[str]:
     yield f"registers run along {schedule.samples} elements, {schedule.lanes} at a time"
-    parts: list[Nest | Recurrence] = [*schedule.nests, *schedule.recurrences]
+    parts = [*schedule.nests, *schedule.recurrences]
     for part in sorted(parts, key=lambda part: part.level):
         if isinstance(part, Recurrence):
             scan = part.iteration.scan
             yield f"level {part.level}: {scan.count} iterations{' backwards' if scan.backwards else ''}"
             yield from ("    " + line for line in _nests(part.iteration))
+            continue
+        if not isinstance(part, Nest):
+            yield f"level {part.level}: {part.node.op} {list(part.node.shape)}"
             continue
         axes = ", ".join(f"{axis}: {axis.size}" for axis in part.loops.order)
         yield f"level {part.level}: for {axes}" if axes else f"level {part.level}: no loop"

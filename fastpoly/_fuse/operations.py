@@ -14,7 +14,7 @@ from typing import Any
 
 from fastpoly_kernels.functions import FUNCTIONS
 
-from . import bounds, lift, rules
+from . import bounds, dense, lift, rules
 from .expressions import Expr, call, compare, logical, where
 from .graph import Node
 from .pointwise import clamp, converted, hypot, lerp, power, quotient, remainder
@@ -156,6 +156,9 @@ OPERATIONS: dict[str, Op] = {
     "mv": product(lift=lift.mv),
     "dot": product(lift=lift.dot),
     "bmm": product(lift=lift.bmm),
+    # matrices in loops of their own
+    **{f"fastpoly::{name}": Op(rules.elimination, whole=bounds.first) for name in dense.NAMES},
+    "fastpoly::between": each(lambda a, *_: a, whole=lambda node, _: node.args[1:]),
     # views
     "view": view(rules.reshape, lift.view),
     "_unsafe_view": view(rules.reshape, lift.view),

@@ -18,6 +18,7 @@ from .ir import Var
 from .memories import Memories
 
 if TYPE_CHECKING:
+    from .eliminations import Elimination
     from .recurrences import Recurrence
 
 LONG_TURN = 90
@@ -25,6 +26,9 @@ LONG_TURN = 90
 
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
+
+MANY_TIMES = 8
+"""What a nest would compute so many times over is kept: a load then costs less."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Plan:
             that the nests have filled.
         results: the same for the other outputs.
         origin: the node and the place of which an Expr is an element.
-        recurrences: the loops of scans, in the order in which they run: after the nests of their level.
+        recurrences: the loops of scans and of matrices, in the order in which they run: after the nests of their level.
         depth: how many scans are around.
     """
 
@@ -116,7 +120,7 @@ class Plan:
     successors: list[dict[Places, Expr] | Memory]
     results: list[dict[Places, Expr] | Memory]
     origin: dict[Expr, tuple[Node, Places]]
-    recurrences: list[Recurrence]
+    recurrences: list[Recurrence | Elimination]
     depth = 0
     _memories: Memories
 
@@ -127,7 +131,7 @@ class Plan:
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
         found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
         for recurrence in self.recurrences:
-            found.update(dict.fromkeys(recurrence.iteration.memories))
+            found.update(dict.fromkeys(recurrence.memories))
         return list(found)
 
     def carried(self, node: Node) -> Memory | None:
@@ -157,13 +161,15 @@ class Plan:
         of_samples = self.of_samples()
         if any(memory.shape[memory.order[-1]] != self.samples for memory in of_samples):
             return False  # a part of something longer
+        ends = (value for value in (*self.results, *self.successors) if not isinstance(value, Memory))
+        if any(_reads(expr, of_samples) for value in ends for expr in value.values()):
+            return False  # of all samples one, which another thread may have
         for nest in self.nests:
             lanes = nest.loops.lanes
             if any(axis.size == self.samples for axis in nest.loops.order if axis is not lanes):
                 return False
             if lanes is None or lanes.size != self.samples:
-                read = (leaf for root in nest.roots for leaf in leaves(root.value) if leaf.op != "local")
-                if any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in of_samples for leaf in read):
+                if any(_reads(root.value, of_samples) for root in nest.roots):
                     return False  # all samples, of which a thread has its own only
                 continue
             for root in nest.roots:
@@ -236,6 +242,20 @@ class Plan:
         return self.cycles_of(long) < LONG_TURN * -(-self.samples // self.lanes)
 
 
+def _reads(expr: Expr, memories: set[Memory]) -> bool:
+    """Is something of these in it?"""
+    read = (leaf for leaf in leaves(expr) if leaf.op != "local")
+    return any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in memories for leaf in read)
+
+
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
     return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]
+
+
+def is_repeated(expr: Expr, loops: Loops) -> bool:
+    """Would the nest compute it again, in whole registers, in many turns of a loop that it does not depend on?"""
+    order = loops.order
+    innermost = max(order.index(axis) for axis in expr.axes if axis in order)
+    again = math.prod(axis.size for axis in order[:innermost] if axis not in expr.axes)
+    return again >= MANY_TIMES and loops.lanes in expr.axes

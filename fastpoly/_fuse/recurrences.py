@@ -45,6 +45,16 @@ class Recurrence:
     starts: list[tuple[Var, Expr]]
 
     @property
+    def memories(self) -> list[Memory]:
+        """What lies in memory within it."""
+        return self.iteration.memories
+
+    @property
+    def changes(self) -> Iterator[Var | Memory]:
+        """See `Iteration.changes`."""
+        return self.iteration.changes()
+
+    @property
     def makes(self) -> list[Var | Memory]:
         """What others find afterwards."""
         variables = (self.iteration.variables.get(carry.inputs[-1], {}) for carry in self.iteration.scan.carries)
@@ -233,7 +243,7 @@ class Iteration(Schedule):
                     yield root.var
         yield from (var for own in self.variables.values() for var in own.values())
         for inner in self.recurrences:
-            yield from inner.iteration.changes()
+            yield from inner.changes
 
     def times_around(self) -> frozenset[Axis]:
         """The time axes of the loops around it."""
@@ -318,5 +328,6 @@ def values_of(iteration: Iteration) -> Iterator[Expr]:
     yield from (root.value for nest in iteration.nests for root in nest.roots)
     yield from (expr for _, expr in iteration.following)
     for inner in iteration.recurrences:
-        yield from (expr for _, expr in inner.starts)
-        yield from values_of(inner.iteration)
+        if isinstance(inner, Recurrence):
+            yield from (expr for _, expr in inner.starts)
+            yield from values_of(inner.iteration)

@@ -38,6 +38,9 @@ class Reader(Protocol):
     def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
         """The element at `places` of a reduction."""
 
+    def eliminated(self, node: Node, places: Places) -> Expr:
+        """The element at `places` of a matrix that has a loop of its own."""
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -71,6 +74,11 @@ def broadcast(reader: Reader, value: Any, places: Places) -> Expr:
         return Expr.of(value)
     own = places[len(places) - len(value.shape) :]
     return reader.element(value, tuple(Index() if n == 1 else i for i, n in zip(own, value.shape, strict=True)))
+
+
+def elimination(reader: Reader, node: Node, places: Places) -> Expr:
+    """What `dense` has."""
+    return reader.eliminated(node, places)
 
 
 # -- reductions

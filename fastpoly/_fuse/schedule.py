@@ -26,22 +26,20 @@ import torch
 from fastpoly_kernels.log import stage
 
 from .arguments import leaves as flattened
-from .expressions import Axis, Expr, Index, Memory, Places, call
+from .expressions import Axis, Expr, Index, Memory, Places, all_places, call, filled
 from .graph import Graph, Node
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
-from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
+from .plan import Accumulate, Loops, Nest, Plan, Root, Store, is_repeated, leaves
 from .products import factors
 from .rules import NeedsMemory, Sum, broadcast, parts_of
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
 from .terms import combined, divided
 
 if TYPE_CHECKING:
+    from .eliminations import Elimination
     from .recurrences import Recurrence
-
-MANY_TIMES = 8
-"""What a nest would compute so many times over is kept: a load then costs less."""
 
 MANY_OPERATIONS = 12
 """What takes more than so many operations is kept rather than computed again; an elementary function counts 20."""
@@ -107,8 +105,8 @@ class Schedule(Plan):
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
         self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
-        self._maker: dict[Var | Memory, Nest | Recurrence] = {}
-        self._recurrences: dict[Node, Recurrence] = {}
+        self._maker: dict[Var | Memory, Nest | Recurrence | Elimination] = {}
+        self._recurrences: dict[Node, Recurrence | Elimination] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
@@ -128,7 +126,7 @@ class Schedule(Plan):
             like = self.carried(inputs[position]) if position < len(inputs) else None
             value: dict[Places, Expr] | Memory = {}  # what stays as it is
             if like is None and (position < len(inputs) or not self._memories.is_long(node.shape)):
-                value = {at: self.element(node, at).as_float() for at in _all(node)}
+                value = {at: self.element(node, at).as_float() for at in all_places(node.shape)}
             elif like is None or node is not inputs[position]:
                 value = self._copied(node, like)
             (self.successors if position < len(inputs) else self.results).append(value)
@@ -193,6 +191,16 @@ class Schedule(Plan):
             self._recurrences[scan] = made = recurrence(self, scan)
             self._maker.update(dict.fromkeys(made.makes, made))
         return self._recurrences[scan].element(node, places)
+
+    def eliminated(self, node: Node, places: Places) -> Expr:
+        """See `rules.Reader`."""
+        from .matrices import ELIMINATIONS  # which know schedules
+
+        if node not in self._recurrences:
+            made = ELIMINATIONS[node.op](self, node)
+            self._recurrences[node] = made
+            self._maker[made.memory] = made
+        return self._recurrences[node].element(node, places)
 
     def _constant(self, node: Node, places: Places) -> Expr:
         tensor = node.tensor
@@ -261,9 +269,19 @@ class Schedule(Plan):
         if (node, dim) not in self._copies:
             memory = self._memories.new("scratch", node, node.label or node.op.strip("_"), along=dim)
             self._copies[node, dim] = memory
-            self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
+            self.fill(memory, node)
         memory = self._copies[node, dim]
         return Expr("load", memory, memory.offset(places))
+
+    def memory_along(self, node: Node, along: int, padded: int) -> Memory:
+        """Memory for a value, the elements of a dimension next to each other, in so much room."""
+        memory = self._memories.new("scratch", node, node.op.partition("::")[2], along=along)
+        memory.padded = padded
+        return memory
+
+    def fill(self, memory: Memory, node: Node) -> None:
+        """Write the values of `node` to a memory."""
+        self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
 
     def store_row(self, memory: Memory, row: int, node: Node) -> None:
         """Write the values of `node` to a row of a memory."""
@@ -334,7 +352,7 @@ class Schedule(Plan):
     ) -> None:
         """Roots that write all elements of a shape to `memory`."""
         template, _, loops = self._axes(shape, ())
-        for at in _filled(template, shape):
+        for at in filled(template, shape):
             places, value = element_at(at)
             value = value.as_float()
             if value.cost and node in self._stored:
@@ -392,7 +410,7 @@ class Schedule(Plan):
         """Does all that a sum reads lie along its registers, or is the same for them?"""
         kept, reduced, loops = axes
         assert loops.lanes is not None
-        value = sum_of.body(next(_filled(kept, sum_of.kept)), next(_filled(reduced, sum_of.reduced)))
+        value = sum_of.body(next(filled(kept, sum_of.kept)), next(filled(reduced, sum_of.reduced)))
         read = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(value)]
         return all(load.op == "local" or load.args[1].factor(loops.lanes) in (0, 1) for load in read)
 
@@ -403,8 +421,8 @@ class Schedule(Plan):
             memory = self._memories.new("scratch", node, node.op, sum_of.kept)
         known: dict[Places, Expr] = {}
         axes = frozenset(axis for place in reduced for axis in place.axes)
-        for at in _filled(kept, sum_of.kept):
-            terms = [sum_of.body(at, over).as_float() for over in _filled(reduced, sum_of.reduced)]
+        for at in filled(kept, sum_of.kept):
+            terms = [sum_of.body(at, over).as_float() for over in filled(reduced, sum_of.reduced)]
             value = combined(sum_of.kind, terms)
             factor, divisor = 1.0, Expr.of(1.0)
             if sum_of.kind == "add":
@@ -436,7 +454,7 @@ class Schedule(Plan):
             self._maker[made] = nest
 
     @staticmethod
-    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence, loops: Loops) -> bool:
+    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence | Elimination, loops: Loops) -> bool:
         """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
         return (
             leaf.op == "kept"
@@ -465,7 +483,7 @@ class Schedule(Plan):
                 seen.add(expr)
                 if expr.cost > MANY_OPERATIONS and self._can_keep(expr):
                     makers.setdefault(self.origin[expr][0], set()).add(nest)
-                if _repeated(expr, nest.loops) and self._can_keep(expr):
+                if is_repeated(expr, nest.loops) and self._can_keep(expr):
                     wanted[self.origin[expr][0]] = None
                     continue
                 stack.extend(expr.operands)
@@ -476,24 +494,3 @@ class Schedule(Plan):
 
     def _can_keep(self, expr: Expr) -> bool:
         return expr in self.origin and self.origin[expr][0].op != "input"
-
-
-def _repeated(expr: Expr, loops: Loops) -> bool:
-    """Would the nest compute it again, in whole registers, in many turns of a loop that it does not depend on?"""
-    order = loops.order
-    innermost = max(order.index(axis) for axis in expr.axes if axis in order)
-    again = math.prod(axis.size for axis in order[:innermost] if axis not in expr.axes)
-    return again >= MANY_TIMES and loops.lanes in expr.axes
-
-
-def _filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
-    """All places, with the template's loop variables where it has them and every number elsewhere."""
-    choices = [
-        [place] if place.axes else [Index((), n) for n in range(size)]
-        for place, size in zip(template, shape, strict=True)
-    ]
-    yield from itertools.product(*choices)
-
-
-def _all(node: Node) -> Iterator[Places]:
-    yield from (tuple(Index((), i) for i in at) for at in np.ndindex(*node.shape))

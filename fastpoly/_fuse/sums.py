@@ -11,6 +11,7 @@ from collections import Counter
 
 from .expressions import Expr, in_order
 from .plan import Nest, Store
+from .recurrences import Recurrence
 from .schedule import Schedule
 
 LONGEST = 8
@@ -25,7 +26,8 @@ def chain(schedule: Schedule) -> None:
     for nest in schedule.nests:
         _Chains(schedule, nest).write()
     for recurrence in schedule.recurrences:
-        chain(recurrence.iteration)
+        if isinstance(recurrence, Recurrence):
+            chain(recurrence.iteration)
 
 
 class _Chains:

@@ -143,7 +143,7 @@ def _of_float(node: Node) -> Bounds | None:
 BOUNDED = frozenset(
     {
         *("add", "sub", "rsub", "mul", "neg", "where", "masked_fill"),
-        *("fastpoly::uniform", "fastpoly::uniform_double"),
+        *("fastpoly::uniform", "fastpoly::uniform_double", "fastpoly::between"),
         *("floor", "ceil", "trunc", "clamp", "clamp_min", "clamp_max"),
     }
 )

@@ -32,10 +32,10 @@ from .ir import (
 SHARED = frozenset({"data"})
 """Buffers that all problems have in common."""
 
-OF_ONE_LANE = frozenset({"splat", "total", "product", "largest", "smallest"})
+OF_ONE_LANE = frozenset({"splat", "total", "totals", "product", "largest", "smallest"})
 """Operations that are nothing on a register of one lane."""
 
-BY_LANE = frozenset({"first_lanes", "masked", "widened", "packed", "lane", "numbers", "integer"})
+BY_LANE = frozenset({"totals", "first_lanes", "masked", "widened", "packed", "lane", "numbers", "integer"})
 """Operations that are not the same in every lane, or whose value is a place."""
 
 
@@ -122,7 +122,7 @@ class Widening:
         """Where the first lane's element lies."""
         if self.is_several(index):
             raise NotWidenedError
-        return multiplied(index, self.lanes)
+        return multiplied(self.expr(index), self.lanes)
 
     # -- expressions
 
@@ -144,9 +144,9 @@ class Widening:
                     return Load(buffer, self.place(index), FLOAT.of(self.lanes))
                 if self.is_several(index):
                     raise NotWidenedError
-                return Load(buffer, index, FLOAT)
+                return Load(buffer, self.expr(index), FLOAT)
             case Op(name=name, args=args, kind=kind):
-                if name in OF_ONE_LANE:
+                if name in OF_ONE_LANE and len(args) == 1:
                     return self.expr(args[0])
                 several = self.is_several(expr)
                 if name in BY_LANE and several:

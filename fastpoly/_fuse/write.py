@@ -10,6 +10,7 @@ from fastpoly_kernels.log import stage
 from . import ir
 from .blocks import groups, unit_of, write_group
 from .builder import Builder, number, shifted
+from .eliminations import Elimination
 from .exchange import Exchange
 from .expressions import Expr, Memory
 from .ir import BOOL, FLOAT, Assign, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
@@ -94,10 +95,10 @@ class Writer:
         recurrences = list(schedule.recurrences)
         for together in self.groups():
             while recurrences and recurrences[0].level < together[0].level:
-                self.scan(recurrences.pop(0))
+                self.own_loop(recurrences.pop(0))
             self.group(together)
         for recurrence in recurrences:
-            self.scan(recurrence)
+            self.own_loop(recurrence)
         self.builder.schedule = outer
 
     def groups(self) -> list[list[Nest]]:
@@ -109,6 +110,13 @@ class Writer:
         write_group(self.builder, nests, self.exchange.span if self.exchange else None)
         if self.exchange:
             self.exchange(nests)
+
+    def own_loop(self, part: Recurrence | Elimination) -> None:
+        """What is no nest."""
+        if isinstance(part, Elimination):
+            part.write(self.builder)
+        else:
+            self.scan(part)
 
     def scan(self, recurrence: Recurrence) -> None:
         """The loop of a scan. What is named within it means nothing outside."""

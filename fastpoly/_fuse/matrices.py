@@ -1,0 +1,14 @@
+"""Which elimination an operation of `dense` is."""
+
+from __future__ import annotations
+
+from .eliminations import Elimination
+from .pivoting import Permutation, Triangles
+from .triangles import Solution, UpperFactor
+
+ELIMINATIONS: dict[str, type[Elimination]] = {
+    "fastpoly::upper_factor": UpperFactor,
+    "fastpoly::solved": Solution,
+    "fastpoly::triangles": Triangles,
+    "fastpoly::permutation": Permutation,
+}
