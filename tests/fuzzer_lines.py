@@ -359,6 +359,9 @@ torch.linalg.solve_triangular(matrix({a}, 3), picked({b}, 3, 2), upper=True); to
 torch.cholesky_solve(picked({b}, 3, 1), torch.linalg.cholesky(matrix({a}, 3) @ matrix({a}, 3).mT)); torch.linalg.pinv(matrix({a}, 2))
 torch.linalg.eigvalsh(torch.diag(torch.arange(3, dtype=D)) + 0.1 * (matrix({a}, 3) + matrix({a}, 3).mT)); torch.linalg.multi_dot([matrix({a}, 2)] * 3) * 0.1
 torch.linalg.svdvals(torch.diag(torch.arange(2, 5, dtype=D)) + 0.1 * matrix({a}, 3)); torch.linalg.inv(torch.stack([matrix({a}, 2), matrix({b}, 2)]))
+torch.linalg.inv(matrix({a}, 9)); torch.linalg.solve(matrix({a}, 11), picked({b}, 11, 2)); torch.linalg.slogdet(matrix({a}, 9))[1]
+torch.linalg.cholesky(matrix({a}, 12) @ matrix({a}, 12).mT); torch.linalg.solve_triangular(matrix({a}, 9), picked({b}, 9, 1), upper=False)
+torch.linalg.solve_triangular(matrix({a}, 10).mT, picked({b}, 10, 3), upper=True); torch.linalg.solve(matrix({a}, 9), picked({b}, 9), left=True)
 torch.linalg.lu_factor(matrix({a}, 3))[0]; torch.linalg.cross(picked({a}, 4, 3), picked({b}, 4, 3).flip(0) + 1); torch.linalg.vecdot(picked({a}, 4, 3), picked({b}, 4, 3))
 """)  # noqa: E501
 

@@ -7,6 +7,7 @@ from torch import linalg
 
 from fastpoly import UnsupportedOperationError, descend, descend_many
 from fastpoly._fuse import factorizations
+from fastpoly._fuse.trace import trace
 
 BACKENDS = ("eager", "fused")
 SLOW = pytest.mark.slow
@@ -247,3 +248,42 @@ def test_small_constants_of_another_dtype():
     """A gradient of det's chooses between constants that torch makes in float32: they are as good in float64."""
     cases = {"det": lambda a: linalg.det(a), "where": lambda a: torch.where(a > 0, 0.5, 0.25) * a}
     assert off(values_and_gradients(cases), numbers(3, 3)) == {}
+
+
+ALL = SOLVING | FACTORS | SPECTRA | VALUES
+
+
+@pytest.mark.parametrize("size", [3, pytest.param(10, marks=SLOW)])
+@pytest.mark.parametrize("shape", [(), (2,)], ids=str)
+def test_what_lies_in_memory_as_in_eager_torch(shape, size):
+    """It decides what is a view: whoever writes to one changes the other."""
+    a, found = numbers(*shape, size, size) + 2 * torch.eye(size), []
+    cases = ALL if size == 3 else SOLVING | FACTORS
+
+    def note(a):
+        results = (case(a) for case in cases.values())
+        parts = [part for of in results for part in (of if isinstance(of, (tuple, list)) else (of,))]
+        found.append([(part.shape, part.stride()) for part in parts])
+        return a, [part.sum() for part in parts]
+
+    note(a)
+    trace(lambda leaves: note(*leaves)[1], [a], {})
+    names = [
+        name for name, case in ALL.items() for of in [case(a)] for _ in (of if isinstance(of, (tuple, list)) else (of,))
+    ]
+    assert [(name, e, t) for name, e, t in zip(names, *found, strict=True) if e != t] == []
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_a_write_beside_a_copy(size):
+    """What `solve` gives lies column by column: in one row of numbers it is a copy."""
+
+    def loss(w, x):
+        found = linalg.solve(x + w * torch.eye(size, dtype=x.dtype), x[:, :2]) * 1.0
+        flat = found.reshape(-1)
+        found += w
+        return (found * flat.mean()).square().sum()
+
+    start, x = torch.tensor(4.0, dtype=torch.float64), numbers(size, size)
+    eager, fused = (descend(loss, start, x, learn_rate=1e-3, steps=4, backend=backend) for backend in BACKENDS)
+    assert torch.allclose(eager.loss, fused.loss, rtol=1e-12, atol=0)

@@ -328,3 +328,13 @@ OURS: dict[str, Callable[..., Any]] = {
 
 INDICES = picks.INDICES | segments.INDICES
 """Which arguments of these operations must be the same in every step."""
+
+ROW_BY_ROW = frozenset({"log_sigmoid_forward", "repeat", "index_add", "tril", "triu", "diag_embed", "index_select"})
+"""Whose results lie so in memory, however their operands do."""
+
+
+def laid_out(name: str, result: Any) -> Any:
+    """What an operation gives, as its own result lies in memory."""
+    if name not in ROW_BY_ROW:
+        return result
+    return tuple(map(torch.Tensor.contiguous, result)) if isinstance(result, tuple) else result.contiguous()

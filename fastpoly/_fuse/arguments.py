@@ -148,8 +148,11 @@ def result_like(operation: Operation, args: Any, kwargs: Any) -> Any:
         return torch.empty(args[1], dtype=args[0].dtype, device="meta")
     if name in _WRITTEN_INTO:
         return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-    if operation.is_elementwise:
-        shapes = [tuple(a.shape) for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
+    tensors = [a for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
+    # the result of others lies as they do, which torch knows; but not that of a number's powers
+    is_plain = operation.name == "pow" and not isinstance(args[0], torch.Tensor)
+    if operation.is_elementwise and (is_plain or all(tensor.is_contiguous() for tensor in tensors)):
+        shapes = [tuple(tensor.shape) for tensor in tensors]
         try:
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
@@ -159,6 +162,14 @@ def result_like(operation: Operation, args: Any, kwargs: Any) -> Any:
         return torch.empty(shape, dtype=of_nothing.dtype, device="meta")
     with stand_ins():
         return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
+
+
+def copied_like(operation: Operation, args: Any, kwargs: Any) -> torch.Tensor:
+    """A tensor without memory that lies as a copy does: as the original if that has no gaps, or as it is asked for."""
+    asked = dict(zip(operation.names, operation.in_order(args, kwargs), strict=True)).get("memory_format")
+    if not isinstance(asked, torch.memory_format):  # a default, as a number
+        asked = torch.contiguous_format if operation.name == "contiguous" else torch.preserve_format
+    return torch.empty_like(_shapes_only(args[0]), memory_format=asked)
 
 
 def device_of(operation: Operation, args: Any, kwargs: Any) -> torch.device:

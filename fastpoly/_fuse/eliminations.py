@@ -68,7 +68,7 @@ class Elimination:
         length = node.shape[self.along]
         register = schedule.lanes // schedule.registers
         self.width = schedule.lanes if length > schedule.lanes // 2 else register
-        padded = -(-length // self.width) * self.width
+        padded = -(-length // schedule.lanes) * schedule.lanes  # which is what nests fill
         if padded // register % 2 == 0 and register > 1:
             padded += register  # columns are read, too: not all of their elements in few sets of the caches
         self.memory = schedule.memory_along(node, len(node.shape) + self.along, padded)

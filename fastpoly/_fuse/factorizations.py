@@ -69,6 +69,11 @@ def transposed(matrix: Any) -> Any:
     return matrix.transpose(-2, -1)
 
 
+def columns_first(matrix: Any) -> Any:
+    """The same, column by column in memory, as LAPACK writes it."""
+    return transposed(transposed(matrix).contiguous()) if matrix.is_floating_point() else matrix
+
+
 def numbers(size: int, like: Any) -> Any:
     """0, 1, 2, ... beside a tensor."""
     return torch.arange(size, device=like.device)
@@ -209,9 +214,9 @@ def lu_solve(lu: Any, pivots: Any, b: Any, left: bool = True, adjoint: bool = Fa
     b = b.expand(*batch, size, columns)
     if adjoint:
         found = solve_triangular(transposed(lu), b, upper=False)
-        return solve_triangular(transposed(lu), found, True, unitriangular=True).gather(-2, order)
+        return columns_first(solve_triangular(transposed(lu), found, True, unitriangular=True).gather(-2, order))
     found = solve_triangular(lu, b.gather(-2, order), False, unitriangular=True)
-    return solve_triangular(lu, found, upper=True)
+    return columns_first(solve_triangular(lu, found, upper=True))
 
 
 def _lu_unpack(lu: Any, pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
@@ -253,7 +258,7 @@ def _solve(a: Any, b: Any, left: bool, _: bool) -> Any:
     lu, pivots, info = lu_factor(a)
     is_vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])  # as torch tells them apart
     found = lu_solve(lu, pivots, b[..., None] if is_vector else b, left)
-    return found[..., 0] if is_vector else found, lu, pivots, info
+    return found[..., 0] if is_vector else found, columns_first(lu), pivots, info
 
 
 def _inverse(a: Any, _: bool) -> Any:
@@ -333,7 +338,27 @@ def _ormqr(reflectors: Any, tau: Any, other: Any, left: bool, transpose: bool) -
     return _product(reflectors, tau, other, transpose)
 
 
-APART: dict[str, Callable[..., Any]] = {
+def as_lapack_writes(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with matrices that lie in memory column by column, which decides what is a view of them."""
+
+    def written(a: Any, *rest: Any, **options: Any) -> Any:
+        result, rank = operation(a, *rest, **options), max(a.ndim, 2)
+        if not isinstance(result, tuple):
+            return columns_first(result)
+        return tuple(columns_first(part) if part.ndim == rank else part for part in result)
+
+    return written
+
+
+AS_THEY_ARE: dict[str, Callable[..., Any]] = {
+    "linalg_lu_solve": lu_solve,
+    "_linalg_solve_ex": _solve,
+    "linalg_lu": lambda a, pivot: _lu_unpack(*lu_factor(a, pivot)[:2]),
+    "lu_unpack": _lu_unpack,
+    "_linalg_check_errors": lambda *_: None,  # what it would raise for is not finite
+}
+
+COLUMNS_FIRST: dict[str, Callable[..., Any]] = {
     "linalg_solve_triangular": lambda a, b, upper, left, unitriangular: solve_triangular(
         a, b, upper, left, unitriangular
     ),
@@ -343,16 +368,16 @@ APART: dict[str, Callable[..., Any]] = {
     "cholesky_solve": _cholesky_solve,
     "cholesky_inverse": _cholesky_inverse,
     "linalg_lu_factor_ex": lambda a, pivot, _: lu_factor(a, pivot),
-    "linalg_lu": lambda a, pivot: _lu_unpack(*lu_factor(a, pivot)[:2]),
-    "linalg_lu_solve": lu_solve,
-    "lu_unpack": _lu_unpack,
     "_linalg_det": _det,
     "_linalg_slogdet": _slogdet,
-    "_linalg_solve_ex": _solve,
     "linalg_inv_ex": _inverse,
-    "_linalg_check_errors": lambda *_: None,  # what it would raise for is not finite
     "linalg_qr": qr,
     "geqrf": _geqrf,
     "linalg_householder_product": _householder_product,
     "ormqr": _ormqr,
+}
+
+APART = {
+    **AS_THEY_ARE,
+    **{name: as_lapack_writes(operation) for name, operation in COLUMNS_FIRST.items()},
 }

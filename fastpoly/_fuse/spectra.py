@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from .factorizations import identity, numbers, qr, refuse_large, transposed
+from .factorizations import as_lapack_writes, identity, numbers, qr, refuse_large, transposed
 from .orders import places_in_order
 
 LARGEST = 16
@@ -210,9 +210,9 @@ def _matrix_exp(a: Any) -> Any:
 
 
 APART: dict[str, Callable[..., Any]] = {
-    "_linalg_eigh": _eigh,
-    "_linalg_svd": svd,
+    "_linalg_eigh": as_lapack_writes(_eigh),
+    "_linalg_svd": as_lapack_writes(svd),
     "linalg_pinv": _pinv,
-    "linalg_lstsq": _lstsq,
+    "linalg_lstsq": as_lapack_writes(_lstsq),
     "linalg_matrix_exp": _matrix_exp,
 }

@@ -20,11 +20,12 @@ from .._torch_private import (
     without_values,
 )
 from . import lists, picks
-from .apart import INDICES, OURS, extreme, scattered
+from .apart import INDICES, OURS, extreme, laid_out, scattered
 from .arguments import (
     BY_DIMENSION,
     BY_LIST,
     Operation,
+    copied_like,
     device_of,
     leaves,
     mapped,
@@ -380,7 +381,7 @@ class Tracer(LightDispatchMode, Refusing):
         ):
             if name in ("detach", "alias") and isinstance(args[0], Traced):
                 return self.traced(args[0].node, args[0].kind).sharing(args[0].memory)
-            like = torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
+            like = copied_like(operation, args, kwargs)
             return self.traced(self.node(args[0]), self.kind(like, device_of(operation, args, kwargs)))
         if name in ("max", "min") and operation.overload == "dim":
             with self:
@@ -472,6 +473,7 @@ class Tracer(LightDispatchMode, Refusing):
                     raise self.refusal(name, reason.why, reason.way_out) from None
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
+            result = laid_out(name, result)
         if result is NotImplemented:
             raise self.refusal(name, "fastpoly has no rule for it", "write it with elementary operations")
         if isinstance(result, Traced) and any(result is leaf for leaf in leaves(args)):

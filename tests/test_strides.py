@@ -1,0 +1,85 @@
+"""How results lie in memory while a step is traced: as in eager torch, for it decides what is a view of what."""
+
+import warnings
+
+import pytest
+import test_elementwise
+import test_operations
+import test_torch_losses
+import torch
+from torch.utils import _pytree as tree
+
+from fastpoly import descend
+from fastpoly._fuse.trace import trace
+
+
+def cases(table):
+    """{names: function} of tables of tables of functions."""
+    found = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found.update({f"{name}, {inner}": case for inner, case in cases(value).items()})
+        elif callable(value):
+            found[name] = value
+    return found
+
+
+MODULES = (test_elementwise, test_operations, test_torch_losses)
+TABLES = [cases({k: v for k, v in vars(module).items() if k.isupper() and isinstance(v, dict)}) for module in MODULES]
+CASES = {name: case for table in TABLES for name, case in table.items()}
+SOME = ("ELEMENTWISE, arithmetic", "ELEMENTWISE, powers", "REDUCTIONS", "VIEWS, picked", "VIEWS, turned")
+
+LAYOUTS = {
+    "transposed": ((3, 4), lambda a: a.T),
+    "permuted": ((4, 3, 3), lambda a: a.permute(2, 1, 0)),
+    "a part": ((4, 6), lambda a: a[:, 1:4]),
+    "repeated": ((4, 1), lambda a: a.expand(4, 3)),
+}
+
+
+def lies(value):
+    parts = [part for part in tree.tree_leaves(value) if isinstance(part, torch.Tensor)]
+    return [(tuple(part.shape), part.stride()) for part in parts], [part.double().sum() for part in parts]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("names", [SOME, pytest.param(None, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_as_in_eager_torch(layout, names):
+    shape, laid_out = LAYOUTS[layout]
+    a = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1
+    found, off, count = [], {}, 0
+
+    def kept(told):
+        found.append(told[0])
+        return told[1]
+
+    for name, case in CASES.items():
+        if names is not None and not name.startswith(names):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                want = lies(case(laid_out(a)))[0]
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                continue  # a case of other shapes
+            found.clear()
+            trace(lambda leaves, case=case: kept(lies(case(laid_out(leaves[0])))), [a], {})
+        count += 1
+        if found[0] != want:
+            off[name] = found[0], want
+    assert off == {}
+    assert count > 20
+
+
+def test_a_write_beside_a_copy():
+    """In one row, numbers that lie column by column are copied."""
+
+    def loss(w, x):
+        turned = x.T * w
+        flat = turned.reshape(-1)
+        turned += 1
+        return (turned * flat.mean()).square().sum()
+
+    start, x = torch.tensor(0.4, dtype=torch.float64), torch.linspace(0.1, 1, 12, dtype=torch.float64).reshape(3, 4)
+    eager, fused = (descend(loss, start, x, learn_rate=1e-2, steps=4, backend=of) for of in ("eager", "fused"))
+    assert torch.allclose(eager.loss, fused.loss, rtol=1e-12, atol=0)
