@@ -268,10 +268,8 @@ def test_what_lies_in_memory_as_in_eager_torch(shape, size):
 
     note(a)
     trace(lambda leaves: note(*leaves)[1], [a], {})
-    names = [
-        name for name, case in ALL.items() for of in [case(a)] for _ in (of if isinstance(of, (tuple, list)) else (of,))
-    ]
-    assert [(name, e, t) for name, e, t in zip(names, *found, strict=True) if e != t] == []
+    eager, fused = found
+    assert eager == fused
 
 
 @pytest.mark.parametrize("size", [3, 9])
