@@ -45,7 +45,7 @@ Array = Any
 def workers(count: int, memory: int | None = None) -> Iterator[None]:
     """So many processes of one thread."""
     limit: Any = memory or "auto"
-    local = distributed.LocalCluster(count, threads_per_worker=1, memory_limit=limit, dashboard_address=None)
+    local = distributed.LocalCluster(n_workers=count, threads_per_worker=1, memory_limit=limit, dashboard_address=None)
     with local as cluster, distributed.Client(cluster) as client:
         cores = sorted(os.sched_getaffinity(0))
         for place, address in enumerate(client.scheduler_info(n_workers=-1)["workers"]):

@@ -108,7 +108,7 @@ def nothing(i: int) -> int:
 
 def task_seconds(tasks: int = 2_000) -> float:
     """Seconds that a task costs the scheduler, by two workers that do nothing."""
-    local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
     with local as cluster, cluster.get_client() as client:
         client.gather(client.map(nothing, range(100)))
         began = time.perf_counter()
