@@ -31,6 +31,8 @@ from fastpoly._backends import moments
 from fastpoly._fuse import many
 
 ARITY = 16
+"""Results that are merged at a time. The library merges up to 64, and has fewer merges."""
+
 BLOCKS = 16
 """Blocks of 2**20 samples in a task: 256 MiB of x and y."""
 

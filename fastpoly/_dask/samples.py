@@ -21,11 +21,10 @@ from .chunks import own
 AT_ONCE = 2**22
 """Samples that anybody may ask for in one piece: 32 MiB."""
 
-ARITY = 16
-"""Results that are merged in one task: a power of 2."""
+ARITY = 64
+"""Results that are merged in one task: a power of 2. Few merges cost less: most results come from other workers."""
 
-
-STRETCHES = 16
+STRETCHES = 8
 """Places from which some samples are taken: as many chunks are read, and not all."""
 
 
@@ -138,12 +137,13 @@ def checked_pair(x: Any, y: Any, small: int, sigma: Any, sample_weight: Any, nan
 def spread(x: Chunked, y: Chunked, count: int) -> tuple[Array, Array]:
     """About so many samples, in memory: stretches of neighbours from end to end, so that few chunks are read."""
     import dask
+    import dask.array as da
 
     length = max(1, min(count, len(x)) // STRETCHES)
     starts = np.linspace(0, len(x) - length, STRETCHES).astype(int).tolist()
+    parts = (da.concatenate([one.given[start : start + length] for start in starts]) for one in (x, y))
     with unheard():
-        found = dask.compute(*([one.given[start : start + length] for start in starts] for one in (x, y)))
-    at, values = map(np.concatenate, found)
+        at, values = dask.compute(*parts)
     return mapped(at, x.domain), mapped(values, y.domain)
 
 
@@ -152,14 +152,14 @@ def reduced(
 ) -> Any:
     """merge(...) of of_blocks(part of each array) over all parts, in a tree of pairs, by dask.
 
-    A part is so many blocks as a power of ARITY, about as large as the arrays' own chunks, and begins at a multiple of
-    its length. `merge` takes ARITY results or fewer. So a tree of pairs is the same whatever the parts are: `of_blocks`
+    A part is so many blocks as a power of 2, about as large as the arrays' own chunks, and begins at a multiple of its
+    length. `merge` takes ARITY results or fewer. So a tree of pairs is the same whatever the parts are: `of_blocks`
     and `merge` do some levels of it each.
     """
     size = block
     largest = max(max(array.given.chunks[0]) for array in arrays)
-    while size * ARITY <= largest:
-        size *= ARITY
+    while size * 2 <= largest:
+        size *= 2
     pieces = [array.given.rechunk(size) for array in arrays]
     work = partial(_of_samples, of_blocks, [array.domain for array in arrays])
     return own(_in_a_tree(pieces, work, partial(_merged, merge)))
