@@ -210,7 +210,9 @@ def curves(count: int, rounds: int) -> None:
         for processes, each in ((1, one), (2, two)):
             print(f"    {processes} process(es): {count:,} curves in {each}, {count / each.clock:,.0f} a second")
         at_best = 2 * one.processors / two.processors
-        print(f"    two processes: {one.clock / two.clock:.2f} x one, {at_best:.2f} x on a machine without others")
+        print(
+            f"    two processes: {one.clock / two.clock:.2f} x one, at best {at_best:.2f} x on a machine without others"
+        )
 
 
 def main() -> None:
