@@ -1,11 +1,14 @@
 """Dask's workers on this machine: samples that do not fit into their memories, and ten million curves made on them.
 
-    python bench/cluster.py [--gigabytes 3] [--curves 10000000]
+    python bench/cluster.py [--gigabytes 3] [--curves 10000000] [--rounds 3]
 
 `fit` of a file with more samples than four workers may hold together, against the passes over the file that it needs
 (one where the interval is given, else two) by the same workers, which read every byte and add up nothing; its answer
 must have the bits of `fit` of the same file mapped into memory. And `curve_fit` of curves that workers make themselves,
-by two processes of one thread each and by one.
+by two processes of one thread each and by one, with memory set as dask sets it for its workers, and kept.
+
+What is compared takes turns, and medians are printed. Beside the time on the clock stands that on the processors, all
+workers together: other programs lengthen it far less, and a machine without any is as fast as that at best.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
 import distributed
 import numpy as np
-import torch
 
 from fastpoly import curve_fit, fit
+
+if TYPE_CHECKING:
+    import torch  # a worker that adds up samples needs none of its 180 MiB
 
 BLOCK = 2**20
 """Samples that are made and read at a time."""
@@ -38,17 +44,30 @@ WAYS = {"moments": {"backend": "gram", "steps": 1_000, "learn_rate": 0.1}, "tria
 
 CURVES_AT_A_TIME, TIMES = 100_000, 40
 
+ALLOCATORS: dict[str, dict[str, int]] = {
+    "memory given back at once (dask's default)": {},
+    "memory kept": {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**28},
+}
+"""What glibc's malloc is told when a worker starts. By default an array of 128 KiB or more goes back to the system with
+its last use, and the next one's pages come from there again, one by one."""
+
 Array = Any
 
 
 @contextmanager
-def workers(count: int, memory: int | None = None) -> Iterator[None]:
+def workers(count: int, memory: int | None = None, environment: dict[str, int] | None = None) -> Iterator[None]:
     """So many processes of one thread."""
     limit: Any = memory or "auto"
-    local = distributed.LocalCluster(count, threads_per_worker=1, memory_limit=limit, dashboard_address=None)
+    preset = "distributed.nanny.pre-spawn-environ"
+    with dask.config.set({preset: {**dask.config.get(preset), **(environment or {})}}):
+        local = distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, memory_limit=limit, dashboard_address=None
+        )
     with local as cluster, distributed.Client(cluster) as client:
+        addresses = list(client.scheduler_info(n_workers=-1)["workers"])
+        assert len(addresses) == count
         cores = sorted(os.sched_getaffinity(0))
-        for place, address in enumerate(client.scheduler_info(n_workers=-1)["workers"]):
+        for place, address in enumerate(addresses):
             client.run(stay, {cores[place % len(cores)]}, workers=[address])
         yield
 
@@ -59,15 +78,30 @@ def stay(cores: set[int]) -> None:
         os.sched_setaffinity(int(thread.name), cores)
 
 
-def seconds(function: Callable[[], Any], times: int = 3) -> float:
-    """The median of what it takes, once it is warm."""
-    function()
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - began)
-    return median(taken)
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that something took: on the clock, and on processors, all workers together."""
+
+    clock: float
+    processors: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.3g} s, {self.processors:.3g} s on processors"
+
+
+def timed(function: Callable[[], Any]) -> tuple[Spent, Any]:
+    """What it takes the workers that there are, and what it returns."""
+    client = distributed.get_client()
+    before = sum(client.run(time.process_time).values())
+    began = time.perf_counter()
+    found = function()
+    clock = time.perf_counter() - began
+    return Spent(clock, sum(client.run(time.process_time).values()) - before), found
+
+
+def middle(turns: list[Spent]) -> Spent:
+    """Medians."""
+    return Spent(median(turn.clock for turn in turns), median(turn.processors for turn in turns))
 
 
 # -- samples
@@ -96,7 +130,7 @@ def read_through(path: str, block: int) -> float:
     return sum(np.fromfile(path, count=BLOCK, offset=8 * BLOCK * place)[-1] for place in block)
 
 
-def samples(gigabytes: float) -> None:
+def samples(gigabytes: float, rounds: int) -> None:
     """Print how long `fit` takes of that, in passes over it."""
     blocks = int(gigabytes * 2**30 / (16 * BLOCK))
     count = blocks * BLOCK
@@ -113,18 +147,22 @@ def samples(gigabytes: float) -> None:
                 for first in (0, count)
             )
             tasks = [dask.delayed(read_through)(str(path), (block, blocks + block)) for block in range(blocks)]
-            one_pass = seconds(lambda: dask.compute(*tasks))
-            print(f"a pass that reads: {one_pass:.3g} s")
+            runs = {"a pass that reads": (1, lambda: dask.compute(*tasks))}
             for name, want in wanted.items():
-                for passes, domain in ((1, want.domain), (2, "auto")):
+                for passes, domain, given in ((1, want.domain, "given"), (2, "auto", "looked for")):
 
                     def fitted(domain=domain, options=WAYS[name]):
                         return fit(x, y, 5, domain=domain, **options)
 
                     assert np.array_equal(fitted().weights, want.weights)
-                    taken = seconds(fitted)
-                    given = "looked for" if domain == "auto" else "given"
-                    print(f"{name}, domain {given}: {taken:.3g} s, {taken / passes / one_pass:.2f} x {passes} passes")
+                    runs[f"{name}, domain {given}"] = passes, fitted
+            turns = [{name: timed(run)[0] for name, (_, run) in runs.items()} for _ in range(rounds)]
+        taken = {name: middle([turn[name] for turn in turns]) for name in runs}
+        one = next(iter(taken.values()))
+        for name, spent in taken.items():
+            passes, _ = runs[name]
+            ratios = spent.clock / passes / one.clock, spent.processors / passes / one.processors
+            print(f"{name}: {spent}; {ratios[0]:.2f} x {passes} passes, {ratios[1]:.2f} x on processors")
         print("all with the bits of the file in one process")
 
 
@@ -134,6 +172,8 @@ def samples(gigabytes: float) -> None:
 
 def decay(t: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """The model."""
+    import torch
+
     return a * torch.exp(-b * t) + c
 
 
@@ -154,28 +194,36 @@ def fitted(count: int) -> tuple[float, float]:
     return dask.compute(popt[:, 1].mean(), da.sqrt(pcov[:, 1, 1]).mean())
 
 
-def curves(count: int) -> None:
+def curves(count: int, rounds: int) -> None:
     """Print how many curves a second one process fits, and two."""
-    taken = []
-    for processes in (1, 2):
-        with workers(processes):
-            fitted(2 * CURVES_AT_A_TIME * processes)  # kernels are compiled and loaded
-            began = time.perf_counter()
-            rate, error = fitted(count)
-            taken.append(time.perf_counter() - began)
-        assert abs(rate - 1) < 1e-2
-        print(f"{processes} process(es): {count:,} curves in {taken[-1]:.3g} s, {count / taken[-1]:,.0f} a second")
-        print(f"    mean rate {rate:.4f}, mean of its standard deviations {error:.4f}")
-    print(f"two processes: {taken[0] / taken[1]:.2f} x one")
+    for name, environment in ALLOCATORS.items():
+        turns: dict[int, list[Spent]] = {1: [], 2: []}
+        for _ in range(rounds):
+            for processes, spent in turns.items():
+                with workers(processes, environment=environment):
+                    fitted(2 * CURVES_AT_A_TIME * processes)  # kernels are compiled and loaded
+                    taken, (rate, error) = timed(lambda: fitted(count))
+                    spent.append(taken)
+                assert abs(rate - 1) < 1e-2
+        print(f"{name}: mean rate {rate:.4f}, mean of its standard deviations {error:.4f}")
+        one, two = middle(turns[1]), middle(turns[2])
+        for processes, each in ((1, one), (2, two)):
+            print(f"    {processes} process(es): {count:,} curves in {each}, {count / each.clock:,.0f} a second")
+        at_best = 2 * one.processors / two.processors
+        print(
+            f"    two processes: {one.clock / two.clock:.2f} x one, at best {at_best:.2f} x on a machine without others"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=3)
     parser.add_argument("--curves", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     options = parser.parse_args()
-    samples(options.gigabytes)
-    curves(options.curves)
+    samples(options.gigabytes, options.rounds)
+    curves(options.curves, options.rounds)
+    print(f"Processes that wanted one of the {os.cpu_count()} cores meanwhile: {os.getloadavg()[1]:.1f}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from fastpoly._backends import moments
 from fastpoly._fuse import many
 
 ARITY = 16
+"""Results that are merged at a time. The library merges up to 64, and has fewer merges."""
+
 BLOCKS = 16
 """Blocks of 2**20 samples in a task: 256 MiB of x and y."""
 
@@ -108,7 +110,7 @@ def nothing(i: int) -> int:
 
 def task_seconds(tasks: int = 2_000) -> float:
     """Seconds that a task costs the scheduler, by two workers that do nothing."""
-    local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
     with local as cluster, cluster.get_client() as client:
         client.gather(client.map(nothing, range(100)))
         began = time.perf_counter()

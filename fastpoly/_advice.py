@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 import numpy as np
+
+from fastpoly_kernels.aside import imported
 
 from ._arrays import is_chunked
 from ._backends import minimum_of, rows_of
@@ -59,15 +62,26 @@ def too_early(problem: FitProblem, minimum: Minimum, end: tuple[float, float], c
         end: the mse of its weights, and that of least squares.
         chosen: of "domain", "steps" and "learn_rate", those that "auto" chose.
     """
-    part = slice(None, None, max(1, len(problem.x) // TRIED))
-    scale = None if problem.scale is None else problem.scale[part]
-    some = dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
+
+    @cache
+    def some() -> FitProblem:
+        return _on_some(problem)
 
     def inside() -> Minimum:
-        return minimum_of(dataclasses.replace(some, x=mapped(some.x, checked_domain("auto", some.x))))
+        return minimum_of(dataclasses.replace(some(), x=mapped(some().x, checked_domain("auto", some().x))))
 
     remedy = remedied(minimum, problem.steps, problem.learn_rate, chosen, inside, _lower(some))
     return f"{ended_far(problem.steps, end)}; {remedy}"
+
+
+def _on_some(problem: FitProblem) -> FitProblem:
+    """The same of TRIED samples, from end to end."""
+    if is_chunked(problem.x):
+        x, y = imported("fastpoly._dask.samples").spread(problem.x, problem.y, TRIED)
+        return dataclasses.replace(problem, x=x, y=y)
+    part = slice(None, None, max(1, len(problem.x) // TRIED))
+    scale = None if problem.scale is None else problem.scale[part]
+    return dataclasses.replace(problem, x=problem.x[part], y=problem.y[part], scale=scale)
 
 
 def ended_far(steps: int, end: tuple[float, float]) -> str:
@@ -116,8 +130,9 @@ def _steps(minimum: Minimum) -> int | None:
     return minimum.steps(minimum.rate(None))
 
 
-def _lower(problem: FitProblem) -> Iterator[tuple[int, Minimum]]:
+def _lower(some: Callable[[], FitProblem]) -> Iterator[tuple[int, Minimum]]:
     """Lower degrees and their minima; the powers of a lower one are the first columns of those of a higher."""
+    problem = some()
     rows, m = rows_of(problem), problem.degree + 1
     for size in range(m - 1, 0, -1):
         part = np.concatenate([rows[:, :size], rows[:, m:]], axis=1)

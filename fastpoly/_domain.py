@@ -132,20 +132,25 @@ MANY = 2**20
 
 
 class Mapped:
-    """Samples in the mapped variable, (n,) float64: as much of an array as those who read them in parts ask for."""
+    """Samples in the mapped variable, (n,) float64: as much of an array as those who read them in parts ask for.
+
+    Attributes:
+        given: the samples as they were given.
+        domain: the interval that is mapped to [-1, 1].
+    """
 
     dtype, ndim = np.dtype(np.float64), 1
     flags = SimpleNamespace(c_contiguous=False, writeable=True)
 
     def __init__(self, x: Array, domain: Domain) -> None:
-        self._x, self._domain = x, domain
+        self.given, self.domain = x, domain
         self.shape, self.size = x.shape, x.size
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, part: Any) -> Any:
-        return mapped(self._x[part], self._domain)
+        return mapped(self.given[part], self.domain)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self[:], dtype)
@@ -154,7 +159,7 @@ class Mapped:
 def mapped_when_read(x: Any, domain: Domain | None) -> Any:
     """As `mapped`; many samples are mapped in the parts in which they are read."""
     if is_chunked(x):
-        return x.with_lazy(mapped(x.lazy, domain))
+        return x.mapped(domain)
     return mapped(x, domain) if domain is None or is_tensor(x) or x.size < MANY else Mapped(x, domain)
 
 

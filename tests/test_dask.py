@@ -381,7 +381,7 @@ def test_a_worker_that_dies_loses_nothing(curves, tmp_path):
     numbered = np.concatenate([np.arange(300.0)[:, None], y], axis=1)
     marker = str(tmp_path / "died")
     want = curve_fit(decay, t, y)
-    local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None)
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
     with local as cluster, cluster.get_client():
         lazy = da.from_array(numbered, chunks=(50, 21)).map_blocks(
             killed_once, marker, dtype=float, chunks=((50,) * 6, (20,))
@@ -411,7 +411,7 @@ def test_processes_have_the_bits_and_kernels_are_compiled_once(curves, tmp_path,
         got = dask.compute(*curve_fit(decay, t, da.from_array(y, chunks=(30, 20))))
         assert all(np.array_equal(one, other) for one, other in zip(got, want, strict=True))
 
-    local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None)
+    local = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
     with local as cluster, cluster.get_client() as client:
         client.run(count_kernels)
         all_of_it()

@@ -9,6 +9,7 @@ import torch
 from conftest import DATA
 
 from fastpoly import ConvergenceWarning, DivergenceWarning, _domain, fit, fit_many, stability_limit
+from fastpoly._backends import moments
 
 PROBLEMS = json.loads((DATA / "useful.json").read_text())
 NAMES = [problem["name"] for problem in PROBLEMS]
@@ -318,3 +319,18 @@ def test_many_samples_are_mapped_as_they_are_read(monkeypatch, tmp_path):
         fit(x, y, 3, 5, backend="gram")
     monkeypatch.setattr(_domain.Mapped, "__array__", None)
     assert fit(x, y, 3).weights.tolist() == auto.weights.tolist()
+
+
+@pytest.mark.parametrize("domain", [(-3.0, 7.0), (1.6e308, 1.7e308), (-5e307, 1e308), (0.1, 0.3)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, ">f8", np.int16, bool])
+def test_a_kernel_maps_as_numpy_does(domain, dtype):
+    """To the last bit, in whole vectors and in the rest, where 0 may be far outside of the interval."""
+    if max(domain) > 1e300 and dtype is not np.float64:
+        pytest.skip("the dtype has no such numbers")
+    draws = np.random.default_rng(0)
+    for n in (1, 511, 513, 100_003):
+        x = (domain[0] + (domain[1] - domain[0]) * draws.random(n)).astype(dtype)
+        y = draws.random(n)
+        want = moments._terms(_domain.mapped(x, domain), y, 5, 0)
+        for given in (x, np.repeat(x, 2)[::2]):
+            assert np.array_equal(moments._terms(_domain.Mapped(given, domain), y, 5, 0), want, equal_nan=True)

@@ -15,15 +15,20 @@ from typing import Any
 import numpy as np
 
 from fastpoly_kernels.aside import imported
-from fastpoly_kernels.moments import power_sums
+from fastpoly_kernels.moments import mapped_power_sums, power_sums
 
-from .._arrays import Array, computable, is_chunked, namespace, powers_of, tensor_on, to_device
+from .._arrays import Array, contiguous, is_chunked, namespace, powers_of, tensor_on, to_device
+from .._domain import Mapped
 from .._monitor import Monitor
 from .threads import in_threads
 
 CHUNK = 2**20
 """Samples to a chunk: 8 MiB of x and of y, which bounds the memory of a conversion, and 1 ms of work or more; on a
 device 48 MiB of powers at degree 4."""
+
+PIECE = 2**15
+"""Samples that are converted at a time: 256 KiB, in the cache. A multiple of what `power_sums` adds up plainly, so that
+sums of pieces, one after the other, have the bits of a chunk's."""
 
 SUM = 512
 """Samples to a plain sum on a device; sums are then added as torch adds, by trees. As in `power_sums`."""
@@ -87,23 +92,34 @@ def moments(x: Array, y: Array, degree: int, monitor: Monitor) -> Moments | None
 
     Sums within a block of 512 are plain, sums of blocks compensated, sums of chunks exact (math.fsum): see
     `fastpoly_kernels.moments.power_sums` for the bound. Chunks do not depend on the number of threads, so neither do
-    the bits. A memory-mapped file is read through as it stands: a chunk that is float64 is not even copied.
+    the bits. A memory-mapped file is read through as it stands.
     """
     if is_chunked(x):
         return Moments.of(x.size, degree, [of_chunks(x, y, degree)])
 
     def of_chunk(start: int) -> Array:
-        part = slice(start, start + CHUNK)
-        return np.zeros((3 * degree + 3, 2)) if monitor.interrupted else _terms(x[part], y[part], degree)
+        return np.zeros((3 * degree + 3, 2)) if monitor.interrupted else _terms(x, y, degree, start)
 
     chunks = in_threads(of_chunk, range(0, x.size, CHUNK))
     return None if monitor.interrupted else Moments.of(x.size, degree, chunks)
 
 
-def _terms(x: Array, y: Array, degree: int) -> Array:
-    """(3 degree + 3, 2): the sums of a chunk, and what they have lost."""
+def _terms(x: Any, y: Any, degree: int, start: int) -> Array:
+    """(3 degree + 3, 2): the sums of the chunk that starts there, and what they have lost.
+
+    Nothing of a chunk's size is made: the system hands out memory page by page, which takes longer than the sums.
+    """
     sums = np.zeros((2, 3 * degree + 3))
-    power_sums(computable(x, np.float64), computable(y, np.float64), sums)
+    given, domain = (x.given, x.domain) if isinstance(x, Mapped) else (x, None)
+    ready = all(one.dtype == np.float64 and one.flags.c_contiguous for one in (given, y))
+    stop = min(start + CHUNK, len(y))
+    for first in range(start, stop, CHUNK if ready else PIECE):
+        part = slice(first, min(first + (CHUNK if ready else PIECE), stop))
+        at, values = (contiguous(one[part], np.float64) for one in (given, y))
+        if domain is None:
+            power_sums(at, values, sums)
+        else:
+            mapped_power_sums(at, values, domain, sums)
     return sums.T
 
 
@@ -113,9 +129,9 @@ def of_chunks(x: Any, y: Any, degree: int) -> Array:
     return np.asarray(terms)
 
 
-def _terms_of(x: Array, y: Array, degree: int) -> Array:
+def _terms_of(x: Any, y: Any, degree: int) -> Array:
     """The same of a few chunks."""
-    return _merged([_terms(x[i : i + CHUNK], y[i : i + CHUNK], degree) for i in range(0, len(x), CHUNK)])
+    return _merged([_terms(x, y, degree, start) for start in range(0, len(x), CHUNK)])
 
 
 def _merged(terms: list[Array]) -> Array:

@@ -14,33 +14,44 @@ from typing import Any
 import numpy as np
 
 from .._arrays import Array, is_dask, is_masked_array, vector
+from .._domain import Domain, Mapped, mapped
 from .._monitor import unheard
 from .chunks import own
 
 AT_ONCE = 2**22
 """Samples that anybody may ask for in one piece: 32 MiB."""
 
-ARITY = 16
-"""Results that are merged in one task: a power of 2."""
+ARITY = 64
+"""Results that are merged in one task: a power of 2. Few merges cost less: most results come from other workers."""
+
+STRETCHES = 8
+"""Places from which some samples are taken: as many chunks are read, and not all."""
 
 
 class Chunked:
     """Samples in a dask array, (n,): as much of an array as those who read them in parts ask for.
 
     Attributes:
-        lazy: the dask array.
+        given: the dask array.
         name: what the caller calls it.
+        domain: the interval that is mapped to [-1, 1] when samples are read, or None.
     """
 
     ndim = 1
     flags = SimpleNamespace(c_contiguous=False, writeable=True)
 
-    def __init__(self, lazy: Any, name: str) -> None:
-        self.lazy, self.name = lazy, name
-        self.dtype, self.shape, self.size = lazy.dtype, lazy.shape, lazy.size
+    def __init__(self, given: Any, name: str, domain: Domain | None = None) -> None:
+        self.given, self.name, self.domain = given, name, domain
+        self.dtype = given.dtype if domain is None else np.dtype(np.float64)
+        self.shape, self.size = given.shape, given.size
 
     def __len__(self) -> int:
         return int(self.size)
+
+    @property
+    def lazy(self) -> Any:
+        """The samples as they are computed with, a dask array."""
+        return mapped(self.given, self.domain)
 
     def __getitem__(self, part: Any) -> Any:
         wanted = self.lazy[part]
@@ -56,15 +67,16 @@ class Chunked:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self[:], dtype)
 
-    def with_lazy(self, lazy: Any) -> Chunked:
-        """Others of the same name."""
-        return Chunked(lazy, self.name)
+    def mapped(self, domain: Domain | None) -> Chunked:
+        """The same, in the mapped variable."""
+        return Chunked(self.given, self.name, domain)
 
     def mean_square(self, y: Chunked, weights: list[float]) -> float:
         """Of the residuals of y from a polynomial in these, by one pass; its last digits depend on the chunks."""
-        values = self.lazy * 0.0
+        x = self.lazy
+        values = x * 0.0
         for weight in weights[::-1]:
-            values = values * self.lazy + weight
+            values = values * x + weight
         with unheard():
             return float(((y.lazy - values) ** 2).mean().compute())
 
@@ -80,10 +92,8 @@ class Chunked:
 
     def ends(self) -> tuple[Any, Any]:
         """The least and the largest, NaN if one is, by one pass."""
-        import dask
-
-        with unheard():
-            return dask.compute(self.lazy.min(), self.lazy.max())  # type: ignore[no-any-return]
+        (found,) = _in_a_tree([self.given], _ends_of, _ends_of_all)
+        return tuple(found)
 
 
 def checked_pair(x: Any, y: Any, small: int, sigma: Any, sample_weight: Any, nan_policy: Any) -> tuple[Any, Any]:
@@ -124,33 +134,71 @@ def checked_pair(x: Any, y: Any, small: int, sigma: Any, sample_weight: Any, nan
     return Chunked(found[0], "x"), Chunked(found[1], "y")
 
 
+def spread(x: Chunked, y: Chunked, count: int) -> tuple[Array, Array]:
+    """About so many samples, in memory: stretches of neighbours from end to end, so that few chunks are read."""
+    import dask
+    import dask.array as da
+
+    length = max(1, min(count, len(x)) // STRETCHES)
+    starts = np.linspace(0, len(x) - length, STRETCHES).astype(int).tolist()
+    parts = (da.concatenate([one.given[start : start + length] for start in starts]) for one in (x, y))
+    with unheard():
+        at, values = dask.compute(*parts)
+    return mapped(at, x.domain), mapped(values, y.domain)
+
+
 def reduced(
     arrays: Sequence[Chunked], block: int, of_blocks: Callable[..., Any], merge: Callable[[list[Any]], Any]
 ) -> Any:
     """merge(...) of of_blocks(part of each array) over all parts, in a tree of pairs, by dask.
 
-    A part is so many blocks as a power of ARITY, about as large as the arrays' own chunks, and begins at a multiple of
-    its length. `merge` takes ARITY results or fewer. So a tree of pairs is the same whatever the parts are: `of_blocks`
+    A part is so many blocks as a power of 2, about as large as the arrays' own chunks, and begins at a multiple of its
+    length. `merge` takes ARITY results or fewer. So a tree of pairs is the same whatever the parts are: `of_blocks`
     and `merge` do some levels of it each.
     """
-    import dask
-
     size = block
-    largest = max(max(array.lazy.chunks[0]) for array in arrays)
-    while size * ARITY <= largest:
-        size *= ARITY
-    pieces = [array.lazy.rechunk(size).to_delayed() for array in arrays]
-    work, join = (dask.delayed(partial(function, of), pure=True) for function, of in ((_of, of_blocks), (_join, merge)))
-    found = [work(*piece) for piece in zip(*pieces, strict=True)]
+    largest = max(max(array.given.chunks[0]) for array in arrays)
+    while size * 2 <= largest:
+        size *= 2
+    pieces = [array.given.rechunk(size) for array in arrays]
+    work = partial(_of_samples, of_blocks, [array.domain for array in arrays])
+    return own(_in_a_tree(pieces, work, partial(_merged, merge)))
+
+
+def _in_a_tree(arrays: Sequence[Any], work: Callable[..., Any], join: Callable[[list[Any]], Any]) -> Any:
+    """join(...) of work(chunk of each dask array) over all chunks, ARITY results at a time; the chunks must be alike.
+
+    `work` is a blockwise operation, so that dask makes one task of it and of what makes its chunks: samples are read
+    where they are wanted, x beside y, and nothing but results is ever kept, sent or spilled.
+    """
+    import dask
+    import dask.array as da
+
+    chunks = [of for array in arrays for of in (array, "i")]
+    alike = {"dtype": object, "meta": np.empty(0, object), "align_arrays": False, "adjust_chunks": {"i": lambda _: 1}}
+    found = list(da.blockwise(work, "i", *chunks, **alike).to_delayed())
+    join = dask.delayed(join, pure=True)
     while len(found) > 1:
         found = [join(found[i : i + ARITY]) for i in range(0, len(found), ARITY)]
     with unheard():
-        return own(found[0].compute())
+        return found[0].compute()
 
 
-def _of(of_blocks: Callable[..., Any], *pieces: Array) -> Any:
-    return of_blocks(*map(own, pieces))
+def _of_samples(of_blocks: Callable[..., Any], domains: Sequence[Domain | None], *pieces: Array) -> Any:
+    """What it makes of samples that are mapped when they are read, as those of a file are."""
+    read = [np.require(piece, requirements=["ALIGNED"]) for piece in pieces]  # see `own`; these are only read
+    return of_blocks(*(x if domain is None else Mapped(x, domain) for x, domain in zip(read, domains, strict=True)))
 
 
-def _join(merge: Callable[[list[Any]], Any], found: list[Array]) -> Any:
+def _merged(merge: Callable[[list[Any]], Any], found: list[Array]) -> Any:
     return merge([own(one) for one in found])
+
+
+def _ends_of(x: Array) -> Array:
+    """(1, 2): the least and the largest, of its dtype; (0, 2) of no samples."""
+    return np.array([[x.min(), x.max()]] if x.size else [], x.dtype).reshape(-1, 2)
+
+
+def _ends_of_all(found: list[Array]) -> Array:
+    """(1, 2), of some of those."""
+    return _ends_of(np.concatenate(found))

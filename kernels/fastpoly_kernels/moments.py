@@ -9,20 +9,29 @@ BLOCK = 512
 """Samples summed in plain additions, 64 to a lane with AVX-512; from block to block the sums are compensated."""
 
 
+def mapped(at, interval, x):
+    """In the variable that is -1 to 1 on the interval, rounded as `fastpoly._domain.mapped` rounds; itself without."""
+    if not interval:
+        return at
+    lower, upper = (splat(end, x) for end in interval)
+    return ((at - lower) - (upper - at)) / (upper - lower)
+
+
 @device
-def block_sums(x, y, degree, start, stop):
+def block_sums(x, y, interval, degree, start, stop):
     """Of samples start to stop: the sums of x**k for k to 2 degree, of y x**k for k to degree, and of y**2."""
     rest = (stop - start) % x.lanes
     one, squares = splat(1.0, x), splat(0.0, x)
     powers, products = [squares] * (2 * degree + 1), [squares] * (degree + 1)
     for i in range(start, stop - rest, x.lanes):
-        at, value = load(x, i), load(y, i)
+        at, value = mapped(load(x, i), interval, x), load(y, i)
         powers = add_powers(powers, one, at)
         products = add_powers(products, value, at)
         squares = fma(value, value, squares)
     if rest > 0:
         mask = first_lanes(x, rest)
         at, value = load_first(x, stop - rest, mask), load_first(y, stop - rest, mask)
+        at = masked(mask, mapped(at, interval, x))
         powers = add_powers(powers, masked(mask, one), at)
         products = add_powers(products, value, at)
         squares = fma(value, value, squares)
@@ -41,9 +50,25 @@ def power_sums(x, y, sums):
         x, y: contiguous float64 samples.
         sums: (2, 3 degree + 3) float64, filled with the sums of x**k, of y x**k and of y**2, and their compensations.
     """
+    add_sums(x, y, (), sums)
+
+
+@kernel()
+def mapped_power_sums(x, y, interval, sums):
+    """As `power_sums`, of samples in the variable that is -1 to 1 on an interval: they are mapped in registers.
+
+    Args:
+        interval: its ends, two floats, the lower first.
+    """
+    add_sums(x, y, interval, sums)
+
+
+@device
+def add_sums(x, y, interval, sums):
+    """Block by block."""
     degree = sums.columns // 3 - 1
     for start in range(0, x.size, BLOCK):
-        block = block_sums(x, y, degree, start, x.size.at_most(start + BLOCK))
+        block = block_sums(x, y, interval, degree, start, x.size.at_most(start + BLOCK))
         for k in range(len(block)):
             add_compensated(sums, k, block[k])
 
