@@ -1,5 +1,6 @@
 """How results lie in memory while a step is traced: as in eager torch, for it decides what is a view of what."""
 
+import random
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.utils import _pytree as tree
 
 from fastpoly import descend
+from fastpoly._fuse import arguments
 from fastpoly._fuse.trace import trace
 
 
@@ -83,3 +85,32 @@ def test_a_write_beside_a_copy():
     start, x = torch.tensor(0.4, dtype=torch.float64), torch.linspace(0.1, 1, 12, dtype=torch.float64).reshape(3, 4)
     eager, fused = (descend(loss, start, x, learn_rate=1e-2, steps=4, backend=of) for of in ("eager", "fused"))
     assert torch.allclose(eager.loss, fused.loss, rtol=1e-12, atol=0)
+
+
+def test_strides_of_operands_of_all_layouts():
+    """Those that torch gives the result."""
+    draw = random.Random(5)
+    for _ in range(2_000):
+        shape = [draw.randint(1, 4) for _ in range(draw.randint(1, 4))]
+        one, other = drawn(shape, draw), drawn(shape, draw)
+        want, got = one + other, torch.empty_strided(*strided(one, other))
+        assert [(n, k) for n, k in zip(want.shape, want.stride(), strict=True) if n > 1] == [
+            (n, k) for n, k in zip(got.shape, got.stride(), strict=True) if n > 1
+        ]
+
+
+def drawn(shape, draw):
+    """A tensor that can be broadcast to a shape: permuted, a part of something larger, or repeated."""
+    shape = [1 if draw.random() < 0.2 else size for size in shape]
+    order = draw.sample(range(len(shape)), len(shape))
+    whole = torch.zeros([shape[d] * draw.choice([1, 1, 2]) for d in order]).permute(
+        *map(order.index, range(len(shape)))
+    )
+    for d, size in enumerate(shape):
+        whole = whole.narrow(d, 0, size)
+    return whole
+
+
+def strided(*operands):
+    shape = torch.broadcast_shapes(*(operand.shape for operand in operands))
+    return shape, arguments.result_strides(shape, operands)

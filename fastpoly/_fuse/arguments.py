@@ -148,10 +148,8 @@ def result_like(operation: Operation, args: Any, kwargs: Any) -> Any:
         return torch.empty(args[1], dtype=args[0].dtype, device="meta")
     if name in _WRITTEN_INTO:
         return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-    tensors = [a for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
-    # the result of others lies as they do, which torch knows; but not that of a number's powers
-    is_plain = operation.name == "pow" and not isinstance(args[0], torch.Tensor)
-    if operation.is_elementwise and (is_plain or all(tensor.is_contiguous() for tensor in tensors)):
+    if operation.is_elementwise:
+        tensors = [a for a in leaves(args, kwargs) if isinstance(a, torch.Tensor)]
         shapes = [tuple(tensor.shape) for tensor in tensors]
         try:
             shape = np.broadcast_shapes(*shapes)
@@ -159,9 +157,52 @@ def result_like(operation: Operation, args: Any, kwargs: Any) -> Any:
             raise RuntimeError(f"{name}: shapes {' and '.join(map(str, shapes))} cannot be broadcast") from None
         with stand_ins():
             of_nothing = func(*mapped(_emptied, args), **mapped(_emptied, kwargs))
-        return torch.empty(shape, dtype=of_nothing.dtype, device="meta")
+        is_plain = all(tensor.is_contiguous() and tensor.shape in (shape, ()) for tensor in tensors)
+        if is_plain or name == "masked_fill" or (name == "pow" and operation.overload == "Scalar"):
+            return torch.empty(shape, dtype=of_nothing.dtype, device="meta")
+        return torch.empty_strided(shape, result_strides(shape, tensors), dtype=of_nothing.dtype, device="meta")
     with stand_ins():
         return func(*mapped(_shapes_only, args), **mapped(_shapes_only, kwargs))
+
+
+def result_strides(shape: Sequence[int], operands: Sequence[torch.Tensor]) -> list[int]:
+    """Of the result of an elementwise operation: without gaps, its dimensions in the order of those of its operands.
+
+    As torch's TensorIterator has it: of two dimensions the first operand decides in which both have strides.
+    """
+    count = len(shape)
+    given = []
+    for tensor in operands:
+        own = [
+            0 if n == 1 != size else k
+            for n, k, size in zip(tensor.shape, tensor.stride(), shape[count - tensor.ndim :], strict=True)
+        ]
+        given.append([0] * (count - tensor.ndim) + own)
+
+    def order(one: int, other: int) -> int:
+        for strides in given:
+            if strides[one] and strides[other]:
+                if strides[one] != strides[other]:
+                    return strides[one] - strides[other]
+                if shape[one] > shape[other]:
+                    return 1
+        return 0
+
+    inwards = list(range(count))[::-1]  # the innermost first
+    for start in range(1, count):
+        at = start
+        for before in range(start - 1, -1, -1):
+            found = order(inwards[before], inwards[at])
+            if found < 0:
+                break
+            if found > 0:
+                inwards[before], inwards[at] = inwards[at], inwards[before]
+                at = before
+    strides, stride = [0] * count, 1
+    for dim in inwards:
+        strides[dim] = stride
+        stride *= max(shape[dim], 1)
+    return strides
 
 
 def copied_like(operation: Operation, args: Any, kwargs: Any) -> torch.Tensor:
