@@ -1,4 +1,4 @@
-"""The peers of tests/gradbench/problems.py in JAX, as its users write them: jitted, with lax.scan where there is a loop.
+"""The peers of tests/gradbench/problems.py, as users of JAX write them: jitted, with lax.scan where there is a loop.
 
 Several functions of a problem are several ways to write it, of which the quickest counts.
 """

@@ -2,7 +2,8 @@
 
 Along the lanes axis `i` whole registers are read; the samples that do not fill one come with a mask, before the loop or
 after it, or all come with a mask if the body is long. Where they would be written over what comes next in memory, they
-come one by one; and where an element does not lie next to its neighbour, the whole nest goes element by element. An expression is computed in the outermost loop that it can be computed in.
+come one by one; and where an element does not lie next to its neighbour, the whole nest goes element by element. An
+expression is computed in the outermost loop that it can be computed in.
 """
 
 from __future__ import annotations
