@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # without --quiet, which would not count warnings
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many bench-networks bench-beyond parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
+.PHONY: demo test test-all check format fuzz bench bench-quick bench-against bench-first-calls bench-recurrences bench-many bench-networks bench-gradbench bench-beyond parameter-map auto-grid readme report docs notebook dist-check gpu gpu-emulated clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fastpoly demo
@@ -87,6 +87,10 @@ parameter-map: $(VENV)/.bench
 bench-networks: $(VENV)/.bench
 	$(BIN)/python bench/networks.py
 	$(BIN)/python bench/networks.py --others --threads 1
+
+# GradBench's problems, one gradient at a call, beside JAX and eager torch; some minutes
+bench-gradbench: $(VENV)/.bench
+	PYTHONPATH=tests $(BIN)/python bench/gradients.py
 
 # the tables and pictures of README.md and docs/, from bench/results/
 readme: $(VENV)/.bench

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from fastpoly import descend
 from fastpoly._fuse import program, traced
+from fastpoly._fuse.expressions import Axis, Expr, Index, call
+from fastpoly._fuse.turns import moved
 
 FEATURES = 64
 
@@ -106,3 +108,17 @@ def test_data_little_beyond_the_first_cache_come_back_from_their_end():
     assert backwards not in check(mean_square, 50, torch.float64, 1e-12)
     assert backwards in check(mean_square, 100, torch.float64, 1e-12)
     assert backwards in check(standardized, 1024, torch.float64, 1e-12)
+
+
+def test_what_is_read_many_times_is_moved_once():
+    """Of a hundred values, each of which reads the one before twice."""
+    axis = Axis("j0", 4)
+
+    def chained(place):
+        value = Expr("position", place)
+        for _ in range(100):
+            value = call("sin", value) * value
+        return value
+
+    assert moved(chained(Index.of(axis)), axis, 3) is chained(Index.of(axis) + 3)
+    assert moved(chained(Index((), 2)), axis, 3) is chained(Index((), 2))

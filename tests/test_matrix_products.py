@@ -13,7 +13,7 @@ import torch
 from operation_cases import numbers, off, values_and_gradients
 
 from fastpoly import descend
-from fastpoly._fuse import blocks, program, tiles, traced
+from fastpoly._fuse import blocks, program, schedule, tiles, traced
 
 
 @pytest.fixture
@@ -184,3 +184,20 @@ def test_as_machine_code(dtype, rounding, written):
     assert written
     first, second = (descend(network, params, data, learn_rate=0.05, steps=9, backend="fused") for _ in range(2))
     assert torch.equal(first.loss, second.loss)
+
+
+@pytest.mark.parametrize("batch", [(20, 3), (3, 20), (3, 5), (20, 20), (2, 3, 5)])
+def test_a_batch_of_several_dimensions_is_read_as_one(batch, as_python, monkeypatch):
+    """Of which some have a loop and others have none, and all of them together have one."""
+    monkeypatch.setattr(schedule, "unrolled_up_to", lambda *_: 4)
+    a, b, count = numbers(*batch, 2, 6), numbers(*batch, 6, 2, seed=2.0), torch.Size(batch).numel()
+
+    def loss(params, x):
+        a, b = params
+        products = torch.bmm(a.reshape(count, 2, 6), b.reshape(count, 6, 2))
+        return ((products * x[:, None, None]).tanh() * products.flip(0)).sum()
+
+    runs = [descend(loss, [a, b], (numbers(count),), learn_rate=1e-2, steps=2, backend=k) for k in ("eager", "fused")]
+    assert torch.allclose(runs[1].loss, runs[0].loss, rtol=1e-12)
+    for want, got in zip(runs[0].params, runs[1].params, strict=True):
+        assert torch.allclose(want, got, rtol=1e-12, atol=1e-14)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from fastpoly import descend
 from fastpoly._fuse.trace import trace
+from fastpoly._fuse.tracer import Tracer
 
 X = torch.linspace(-1, 1, 6, dtype=torch.float64)
 
@@ -76,3 +77,31 @@ def test_equal_operations_are_one_node():
 def test_a_place_that_is_not_there_is_told_though_others_are(k):
     with pytest.raises(IndexError, match="out of"):
         descend(lambda w, x: w[0] + w[2] + w[k], X[:3], X, learn_rate=0.1, steps=1, backend="fused")
+
+
+def test_an_iteration_more_is_written_down_as_those_before(monkeypatch):
+    """No operation of it is planned anew, forward or backward."""
+    planned = []
+    plan = Tracer._plan
+    monkeypatch.setattr(
+        Tracer, "_plan", lambda self, operation, *rest: planned.append(operation) or plan(self, operation, *rest)
+    )
+
+    def count(iterations):
+        def loss(w):
+            rows = w
+            for _ in range(iterations):
+                first, second = torch.cat([rows * w, X[:3] + rows]).tanh().chunk(2)
+                rows = first * second.sigmoid() + rows[0]
+            return rows.sum()
+
+        def step(inputs):
+            with torch.enable_grad():
+                w = inputs[0].detach().requires_grad_()
+                return [*torch.autograd.grad(loss(w), w)]
+
+        planned.clear()
+        trace(step, [X[:3].clone()], {})
+        return len(planned)
+
+    assert count(4) == count(3)

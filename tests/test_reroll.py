@@ -289,3 +289,17 @@ def test_masks_of_each_step():
     case = Recurrent(loss, torch.randn(4, dtype=D), torch.randn(30, dtype=D), "")
     both_ways(case.loss, case.params, case.data)
     compared(case, 1e-11)
+
+
+def test_gradients_of_slices_are_added_up_without_the_zeros_beside_them():
+    """No row of a loop is put together with zeros, to be added to others."""
+
+    def loss(w):
+        y = torch.zeros_like(w)
+        for _ in range(20):
+            y = (y + torch.cat([w[:2], w[2:] * y[:-2]])).sin()
+        return y.sum()
+
+    _, rolled = both_ways(loss, torch.linspace(0.1, 1, 9, dtype=D))
+    assert scans(rolled)
+    assert not [node for node in rolled.nodes if node.op == "cat" and len(node.shape) > 1 and node.args[1] != 0]

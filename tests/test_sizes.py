@@ -65,6 +65,22 @@ def test_the_last_samples_fit_into_one_register_or_not():
     assert len(lanes) == 2
 
 
+@pytest.mark.parametrize("n", [5, 33, 47, 999, 200_003])
+def test_parts_of_a_tensor_end_before_it(n, threads):
+    """What does not fill a register is not written over the part that comes next."""
+    draw = zoo.draws(n, torch.float64)
+
+    def loss(w, x, y):
+        both = torch.cat([w[0] * x, (w[1] * y).sin()]).cumsum(0) / n
+        return (torch.cat([x[:1], both[:-1] * w[2]]) - both.flip(0)).square().mean()
+
+    model = zoo.Model("parts", loss, draw(3), (draw(n), draw(n)), 1e-2)
+    run = fused(model, 3)
+    if n > 33:
+        assert f", {n}):" in run.source, "no part ends element by element"
+    assert deviation(run, *zoo.eager(model, 3)) < ROUNDINGS
+
+
 def test_threads_stop_together(threads):
     model = zoo.model("polynomial", torch.float64, 300_001)
     with pytest.warns(DivergenceWarning):

@@ -282,3 +282,17 @@ def test_the_kernel_can_be_read():
     assert call.source is None
     call(W, *samples())
     assert "y - (w" in call.source
+
+
+def test_registers_run_along_the_samples_and_not_along_what_params_share_with_them():
+    generator = torch.Generator().manual_seed(0)
+    centers, x = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (10, 1000))
+
+    def loss(centers, x):
+        return ((x[:, None] - centers) ** 2).sum(2).amin(1).sum()
+
+    call = value_and_grad(loss, backend="fused")
+    found, wanted = call(centers, x), value_and_grad(loss, backend="eager")(centers, x)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    assert "for i in range(1000)" not in call.source
+    assert "for i in range(0, 1000, " in call.source or "for i in range(0, 992, " in call.source

@@ -21,7 +21,7 @@ def of_complex_numbers(tracer: Tracer, operation: Operation, args: Any, kwargs: 
         kind = tracer.kind(result_like(operation, args, kwargs), args[0].kind.device)
         offset = args[0].kind.offset
         kind = replace(kind, offset=2 * offset if name == "view_as_real" else offset // 2)
-        return tracer.traced(args[0].node, tracer.kinds.setdefault(kind, kind)).sharing(args[0].memory)
+        return tracer.traced(args[0].node, tracer.only(kind)).sharing(args[0].memory)
     try:
         with tracer:
             result = taken_apart(name, operation.func, args, kwargs)

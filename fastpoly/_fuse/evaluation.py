@@ -71,15 +71,14 @@ class _Call:
     def __init__(self, program: Program, like: Sequence[torch.Tensor]) -> None:
         written, layout = program.written, program.written.layout
         self._run = run = program.start(like)
-        self._out = out = aligned(layout.row, written.dtype)
+        out = aligned(layout.row, written.dtype)
         self._places = [
             _place(run.carry, get(run.carry[None], start, memory, shape)[0, ...], _of_numpy(dtype))
             for shape, dtype, (memory, start) in zip(written.inputs, written.input_dtypes, layout.carried, strict=True)
         ]
-        results = zip(written.results, written.dtypes, layout.results, strict=True)
-        views = [(get(out[None], start, memory, shape)[0, ...], dtype) for shape, dtype, (memory, start) in results]
-        self._views = [(part.shape, _offset(out, part), part.strides) for part, _ in views]
-        self._dtypes = [_of_numpy(dtype) for _, dtype in views]
+        results = zip(written.results, layout.results, strict=True)
+        self._views = [get(out[None], start, memory, shape)[0, ...] for shape, (memory, start) in results]
+        self._dtypes = [_of_numpy(dtype) for dtype in written.dtypes]
         self._is_plain = all(dtype == out.dtype for dtype in self._dtypes)
         if layout.threads > 1:
             self._kernel: Callable[[], int] = lambda: run.advance(1, 1, 0, out)
@@ -99,11 +98,9 @@ class _Call:
                 place[...] = leaf.resolve_neg().numpy()
         if not self._kernel():
             return None
-        out = self._out.copy()
-        results = [np.ndarray(shape, out.dtype, out, offset, strides) for shape, offset, strides in self._views]
         if self._is_plain:
-            return results
-        return [result.astype(dtype) for result, dtype in zip(results, self._dtypes, strict=True)]
+            return [view.copy("K") for view in self._views]
+        return [view.astype(dtype) for view, dtype in zip(self._views, self._dtypes, strict=True)]
 
 
 def _place(carry: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, int | None, int]:
@@ -113,11 +110,6 @@ def _place(carry: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, int
     assert np.shares_memory(place, carry) or not place.size
     is_same = place.flags.c_contiguous and place.dtype == dtype
     return place, place.ctypes.data if is_same else None, place.nbytes
-
-
-def _offset(whole: Array, part: Array) -> int:
-    """Where a part of an array begins, in bytes."""
-    return part.ctypes.data - whole.ctypes.data if part.size else 0
 
 
 def _of_numpy(dtype: torch.dtype) -> np.dtype[Any]:

@@ -266,8 +266,7 @@ class Given(Split):
 
     def _total(self, value: Any) -> Any:
         if isinstance(value, Rows):
-            rows = value.node
-            return self.write_down.new("sum", (rows, [0], False), rows.shape[1:], rows)
+            return self.write_down.summed(value.node)
         if isinstance(value, Node):
             times = self.count if is_whole(value) else float(self.count)
             return self.write_down.new("mul", (value, times), value.shape, value)

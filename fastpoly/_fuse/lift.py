@@ -67,6 +67,19 @@ class Writer:
         """The last row first."""
         return self.new("flip", (node, [0]), node.shape, node)
 
+    def summed(self, rows: Node) -> Node:
+        """The sum of all rows; of the gradient of a slice, with zeros beside it, that of each part."""
+        shape = rows.shape[1:]
+        dim = (rows.args[1] or 0) % len(rows.shape) if rows.op == "cat" else 0
+        if dim == 0 or len(rows.args[0]) > A_SLICE or any(len(p.shape) != len(rows.shape) for p in rows.args[0]):
+            return self.new("sum", (rows, [0], False), shape, rows)
+        parts = [self.summed(part) for part in rows.args[0] if part.shape[dim]]
+        return self.new("cat", (parts, dim - 1), shape, rows)
+
+
+A_SLICE = 3
+"""Parts of which a row is put together when it is the gradient of a slice."""
+
 
 def _key(value: Any) -> Any:
     if isinstance(value, (list, tuple)):

@@ -1,15 +1,16 @@
 """The statements of a loop nest.
 
 Along the lanes axis `i` whole registers are read; the samples that do not fill one come with a mask, before the loop or
-after it, or all come with a mask if the body is long. Where an element does not lie next to its neighbour, a nest goes
-element by element. An expression is computed in the outermost loop that it can be computed in.
+after it, or all come with a mask if the body is long. Where they would be written over what comes next in memory, they
+come one by one; and where an element does not lie next to its neighbour, the whole nest goes element by element. An
+expression is computed in the outermost loop that it can be computed in.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from . import ir
@@ -84,7 +85,9 @@ def is_whole(builder: Builder, nest: Nest) -> bool:
     before, builder.kept_here = builder.kept_here, kept_in(nest)
     whole = lanes is not None and _is_read_whole(builder, nest.roots, lanes)
     builder.kept_here = before
-    return whole and lanes is not None and all(_is_written_whole(builder, root, lanes) for root in nest.roots)
+    if not whole or lanes is None or not all(_is_written_whole(root, lanes) for root in nest.roots):
+        return False
+    return not _ends_one_by_one(builder, nest.roots, lanes) or _can_end_one_by_one(builder, nest.roots, lanes)
 
 
 def _is_read_whole(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
@@ -126,15 +129,24 @@ def _place_in_data(builder: Builder, which: Expr) -> Expr | None:
     return which if which.op == "load" and which.args[0].region == "data" else None
 
 
-def _is_written_whole(builder: Builder, root: Root, lanes: Axis) -> bool:
+def _is_written_whole(root: Root, lanes: Axis) -> bool:
     """Can whole registers be written along the lanes axis, or summed?"""
     if isinstance(root, Store):
-        memory = root.memory
-        if not memory.order:  # one number
-            return False
-        whole = memory.shape[memory.order[-1]] == lanes.size or lanes.size % builder.schedule.lanes == 0
-        return whole and root.offset.factor(lanes) == 1  # else the last register would overwrite what comes next
+        return bool(root.memory.order) and root.offset.factor(lanes) == 1  # not of one number
     return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
+
+
+def _ends_one_by_one(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
+    """Would the last register be written over what comes next, as where a part of a tensor ends before its row?"""
+    if lanes.size % builder.schedule.lanes == 0:
+        return False
+    memories = [root.memory for root in roots if isinstance(root, Store)]
+    return any(memory.shape[memory.order[-1]] != lanes.size for memory in memories)
+
+
+def _can_end_one_by_one(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
+    """Is nothing summed, and does anything fill a register?"""
+    return lanes.size >= builder.schedule.lanes and all(isinstance(root, Store) for root in roots)
 
 
 class Body:
@@ -222,7 +234,10 @@ class Body:
     def _along_lanes(self, depth: int) -> None:
         builder, axis, width = self.builder, self.order[depth], self.builder.schedule.lanes
         whole = axis.size - axis.size % width
-        if whole == axis.size or not any(axis in root.reduced for root in self.sums):
+        if _ends_one_by_one(builder, self.roots, axis):
+            self._loop(depth, whole)
+            self._one_by_one_from(depth, whole)
+        elif whole == axis.size or not any(axis in root.reduced for root in self.sums):
             if self._ends_in_one_register(axis, whole):
                 self._loop(depth, whole)
                 with self._in_one_register(True):
@@ -250,6 +265,19 @@ class Body:
                     self._rest(depth, whole, axis.size - whole)
             else:
                 self._rest(depth, whole, axis.size - whole)
+
+    def _one_by_one_from(self, depth: int, start: int) -> None:
+        """The samples from `start` on, as long as they fill one register of several and then without any."""
+        builder, axis, schedule = self.builder, self.order[depth], self.builder.schedule
+        width = schedule.lanes // schedule.registers
+        filled = axis.size - axis.size % width
+        with builder.into(If(Op("gt", (self.part[1], number(start)), BOOL))) if self.part else nullcontext():
+            for first, end, lanes in ((start, filled, width), (filled, axis.size, 0)):
+                if first < end:
+                    builder.lanes = lanes
+                    with builder.loop(axis.name, number(first), number(end), lanes or 1):
+                        self._turn(depth, None)
+            builder.lanes = schedule.lanes
 
     def _begins_with_rest(self, depth: int) -> bool:
         """Do the sums of this loop begin with the samples that do not fill a register?

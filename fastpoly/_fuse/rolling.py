@@ -190,19 +190,18 @@ class Rolling(Split):
         total = self.program.value(before.starts[0])
         for term in terms:
             self.write_down.where = node.where
-            total = self.write_down.new("add", (total, self._sum(term, node), 1), node.shape, node)
+            total = self.write_down.new("add", (total, self._sum(term), 1), node.shape, node)
         self.program.made[self.instance(last, self.count - 1)] = total
         return True
 
-    def _sum(self, term: Any, total: Node) -> Any:
+    def _sum(self, term: Any) -> Any:
         """The sum of an operand over all iterations."""
         count = self.count
         if isinstance(term, Own) and self._differ_by_number(term.of) and term.of not in self.stacked:
             return self._placed(term.of)
         rows = self.operand(term)
         if isinstance(rows, Rows):
-            row = rows.node
-            return self.write_down.new("sum", (row, [0], False), row.shape[1:], total)
+            return self.write_down.summed(rows.node)
         if isinstance(rows, Node):
             return self.write_down.new("mul", (rows, float(count)), rows.shape, rows)
         return rows * count

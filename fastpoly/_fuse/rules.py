@@ -133,9 +133,8 @@ def cumulative(kind: str, neutral: float) -> Rule:
 def product(reader: Reader, node: Node, places: Places) -> Expr:
     """mm, mv, dot and bmm: the last dimension of one with the last but one (or only one) of the other."""
     one, other = node.args
-    batch = 1 if len(one.shape) == len(other.shape) == 3 else 0
-    # `matmul` makes one dimension of all that are a batch; sums over each of them are as good, and keep the samples'
-    apart = (_flattened(one) or _flattened(other) or node.shape[:1]) if batch else ()
+    apart = batch_of(node)
+    batch = min(len(apart), 1)
     kept = (*apart, *node.shape[batch:])
 
     def body(at: Places, over: Places) -> Expr:
@@ -145,6 +144,16 @@ def product(reader: Reader, node: Node, places: Places) -> Expr:
 
     there = (*reshaped(node.shape[:batch], places[:batch], apart), *places[batch:])
     return reader.reduce(node, Sum("add", kept, (one.shape[-1],), body), there)
+
+
+def batch_of(node: Node) -> tuple[int, ...]:
+    """The dimensions of the batch that a product of matrices is computed for.
+
+    `matmul` makes one of all that are a batch; sums over each of them are as good, and keep the samples'.
+    """
+    one, other = node.args
+    is_batch = len(one.shape) == len(other.shape) == 3
+    return (_flattened(one) or _flattened(other) or node.shape[:1]) if is_batch else ()
 
 
 def _flattened(node: Node) -> tuple[int, ...]:

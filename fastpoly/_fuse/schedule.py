@@ -33,7 +33,7 @@ from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, is_repeated, leaves
 from .products import factors
-from .rules import NeedsMemory, Sum, broadcast, parts_of
+from .rules import NeedsMemory, Sum, batch_of, broadcast, parts_of, reshaped
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
 from .terms import combined, divided
 
@@ -302,6 +302,10 @@ class Schedule(Plan):
 
     def _parts(self, node: Node) -> Iterator[tuple[tuple[int, ...], Callable[[Places], tuple[Places, Expr]]]]:
         """The shapes that `node` consists of; for each, from a place in it to the place in `node` and the element."""
+        if node.op == "bmm":
+            batch = batch_of(node)
+            yield (*batch, *node.shape[1:]), partial(self._within_batch, node, batch)
+            return
         if node.op not in ("cat", "stack"):
             yield node.shape, lambda at: (at, self._computed(node, at))
             return
@@ -309,6 +313,10 @@ class Schedule(Plan):
         for part, start in parts_of(node):
             within = self._within_cat if node.op == "cat" else self._within_stack
             yield part.shape, partial(within, dim, part, start)
+
+    def _within_batch(self, node: Node, batch: tuple[int, ...], at: Places) -> tuple[Places, Expr]:
+        places = (*reshaped(batch, at[: len(batch)], node.shape[:1]), *at[len(batch) :])
+        return places, self._computed(node, places)
 
     def _within_cat(self, dim: int, part: Node, start: int, at: Places) -> tuple[Places, Expr]:
         return (*at[:dim], at[dim] + start, *at[dim + 1 :]), self.element(part, at)

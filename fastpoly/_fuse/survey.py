@@ -38,8 +38,15 @@ def samples_of(graph: Graph) -> int:
     within = _commonest([one.shape for scan in scans for one in scan.inputs])
     if within >= WIDE:
         return within
-    tensors = [node.shape for node in constants(graph) if node.baked is None] or [node.shape for node in graph.inputs]
-    return _commonest(tensors)
+    data = [node.shape for node in constants(graph) if node.baked is None]
+    given = [node.shape for node, then in zip(graph.inputs, graph.outputs, strict=False) if then is node]
+    return _commonest(_largest([*data, *given]) if given else data or [node.shape for node in graph.inputs])
+
+
+def _largest(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Where params are among the arguments that stay as they are, as in one call of a loss: those that may be data."""
+    most = max(map(math.prod, shapes))
+    return [shape for shape in shapes if 10 * math.prod(shape) >= most]
 
 
 def _commonest(shapes: list[tuple[int, ...]]) -> int:

@@ -76,7 +76,7 @@ class Tracer(LightDispatchMode, Refusing):
         self.depth = 0
         self._operations: dict[int, Operation] = {}
         self._plans: dict[Any, Plan] = {}
-        self.kinds: dict[Any, Kind] = {}
+        self.kinds: dict[tuple[Any, ...], Kind] = {}
         self._numbers: dict[Any, int] = {}
         self._known: dict[Any, Node] = {}
         self.writes = Writes(self)
@@ -323,8 +323,7 @@ class Tracer(LightDispatchMode, Refusing):
             _, dim, place = args
             offset = source.kind.offset + place % source.kind.shape[dim] * source.kind.strides[dim]
             if offset != kind.offset:
-                kind = Kind(kind.shape, kind.strides, kind.dtype, kind.device, offset)
-                kind = self.kinds.setdefault(kind, kind)
+                kind = self.only(Kind(kind.shape, kind.strides, kind.dtype, kind.device, offset))
         return self.traced(slots[result.node], kind).sharing(source.memory)
 
     def _written_once(self, operation: Operation, args: Any, kwargs: Any) -> Plan | None:
@@ -482,7 +481,11 @@ class Tracer(LightDispatchMode, Refusing):
 
     def kind(self, like: torch.Tensor, device: torch.device, offset: int = 0) -> Kind:
         kind = Kind(tuple(like.shape), like.stride(), like.dtype, device, int(like.storage_offset()) + offset)
-        return self.kinds.setdefault(kind, kind)
+        return self.only(kind)
+
+    def only(self, kind: Kind) -> Kind:
+        """The object that stands for all kinds like this one, by which plans are found."""
+        return self.kinds.setdefault((kind.shape, kind.strides, kind.dtype, kind.device, kind.offset), kind)
 
     def traced(self, node: Node, kind: Kind) -> Traced:
         traced: Traced = without_values(Traced, kind.shape, kind.strides, kind.dtype, kind.device, kind.offset)

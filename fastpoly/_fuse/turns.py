@@ -101,14 +101,25 @@ def _tiled(schedule: Schedule, nest: Nest, tile: int, span: Part) -> Turn:
 
 
 def moved(expr: Expr, axis: Axis, by: int) -> Expr:
-    """The expression at axis + by."""
-    if by == 0 or axis not in expr.axes:
+    """The expression at axis + by; what it reads several times is moved once."""
+    if by == 0:
         return expr
-    args = tuple(
-        moved(a, axis, by) if isinstance(a, Expr) else a.moved(axis, by) if isinstance(a, Index) else a
-        for a in expr.args
-    )
-    return Expr(expr.op, *args, is_bool=expr.is_bool)
+    known: dict[Expr, Expr] = {}
+    stack = [expr]
+    while stack:
+        one = stack[-1]
+        waiting = [a for a in one.args if isinstance(a, Expr) and a not in known] if axis in one.axes else []
+        stack += waiting
+        if waiting:
+            continue
+        stack.pop()
+        if axis in one.axes and one not in known:
+            parts = (
+                known[a] if isinstance(a, Expr) else a.moved(axis, by) if isinstance(a, Index) else a for a in one.args
+            )
+            known[one] = Expr(one.op, *parts, is_bool=one.is_bool)
+        known.setdefault(one, one)
+    return known[expr]
 
 
 def jammed(schedule: Schedule, nest: Nest, most_sums: int, most: int = AT_A_TIME) -> tuple[list[Root], Axis | None]:

@@ -130,10 +130,8 @@ class Writes:
         kind = args[0].kind
         if name == "as_strided":
             _, shape, strides, offset = operation.in_order(args, kwargs)
-            kind = Kind(
-                tuple(shape), tuple(strides), kind.dtype, kind.device, kind.offset if offset is None else offset
-            )
-            kind = self.tracer.kinds.setdefault(kind, kind)
+            offset = kind.offset if offset is None else offset
+            kind = self.tracer.only(Kind(tuple(shape), tuple(strides), kind.dtype, kind.device, offset))
         elif name in OPERATIONS:
             kind = self.tracer.kind(result_like(operation, args, kwargs), kind.device, offset_of(operation, args))
         elif name not in ("detach", "alias"):

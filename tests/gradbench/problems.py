@@ -61,8 +61,7 @@ def log_sum_exp(x):
 
 
 def least_squares(x, t, s):
-    powers = t[:, None] ** torch.arange(len(x), dtype=DTYPE)
-    return 0.5 * ((s - powers @ x) ** 2).sum()
+    return 0.5 * ((s - torch.vander(t, len(x), increasing=True) @ x) ** 2).sum()
 
 
 def llsq_inputs(n, m):
@@ -150,8 +149,10 @@ def kmeans_inputs(k, n, d):
 
 
 def runge_kutta(x, steps):
+    factors = (x.cumsum(0) - x[0])[1:]
+
     def slope(y):
-        return torch.cat([x[:1], (x.cumsum(0) - x[0])[1:] * y[:-1]])
+        return torch.cat([x[:1], factors * y[:-1]])
 
     y, h = torch.zeros_like(x), 1 / steps
     for _ in range(steps):
@@ -271,7 +272,8 @@ def saddle(start):
     def height(x, y):
         return (x[0] ** 2 + y[0] ** 2) - (x[1] ** 2 + y[1] ** 2)
 
-    def best(function, point, steps=10, rate=0.1):
+    def best(function, start, steps=10, rate=0.1):
+        point = start.clone()  # x and y start at one tensor, and neither's slope is the other's
         for _ in range(steps):
             (slope,) = torch.autograd.grad(function(point), point, create_graph=True)
             point = point - rate * slope
