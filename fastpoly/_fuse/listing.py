@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .graph import Graph, Node
+from .in_turns import InTurns
 from .plan import Accumulate, Nest, Plan
 from .recurrences import Recurrence
 from .scan import Scan
@@ -71,12 +72,15 @@ def planned(schedule: Plan) -> str:
 
 def _nests(schedule: Plan) -> Iterator[str]:
     yield f"registers run along {schedule.samples} elements, {schedule.lanes} at a time"
-    parts: list[Nest | Recurrence] = [*schedule.nests, *schedule.recurrences]
+    parts: list[Nest | Recurrence | InTurns] = [*schedule.nests, *schedule.recurrences, *schedule.in_turns]
     for part in sorted(parts, key=lambda part: part.level):
         if isinstance(part, Recurrence):
             scan = part.iteration.scan
             yield f"level {part.level}: {scan.count} iterations{' backwards' if scan.backwards else ''}"
             yield from ("    " + line for line in _nests(part.iteration))
+            continue
+        if not isinstance(part, Nest):
+            yield f"level {part.level}: {part.memory.name} of {part.measured[0]} elements"
             continue
         axes = ", ".join(f"{axis}: {axis.size}" for axis in part.loops.order)
         yield f"level {part.level}: for {axes}" if axes else f"level {part.level}: no loop"

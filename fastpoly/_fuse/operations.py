@@ -35,6 +35,7 @@ class Op:
         is_view: does it move elements and change none?
         is_extreme: is its result some of its elements?
         by_place: does it compare places, or read them from data?
+        is_place: is it a place among its operand's elements, whatever these are?
         reads: does it ask for its operands' elements?
     """
 
@@ -46,6 +47,7 @@ class Op:
     is_view: bool = False
     is_extreme: bool = False
     by_place: bool = False
+    is_place: bool = False
     reads: bool = True
 
 
@@ -175,6 +177,10 @@ OPERATIONS: dict[str, Op] = {
     "cat": Op(rules.cat, lift.join, bounds.first),
     "stack": Op(rules.stack, lift.join, bounds.first),
     "select_backward": pick(rules.select_backward, lift.select_backward),
+    # in turns of their own
+    "fastpoly::order": pick(rules.in_turns, lift.with_dimension(1), whole=bounds.place, is_place=True),
+    "fastpoly::put": pick(rules.in_turns, lift.by_index, whole=bounds.of_both(0, 3)),
+    "fastpoly::put_add": pick(rules.in_turns, lift.by_index, whole=bounds.added_at),
     # picking by constants
     "gather": pick(rules.gather, lift.by_index, whole=bounds.first, is_extreme=True),
     "scatter": pick(rules.scatter, whole=bounds.of_both(0, 3)),

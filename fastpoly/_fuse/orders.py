@@ -1,7 +1,8 @@
-"""Sorting and what needs an order, by counting: an element's place is how many others stand before it.
+"""Sorting and what needs an order.
 
-That is as many comparisons as there are pairs, all at once, where sorting would take turns: for short axes the best,
-and for long ones in loops that fill registers. Equal elements keep their order, as in torch's stable sort, and NaN is
+Short axes are counted: an element's place is how many others stand before it. That is as many comparisons as there are
+pairs, all at once, where sorting takes turns. So are all axes on a GPU, in loops that fill registers. A CPU's kernel
+sorts longer ones (`in_turns`). Equal elements keep their order, as in torch's stable sort, and NaN is
 larger than all numbers. Where torch's own order of equals is left open, as topk's, so are its places here.
 """
 
@@ -15,6 +16,7 @@ import torch
 
 from .factorizations import NotTakenApart, numbers
 from .graph import Node
+from .in_turns import order
 
 Turns: TypeAlias = "Callable[[Callable[..., list[Any]], list[Any], list[Any], int, bool], list[Any]]"
 """Of a step, what it begins with, rows, how many, and whether the last row is taken first."""
@@ -35,8 +37,16 @@ def _is_before(one: Any, other: Any, descending: bool) -> Any:
     return (one < other) | ((other != other) & (one == one))
 
 
+PAIRS = 48
+"""Elements along an axis up to which a CPU counts, too: more are sorted sooner (measured on sums of sorted numbers)."""
+
 LONGEST = 2048
-"""Elements along the axis: torch sorts more of them sooner than all are compared."""
+"""Elements along the axis that are counted: torch sorts more of them sooner than all are compared."""
+
+
+def _is_counted(a: Any) -> bool:
+    """Are the elements along the last dimension to be compared, all with each other?"""
+    return a.device.type != "cpu" or a.shape[-1] <= PAIRS
 
 
 def _ranks(a: Any, descending: bool = False) -> Any:
@@ -57,12 +67,16 @@ def _refuse_long(a: Any) -> None:
 
 def places_in_order(a: Any, descending: bool = False) -> Any:
     """Where, along the last dimension, each element of the sorted tensor comes from."""
+    if not _is_counted(a):
+        return order(a, -1, descending)
     places = numbers(a.shape[-1], a)
     return torch.where(_ranks(a, descending)[..., None, :] == places[:, None], places, 0).amax(-1)
 
 
-def _place_of_rank(a: Any, rank: Any) -> Any:
+def _place_of_rank(a: Any, rank: int) -> Any:
     """Where the element is before which so many stand."""
+    if not _is_counted(a):
+        return order(a, -1, False).select(-1, rank)
     return torch.where(_ranks(a) == rank, numbers(a.shape[-1], a), 0).amax(-1)
 
 
@@ -101,6 +115,9 @@ def _median_place(values: Any) -> Any:
 def _nanmedian_place(values: Any) -> Any:
     """Of the lower median of all that is a number: NaN stands behind."""
     count = (values == values).sum(-1, keepdim=True)
+    if not _is_counted(values):
+        middle = torch.div(count - 1, 2, rounding_mode="floor").clamp(0, values.shape[-1] - 1)
+        return order(values, -1, False).gather(-1, middle)[..., 0]
     ranks = _ranks(values)
     is_middle = (2 * ranks + 1 == count) | (2 * ranks + 2 == count) | ((count == 0) & (ranks == 0))
     return torch.where(is_middle, numbers(values.shape[-1], values), 0).amax(-1)
@@ -130,19 +147,27 @@ def _mode_place(values: Any) -> Any:
 # -----------------------------------------------------------------------------------------------
 
 
-def _running_extreme(largest: bool) -> Callable[[Any, int], Any]:
+def _running_extreme(largest: bool) -> Callable[..., Any]:
     """cummax and cummin: values, and the last places where they stand."""
 
-    def rule(a: Any, dim: int) -> Any:
-        values = _last(a, dim)
-        _refuse_long(values)
-        places = numbers(values.shape[-1], values)
-        one, other = values[..., :, None], values[..., None, :]
-        beats = (other > one) if largest else (other < one)
-        is_beaten = ((beats | (other != other)) & (places < places[:, None])).sum(-1) > 0
-        is_record = ~is_beaten | (values != values)
-        at = torch.where(is_record[..., None, :] & (places <= places[:, None]), places, 0).amax(-1)
-        return _back(values.gather(-1, at), dim, a), _back(at, dim, a)
+    def rule(turns: Turns, _: Node, a: Any, dim: int) -> Any:
+        if not a.ndim or not a.numel():
+            return a.clone(), torch.zeros_like(a, dtype=torch.int64)
+        values = a.movedim(dim, 0)
+        size, dtype = len(values), values.dtype if values.is_floating_point() else torch.float64
+        places = torch.arange(size, dtype=dtype, device=a.device)
+
+        def step(before: Sequence[Any], row: Sequence[Any]) -> list[Any]:
+            (most, at), (x, place) = before, row
+            takes = ((x >= most) if largest else (x <= most)) | (x != x)  # NaN stays, until another one comes
+            most, at = torch.where(takes, x, most), torch.where(takes, place, at)
+            return [most, at, most, at]
+
+        first = values.new_full(values.shape[1:], -math.inf if largest else math.inf, dtype=dtype)
+        most, at = turns(step, [first, torch.zeros_like(first)], [values.to(dtype), places], size, False)[-2:]
+        known = at.round()
+        at = known.masked_fill(known.isnan(), 0).clamp(0, size - 1).long()  # so that its bounds are known
+        return most.to(values.dtype).movedim(0, dim), at.movedim(0, dim)
 
     return rule
 
@@ -172,7 +197,12 @@ def _log_sums(turns: Turns, node: Node, a: Any, dim: int) -> Any:
     return found.flip(dim) if is_flipped else found
 
 
-IN_TURNS: dict[str, Callable[..., Any]] = {"logcumsumexp": _log_sums, "_logcumsumexp": _log_sums}
+IN_TURNS: dict[str, Callable[..., Any]] = {
+    "logcumsumexp": _log_sums,
+    "_logcumsumexp": _log_sums,
+    "cummax": _running_extreme(largest=True),
+    "cummin": _running_extreme(largest=False),
+}
 """Those that are loops: of what takes turns (see `written_loops.loop`), the node of the first operand, and operands."""
 
 
@@ -183,6 +213,4 @@ APART: dict[str, Callable[..., Any]] = {
     "median": _of_all_or_along(_median_place),
     "nanmedian": _of_all_or_along(_nanmedian_place),
     "mode": lambda a, dim, keep: _picked(a, dim, keep, _mode_place),
-    "cummax": _running_extreme(largest=True),
-    "cummin": _running_extreme(largest=False),
 }

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .expressions import CHEAP, Axis, Expr, Index, Memory, Places, in_order
 from .graph import Graph, Node
+from .in_turns import InTurns
 from .ir import Var
 from .memories import Memories
 
@@ -103,6 +106,7 @@ class Plan:
         results: the same for the other outputs.
         origin: the node and the place of which an Expr is an element.
         recurrences: the loops of scans, in the order in which they run: after the nests of their level.
+        in_turns: what takes turns of its own, in the order in which it does: as recurrences, after the nests of a level.
         depth: how many scans are around.
     """
 
@@ -117,6 +121,7 @@ class Plan:
     results: list[dict[Places, Expr] | Memory]
     origin: dict[Expr, tuple[Node, Places]]
     recurrences: list[Recurrence]
+    in_turns: list[InTurns]
     depth = 0
     _memories: Memories
 
@@ -126,6 +131,7 @@ class Plan:
         found = dict.fromkeys(self._memories.found.values())
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
         found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
+        found.update(dict.fromkeys(one.memory for one in self.in_turns))
         for recurrence in self.recurrences:
             found.update(dict.fromkeys(recurrence.iteration.memories))
         return list(found)
@@ -151,7 +157,7 @@ class Plan:
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""
-        if self.recurrences:
+        if self.recurrences or self.in_turns:
             return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
         of_samples = self.of_samples()
@@ -205,12 +211,13 @@ class Plan:
     @property
     def cycles(self) -> float:
         """About how long a step takes: registers' worth of operations, one a cycle."""
-        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences)
+        own = sum(turns * cycles for turns, _, cycles in (one.measured for one in self.in_turns))
+        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences) + own
 
     def all_measured(self) -> list[tuple[int, int, int]]:
         """`measured` of everything."""
         inner = [one for recurrence in self.recurrences for one in recurrence.measured]
-        return [*map(self.measured, self.nests), *inner]
+        return [*map(self.measured, self.nests), *inner, *(one.measured for one in self.in_turns)]
 
     def cycles_of(self, nests: Iterable[Nest]) -> float:
         """The same for some nests."""
@@ -239,3 +246,16 @@ class Plan:
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
     return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]
+
+
+def filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
+    """All places, with the template's loop variables where it has them and every number elsewhere."""
+    choices = [
+        [place] if place.axes else [Index((), n) for n in range(size)]
+        for place, size in zip(template, shape, strict=True)
+    ]
+    yield from itertools.product(*choices)
+
+
+def all_places(node: Node) -> Iterator[Places]:
+    yield from (tuple(Index((), i) for i in at) for at in np.ndindex(*node.shape))

@@ -38,6 +38,9 @@ class Reader(Protocol):
     def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
         """The element at `places` of a reduction."""
 
+    def taking_turns(self, node: Node, places: Places) -> Expr:
+        """The element at `places` of what is computed in turns of its own: see `in_turns`."""
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -350,6 +353,10 @@ def scatter_add(reader: Reader, node: Node, places: Places) -> Expr:
 
     added = reader.reduce(node, Sum("add", node.shape, (index.shape[dim],), body), places)
     return reader.element(source, places) + added
+
+
+def in_turns(reader: Reader, node: Node, places: Places) -> Expr:
+    return reader.taking_turns(node, places)
 
 
 def _number(place: Index) -> Expr:

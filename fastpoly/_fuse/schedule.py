@@ -28,10 +28,11 @@ from fastpoly_kernels.log import stage
 from .arguments import leaves as flattened
 from .expressions import Axis, Expr, Index, Memory, Places, call
 from .graph import Graph, Node
+from .in_turns import InTurns, planned
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
-from .plan import Accumulate, Loops, Nest, Plan, Root, Store, leaves
+from .plan import Accumulate, Loops, Nest, Plan, Root, Store, all_places, filled, leaves
 from .products import factors
 from .rules import NeedsMemory, Sum, broadcast, parts_of
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
@@ -100,6 +101,7 @@ class Schedule(Plan):
             self.kept.update(dict.fromkeys(more))
         self.nests = sorted(self._nests.values(), key=lambda nest: nest.level)
         self.recurrences = sorted(self._recurrences.values(), key=lambda recurrence: recurrence.level)
+        self.in_turns = sorted(self._in_turns.values(), key=lambda one: one.level)
 
     def _begin(self) -> None:
         self._nests: dict[tuple[int, Loops], Nest] = {}
@@ -107,8 +109,9 @@ class Schedule(Plan):
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
         self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
-        self._maker: dict[Var | Memory, Nest | Recurrence] = {}
+        self._maker: dict[Var | Memory, Nest | Recurrence | InTurns] = {}
         self._recurrences: dict[Node, Recurrence] = {}
+        self._in_turns: dict[Node, InTurns] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
@@ -128,7 +131,7 @@ class Schedule(Plan):
             like = self.carried(inputs[position]) if position < len(inputs) else None
             value: dict[Places, Expr] | Memory = {}  # what stays as it is
             if like is None and (position < len(inputs) or not self._memories.is_long(node.shape)):
-                value = {at: self.element(node, at).as_float() for at in _all(node)}
+                value = {at: self.element(node, at).as_float() for at in all_places(node)}
             elif like is None or node is not inputs[position]:
                 value = self._copied(node, like)
             (self.successors if position < len(inputs) else self.results).append(value)
@@ -138,7 +141,7 @@ class Schedule(Plan):
         memory = self._memories.new("scratch", node, "next")
         if like is not None:
             memory.order, memory.padded = like.order, like.padded
-        self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
+        self.store_all(memory, node)
         return memory
 
     # -- elements
@@ -247,9 +250,9 @@ class Schedule(Plan):
         """Has a tensor of this shape an axis with a loop?"""
         return self._memories.is_long(shape)
 
-    def rows_memory(self, node: Node, count: int) -> Memory:
-        """Memory for so many rows of a node's shape."""
-        return self._memories.new("scratch", node, node.label or node.op.strip("_"), (count, *node.shape))
+    def new_memory(self, node: Node, shape: tuple[int, ...] | None = None, along: int | None = None) -> Memory:
+        """Memory for a node's shape or another one; it lies `along` a dimension, or any."""
+        return self._memories.new("scratch", node, node.label or node.op.split(":")[-1].strip("_"), shape, along)
 
     def from_memory(self, node: Node, places: Places) -> Expr:
         """An element, loaded: from here on the node is kept."""
@@ -259,11 +262,14 @@ class Schedule(Plan):
     def copied_along(self, node: Node, dim: int, places: Places) -> Expr:
         """An element, loaded from a copy that lies in memory along a dimension."""
         if (node, dim) not in self._copies:
-            memory = self._memories.new("scratch", node, node.label or node.op.strip("_"), along=dim)
-            self._copies[node, dim] = memory
-            self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
+            self._copies[node, dim] = memory = self.new_memory(node, along=dim)
+            self.store_all(memory, node)
         memory = self._copies[node, dim]
         return Expr("load", memory, memory.offset(places))
+
+    def store_all(self, memory: Memory, node: Node) -> None:
+        """Write the values of `node` to a memory."""
+        self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
 
     def store_row(self, memory: Memory, row: int, node: Node) -> None:
         """Write the values of `node` to a row of a memory."""
@@ -334,7 +340,7 @@ class Schedule(Plan):
     ) -> None:
         """Roots that write all elements of a shape to `memory`."""
         template, _, loops = self._axes(shape, ())
-        for at in _filled(template, shape):
+        for at in filled(template, shape):
             places, value = element_at(at)
             value = value.as_float()
             if value.cost and node in self._stored:
@@ -376,6 +382,14 @@ class Schedule(Plan):
         unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
         return Expr("lookup", memory, memory.offset(places), memory.offset(unit).constant, which)
 
+    def taking_turns(self, node: Node, places: Places) -> Expr:
+        """The element of what takes turns of its own."""
+        if node not in self._in_turns:
+            self._in_turns[node] = made = planned(self, node)
+            self._maker[made.memory] = made
+        memory = self._in_turns[node].memory
+        return Expr("load", memory, memory.offset(places))
+
     def _axes_of(self, sum_of: Sum) -> tuple[Places, Places, Loops]:
         """Loop variables for a sum: of axes as long as the samples, registers run along one that all it reads lies
         along.
@@ -392,7 +406,7 @@ class Schedule(Plan):
         """Does all that a sum reads lie along its registers, or is the same for them?"""
         kept, reduced, loops = axes
         assert loops.lanes is not None
-        value = sum_of.body(next(_filled(kept, sum_of.kept)), next(_filled(reduced, sum_of.reduced)))
+        value = sum_of.body(next(filled(kept, sum_of.kept)), next(filled(reduced, sum_of.reduced)))
         read = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(value)]
         return all(load.op == "local" or load.args[1].factor(loops.lanes) in (0, 1) for load in read)
 
@@ -403,8 +417,8 @@ class Schedule(Plan):
             memory = self._memories.new("scratch", node, node.op, sum_of.kept)
         known: dict[Places, Expr] = {}
         axes = frozenset(axis for place in reduced for axis in place.axes)
-        for at in _filled(kept, sum_of.kept):
-            terms = [sum_of.body(at, over).as_float() for over in _filled(reduced, sum_of.reduced)]
+        for at in filled(kept, sum_of.kept):
+            terms = [sum_of.body(at, over).as_float() for over in filled(reduced, sum_of.reduced)]
             value = combined(sum_of.kind, terms)
             factor, divisor = 1.0, Expr.of(1.0)
             if sum_of.kind == "add":
@@ -436,7 +450,7 @@ class Schedule(Plan):
             self._maker[made] = nest
 
     @staticmethod
-    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence, loops: Loops) -> bool:
+    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence | InTurns, loops: Loops) -> bool:
         """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
         return (
             leaf.op == "kept"
@@ -484,16 +498,3 @@ def _repeated(expr: Expr, loops: Loops) -> bool:
     innermost = max(order.index(axis) for axis in expr.axes if axis in order)
     again = math.prod(axis.size for axis in order[:innermost] if axis not in expr.axes)
     return again >= MANY_TIMES and loops.lanes in expr.axes
-
-
-def _filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:
-    """All places, with the template's loop variables where it has them and every number elsewhere."""
-    choices = [
-        [place] if place.axes else [Index((), n) for n in range(size)]
-        for place, size in zip(template, shape, strict=True)
-    ]
-    yield from itertools.product(*choices)
-
-
-def _all(node: Node) -> Iterator[Places]:
-    yield from (tuple(Index((), i) for i in at) for at in np.ndindex(*node.shape))

@@ -25,7 +25,7 @@ EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
 
 
-PICKS = ("gather", "scatter", "scatter_add")
+PICKS = ("gather", "scatter", "scatter_add", "fastpoly::put", "fastpoly::put_add")
 """What an index (the third argument) names places along a dimension (the second) for."""
 
 UNKNOWN: Bounds = (-math.inf, math.inf)
@@ -106,7 +106,8 @@ class WholeNumbers:
             low, high = _of_float(node.args[0]) or _of_floats(node.args[0], node, self)
             self._known[node] = math.trunc(low), math.trunc(high)
             return
-        if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
+        is_of_any = node.op.endswith("_like") or record(node).is_place
+        if any(part.dtype.is_floating_point for part in _nodes(node)) and not is_of_any:
             raise refusal(node, "it makes whole numbers of floats", "compute with floats")
         rule = record(node).whole
         if rule is None:

@@ -1,0 +1,180 @@
+"""What takes turns of its own between loop nests: sorting, and putting at places that change from step to step.
+
+Both read and write at places that only memory tells, one element after the other, which no nest does. As operations
+they are ours: `order` gives where the elements of the sorted tensor come from, `put` is a scatter and `put_add` a
+scatter_add whose index is as long as the tensor in all dimensions but its own. Only kernels of a CPU have them; for
+others all places are compared (`orders`, `rules`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .expressions import Axis, Expr, Index, Memory, Places
+from .graph import Node
+from .ir import FLOAT, Var
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+
+_LIBRARY = torch.library.Library("fastpoly", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def _define(schema: str, function: Any) -> None:
+    _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(schema.split("(")[0], function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+
+
+def _order(a: torch.Tensor, dim: int, descending: bool) -> torch.Tensor:
+    return torch.argsort(a, dim=dim, descending=descending, stable=True)
+
+
+_define("order(Tensor a, int dim, bool descending) -> Tensor", _order)
+_PUT = "(Tensor a, int dim, Tensor index, Tensor values) -> Tensor"
+_define(f"put{_PUT}", torch.scatter)
+_define(f"put_add{_PUT}", torch.scatter_add)
+
+order, put, put_add = (getattr(torch.ops.fastpoly, name) for name in ("order", "put", "put_add"))
+
+RECOMPUTED = 3
+"""Operations up to which a value is computed where it is put: a store and a load cost as much."""
+
+PER_TURN = 6
+"""Cycles of an element in a merge, and of one that is put: it waits for what the one before has loaded or stored."""
+
+
+@dataclass(eq=False)
+class Sorting:
+    """The elements of each row in order.
+
+    Attributes:
+        level: see `Nest`.
+        node: the operation.
+        memory: where the places go that the elements in order come from.
+        axes: those of the rows.
+        first: where a row of the memory begins.
+        size: how many elements a row has.
+        place: what the key is the element at.
+        key: an element of what is sorted.
+        descending: does the largest come first?
+    """
+
+    level: int
+    node: Node
+    memory: Memory
+    axes: tuple[Axis, ...]
+    first: Index
+    size: int
+    place: Var
+    key: Expr
+    descending: bool
+
+    @property
+    def exprs(self) -> list[Expr]:
+        """What it computes."""
+        return [self.key]
+
+    def changes(self) -> Iterator[Var | Memory]:
+        """What it assigns and writes to."""
+        yield from (self.place, self.memory)
+
+    @property
+    def measured(self) -> tuple[int, int, int]:
+        """See `Plan.measured`."""
+        turns = math.prod(axis.size for axis in self.axes) * self.size
+        return turns, 1, PER_TURN * max(self.size - 1, 1).bit_length()
+
+
+@dataclass(eq=False)
+class Putting:
+    """Elements that are put, or added, each where its index says; what lies there has been stored before.
+
+    Attributes:
+        level, node, memory: as of `Sorting`.
+        axes: those of the index, the one that it replaces innermost.
+        rest: where the place 0 of a row lies.
+        stride: how far the next one is.
+        which: the place.
+        value: what is put there.
+        adds: is it added to what is there?
+    """
+
+    level: int
+    node: Node
+    memory: Memory
+    axes: tuple[Axis, ...]
+    rest: Index
+    stride: int
+    which: Expr
+    value: Expr
+    adds: bool
+
+    @property
+    def exprs(self) -> list[Expr]:
+        """What it computes."""
+        return [self.which, self.value]
+
+    def changes(self) -> Iterator[Var | Memory]:
+        """What it assigns and writes to."""
+        yield self.memory
+
+    @property
+    def measured(self) -> tuple[int, int, int]:
+        """See `Plan.measured`."""
+        return math.prod(axis.size for axis in self.axes), 1, PER_TURN + self.which.cost + self.value.cost
+
+
+InTurns = Sorting | Putting
+
+
+def planned(schedule: Schedule, node: Node) -> InTurns:
+    """What computes an operation of ours."""
+    return _sorting(schedule, node) if node.op == "fastpoly::order" else _putting(schedule, node)
+
+
+def _sorting(schedule: Schedule, node: Node) -> Sorting:
+    source, dim, descending = node.args
+    dim %= len(node.shape)
+    memory = schedule.new_memory(node, along=dim)
+    memory.padded += schedule.lanes  # one element behind a row is read, and passed over
+    axes, places = _axes(node.shape, dim)
+    places[dim] = Index()
+    place = Var("place", FLOAT)
+    key = schedule.lookup(source, tuple(places), dim, Expr("local", place))
+    first = memory.offset(tuple(places))
+    return Sorting(schedule.level_after([key]), node, memory, axes[:-1], first, node.shape[dim], place, key, descending)
+
+
+def _putting(schedule: Schedule, node: Node) -> Putting:
+    source, dim, index, values = node.args
+    dim %= len(node.shape)
+    memory = schedule.new_memory(node, along=dim)
+    schedule.store_all(memory, source)
+    axes, places = _axes(index.shape, dim)
+    which, value = (_at_hand(schedule, one, tuple(places)) for one in (index, values))
+    level = max(schedule.level_after([which, value]), schedule.level_of([memory]))
+    unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
+    places[dim] = Index()
+    rest, stride = memory.offset(tuple(places)), memory.offset(unit).constant
+    return Putting(level, node, memory, axes, rest, stride, which, value, node.op == "fastpoly::put_add")
+
+
+def _axes(shape: tuple[int, ...], dim: int) -> tuple[tuple[Axis, ...], list[Index]]:
+    """An axis for each dimension, that of `dim` innermost, and where an element lies."""
+    numbers = itertools.count()
+    of = [Axis("k0", size) if d == dim else Axis(f"j{next(numbers)}", size) for d, size in enumerate(shape)]
+    return (*of[:dim], *of[dim + 1 :], of[dim]), [Index.of(axis) for axis in of]
+
+
+def _at_hand(schedule: Schedule, node: Node, places: Places) -> Expr:
+    """An element that takes little, or lies in memory."""
+    value = schedule.element(node, places).as_float()
+    if value.cost <= RECOMPUTED or node.op in ("input", "constant"):
+        return value
+    return schedule.from_memory(node, places)
