@@ -142,7 +142,6 @@ def _sorting(schedule: Schedule, node: Node) -> Sorting:
     source, dim, descending = node.args
     dim %= len(node.shape)
     memory = schedule.new_memory(node, along=dim)
-    memory.padded += schedule.lanes  # one element behind a row is read, and passed over
     axes, places = _axes(node.shape, dim)
     places[dim] = Index()
     place = Var("place", FLOAT)

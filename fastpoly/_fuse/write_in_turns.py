@@ -9,6 +9,7 @@ keys stand in the order of their places.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from . import ir
@@ -59,6 +60,10 @@ def _write_putting(builder: Builder, what: Putting) -> None:
     builder.names = names
 
 
+Lists = Sequence[ir.Expr]
+"""Where keys begin in scratch, and where their places do."""
+
+
 class _Entry:
     """A key, with where it comes from."""
 
@@ -75,9 +80,10 @@ class _Sort:
 
     def __init__(self, builder: Builder, what: Sorting) -> None:
         self.builder, self.what, self.size = builder, what, what.size
-        # one element more is read, and passed over
-        self.keys, self.left_keys, self.left_places = (number(builder.spare(self.size + 1)) for _ in range(3))
         self.places = builder.assign(builder.new("row_begin"), builder.place(what.memory, what.first), what.node)
+        keys, *aside = (number(builder.spare(self.size + 1)) for _ in range(5))
+        self.whole = keys, self.places
+        self.left, self.right = aside[:2], aside[2:]
 
     def write(self) -> None:
         self.insert()
@@ -87,17 +93,16 @@ class _Sort:
 
     # -- entries
 
-    def entry(self, keys: ir.Expr, places: ir.Expr, at: ir.Expr, name: str) -> _Entry:
+    def entry(self, where: Lists, at: ir.Expr, name: str) -> _Entry:
         """The one at a place, in variables."""
-        builder = self.builder
-        key, place = Var(f"{name}_key", FLOAT), Var(f"{name}_place", FLOAT)
-        builder.assign(key, Load("scratch", indices("add", keys, at), FLOAT))
-        builder.assign(place, Load("scratch", indices("add", places, at), FLOAT))
-        return _Entry(key, place)
+        names = (f"{name}_key", f"{name}_place")
+        loads = [Load("scratch", indices("add", begin, at), FLOAT) for begin in where]
+        return _Entry(*(self.builder.assign(Var(n, FLOAT), load) for n, load in zip(names, loads, strict=True)))
 
-    def put(self, keys: ir.Expr, places: ir.Expr, at: ir.Expr, entry: _Entry) -> None:
-        self.builder.store("scratch", indices("add", keys, at), entry.key)
-        self.builder.store("scratch", indices("add", places, at), entry.place)
+    def put(self, where: Lists, at: ir.Expr, entry: _Entry) -> None:
+        """Write one."""
+        for begin, value in zip(where, (entry.key, entry.place), strict=True):
+            self.builder.store("scratch", indices("add", begin, at), value)
 
     def is_after(self, one: _Entry, other: _Entry) -> ir.Expr:
         """Must one stand behind the other?"""
@@ -119,9 +124,7 @@ class _Sort:
         last = Const(-math.inf if what.descending else math.inf, FLOAT)
         beyond = Op("sub" if what.descending else "add", (place, self.count()), FLOAT)
         key = builder.assign(Var("own_key", FLOAT), Op("where", (is_number, ordered, last), FLOAT))
-        return _Entry(
-            key, builder.assign(Var("own_place", FLOAT), Op("where", (is_number, place, beyond), FLOAT))
-        )
+        return _Entry(key, builder.assign(Var("own_place", FLOAT), Op("where", (is_number, place, beyond), FLOAT)))
 
     def count(self) -> Const:
         return Const(float(self.size), FLOAT)
@@ -138,11 +141,11 @@ class _Sort:
                 hole = builder.assign(builder.new("hole"), at)
                 with builder.loop("after", at, block, -1) as after:
                     before = builder.assign(builder.new("before"), shifted(after, -1))
-                    other = self.entry(self.keys, self.places, before, "other")
+                    other = self.entry(self.whole, before, "other")
                     self.stop_unless(self.is_after(other, own))
-                    self.put(self.keys, self.places, after, other)
+                    self.put(self.whole, after, other)
                     builder.assign(hole, before)
-                self.put(self.keys, self.places, hole, own)
+                self.put(self.whole, hole, own)
 
     def merge_all(self) -> None:
         """Merge neighbours, each time twice as long ones, until one is left."""
@@ -160,29 +163,66 @@ class _Sort:
             builder.assign(width, twice)
 
     def merge(self, low: Var, middle: Var, high: Var) -> None:
-        """Merge what lies from `low` and from `middle` on: what overlaps on the left is copied, and stands aside."""
+        """Merge what lies from `low` and from `middle` on: what overlaps is copied, and merged from both ends at once.
+
+        Of what overlaps the first on the right is the smallest, and the last on the left the largest: neither end can
+        come to its end there, and to those of the others something infinite is added.
+        """
         builder = self.builder
-        first = self.entry(self.keys, self.places, middle, "first")
-        left = builder.assign(builder.new("left"), middle)
+        first, left = self.entry(self.whole, middle, "first"), builder.assign(builder.new("left"), middle)
         with builder.loop("after", middle, low, -1) as after:
             before = builder.assign(builder.new("before"), shifted(after, -1))
-            other = self.entry(self.keys, self.places, before, "other")
+            other = self.entry(self.whole, before, "other")
             self.stop_unless(self.is_after(other, first))
-            self.put(self.left_keys, self.left_places, before, other)
+            self.put(self.left, after, other)
             builder.assign(left, before)
-        right = builder.assign(builder.new("right"), middle)
-        with builder.loop("at", left, high) as at:
-            self.stop_unless(Op("lt", (left, middle), BOOL))
-            one = self.entry(self.left_keys, self.left_places, left, "left")
-            other = self.entry(self.keys, self.places, right, "right")
-            is_there = Op("lt", (right, high), BOOL)
-            takes = builder.assign(Var("takes", BOOL), Op("and", (is_there, self.is_after(one, other)), BOOL))
-            smaller = _Entry(
-                Op("where", (takes, other.key, one.key), FLOAT), Op("where", (takes, other.place, one.place), FLOAT)
+        with builder.into(If(Op("lt", (left, middle), BOOL))):
+            last, right = (
+                self.entry(self.whole, shifted(middle, -1), "last"),
+                builder.assign(builder.new("right"), middle),
             )
-            self.put(self.keys, self.places, at, smaller)
-            builder.assign(left, Op("where", (takes, left, shifted(left, 1)), INDEX))
-            builder.assign(right, Op("where", (takes, shifted(right, 1), right), INDEX))
+            with builder.loop("at", middle, high) as at:
+                other = self.entry(self.whole, at, "other")
+                self.stop_unless(self.is_after(last, other))
+                self.put(self.right, at, other)
+                builder.assign(right, shifted(at, 1))
+            self.put(self.left, left, _Entry(Const(-math.inf, FLOAT), Const(-math.inf, FLOAT)))
+            self.put(self.right, right, _Entry(Const(math.inf, FLOAT), Const(math.inf, FLOAT)))
+            self.from_both_ends(left, middle, right)
+
+    def from_both_ends(self, left: Var, middle: Var, right: Var) -> None:
+        """Write what overlaps, in order: neither end waits for the other."""
+        builder = self.builder
+        count = indices("sub", right, left)
+        half = builder.assign(builder.new("half"), indices("floordiv", count, number(2)))
+        lows = builder.assign(builder.new("low_left"), left), builder.assign(builder.new("low_right"), middle)
+        highs = builder.assign(builder.new("high_left"), middle), builder.assign(builder.new("high_right"), right)
+        with builder.loop("step", number(0), half) as step:
+            self.smallest(indices("add", left, step), *lows)
+            self.largest(shifted(indices("sub", right, step), -1), *highs)
+        with builder.loop("step", half, indices("sub", count, half)) as step:
+            self.smallest(indices("add", left, step), *lows)
+
+    def smallest(self, to: ir.Expr, left: Var, right: Var) -> None:
+        """Write the smaller of two, and go on behind it."""
+        one, other = self.entry(self.left, shifted(left, 1), "left"), self.entry(self.right, right, "right")
+        takes = self.builder.assign(Var("takes", BOOL), self.is_after(one, other))
+        self.put(self.whole, to, self.chosen(takes, other, one))
+        self.builder.assign(left, Op("where", (takes, left, shifted(left, 1)), INDEX))
+        self.builder.assign(right, Op("where", (takes, shifted(right, 1), right), INDEX))
+
+    def largest(self, to: ir.Expr, left: Var, right: Var) -> None:
+        """Write the larger of two, and go on before it; the variables say where those end that are left."""
+        one, other = self.entry(self.left, left, "left"), self.entry(self.right, shifted(right, -1), "right")
+        takes = self.builder.assign(Var("takes", BOOL), self.is_after(one, other))
+        self.put(self.whole, to, self.chosen(takes, one, other))
+        self.builder.assign(left, Op("where", (takes, shifted(left, -1), left), INDEX))
+        self.builder.assign(right, Op("where", (takes, right, shifted(right, -1)), INDEX))
+
+    def chosen(self, truth: ir.Expr, one: _Entry, other: _Entry) -> _Entry:
+        return _Entry(
+            Op("where", (truth, one.key, other.key), FLOAT), Op("where", (truth, one.place, other.place), FLOAT)
+        )
 
     def finish(self) -> None:
         """Places of what is no number count as others do."""
