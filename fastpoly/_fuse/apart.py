@@ -27,7 +27,7 @@ from . import (
     spectra,
     windows,
 )
-from .in_turns import put, put_add
+from .own_operations import put, put_add
 from .rules import SELECTED
 
 

@@ -1,9 +1,7 @@
 """What takes turns of its own between loop nests: sorting, and putting at places that change from step to step.
 
-Both read and write at places that only memory tells, one element after the other, which no nest does. As operations
-they are ours: `order` gives where the elements of the sorted tensor come from, `put` is a scatter and `put_add` a
-scatter_add whose index is as long as the tensor in all dimensions but its own. Only kernels of a CPU have them; for
-others all places are compared (`orders`, `rules`).
+Both read and write at places that only memory tells, one element after the other, which no nest does. Only kernels of
+a CPU have them; for others all places are compared (`orders`, `rules`).
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from .expressions import Axis, Expr, Index, Memory, Places
 from .graph import Node
@@ -22,25 +18,6 @@ from .ir import FLOAT, Var
 
 if TYPE_CHECKING:
     from .schedule import Schedule
-
-_LIBRARY = torch.library.Library("fastpoly", "FRAGMENT")  # type: ignore[no-untyped-call]
-
-
-def _define(schema: str, function: Any) -> None:
-    _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
-    _LIBRARY.impl(schema.split("(")[0], function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-
-
-def _order(a: torch.Tensor, dim: int, descending: bool) -> torch.Tensor:
-    return torch.argsort(a, dim=dim, descending=descending, stable=True)
-
-
-_define("order(Tensor a, int dim, bool descending) -> Tensor", _order)
-_PUT = "(Tensor a, int dim, Tensor index, Tensor values) -> Tensor"
-_define(f"put{_PUT}", torch.scatter)
-_define(f"put_add{_PUT}", torch.scatter_add)
-
-order, put, put_add = (getattr(torch.ops.fastpoly, name) for name in ("order", "put", "put_add"))
 
 RECOMPUTED = 3
 """Operations up to which a value is computed where it is put: a store and a load cost as much."""

@@ -16,7 +16,7 @@ import torch
 
 from .factorizations import NotTakenApart, numbers
 from .graph import Node
-from .in_turns import order
+from .own_operations import order
 
 Turns: TypeAlias = "Callable[[Callable[..., list[Any]], list[Any], list[Any], int, bool], list[Any]]"
 """Of a step, what it begins with, rows, how many, and whether the last row is taken first."""
@@ -46,7 +46,7 @@ LONGEST = 2048
 
 def _is_counted(a: Any) -> bool:
     """Are the elements along the last dimension to be compared, all with each other?"""
-    return a.device.type != "cpu" or a.shape[-1] <= PAIRS
+    return bool(a.device.type != "cpu" or a.shape[-1] <= PAIRS)
 
 
 def _ranks(a: Any, descending: bool = False) -> Any:

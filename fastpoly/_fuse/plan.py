@@ -16,11 +16,11 @@ import numpy as np
 
 from .expressions import CHEAP, Axis, Expr, Index, Memory, Places, in_order
 from .graph import Graph, Node
-from .in_turns import InTurns
 from .ir import Var
 from .memories import Memories
 
 if TYPE_CHECKING:
+    from .in_turns import InTurns
     from .recurrences import Recurrence
 
 LONG_TURN = 90
@@ -106,7 +106,7 @@ class Plan:
         results: the same for the other outputs.
         origin: the node and the place of which an Expr is an element.
         recurrences: the loops of scans, in the order in which they run: after the nests of their level.
-        in_turns: what takes turns of its own, in the order in which it does: as recurrences, after the nests of a level.
+        in_turns: what takes turns of its own, in the order in which it runs: as recurrences do.
         depth: how many scans are around.
     """
 

@@ -51,10 +51,10 @@ def _write_putting(builder: Builder, what: Putting) -> None:
     region, names = what.memory.region, dict(builder.names)
     with _rows(builder, what):
         which = indices("integer", builder.value(what.which))
-        place = indices("add", builder.place(what.memory, what.rest), indices("mul", number(what.stride), which))
+        row = builder.place(what.memory, what.rest)
+        place = builder.assign(builder.new("there"), indices("add", row, indices("mul", number(what.stride), which)))
         value = builder.value(what.value)
         if what.adds:
-            place = builder.assign(builder.new("there"), place)
             value = builder.operation("add", Load(region, place, FLOAT), value)
         builder.store(region, place, value, what.node)
     builder.names = names
