@@ -27,7 +27,7 @@ from . import (
     spectra,
     windows,
 )
-from .own_operations import put, put_add
+from .own_operations import are_had, put, put_add
 from .rules import SELECTED
 
 
@@ -182,7 +182,7 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
         return a.clone()
     if not is_known:
         many = index.shape[dim] > SELECTED and index.shape[dim] * a.shape[dim] > COMPARED
-        if many and a.device.type == "cpu":
+        if many and are_had(a):
             return (put_add if name == "scatter_add" else put)(a, dim, index, _tensor_like(a, values, index.shape))
         if name == "scatter_add" or index.shape[dim] <= SELECTED:
             return None
@@ -199,8 +199,8 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     return _placed(a, dim, torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers), values)
 
 
-COMPARED = 1024
-"""Up to so many pairs of a place and an index along a dimension, all are compared, in registers."""
+COMPARED = 256
+"""Up to so many pairs of a place and an index along a dimension, all are compared, in registers: 16 with each other."""
 
 
 def _tensor_like(a: Any, value: Any, shape: Sequence[int]) -> Any:

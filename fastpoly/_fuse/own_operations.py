@@ -28,3 +28,11 @@ _define(f"put{_PUT}", torch.scatter)
 _define(f"put_add{_PUT}", torch.scatter_add)
 
 order, put, put_add = (getattr(torch.ops.fastpoly, name) for name in ("order", "put", "put_add"))
+
+DEVICES = frozenset({"cpu"})
+"""Where kernels have them."""
+
+
+def are_had(a: Any) -> bool:
+    """Has a kernel of what holds this tensor these operations?"""
+    return a.device.type in DEVICES

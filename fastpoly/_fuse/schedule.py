@@ -371,24 +371,24 @@ class Schedule(Plan):
     def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
         """The element of `node` whose place along `dim` is a number that is read in the loop."""
         if node.is_constant:
-            along = None if dim == lanes_dimension(places) else lanes_dimension(places)
-            memory = self._memories.of(node, "data", along)
+            memory = self._memories.of(node, "data", None if dim == (d := lanes_dimension(places)) else d)
+            rest = memory.offset(places)
         else:
             if node.op == "input" and node not in self.kept:
                 raise NeedsMemory(node)
             self.kept[node] = None
             element = self._input(node, places) if node.op == "input" else self._kept(node, places)
-            memory = (element.args[1] if element.op == "kept" else element).args[0]
-        unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
-        return Expr("lookup", memory, memory.offset(places), memory.offset(unit).constant, which)
+            memory, rest = (element.args[1] if element.op == "kept" else element).args
+        rows = len(memory.shape) - len(places)  # of what a scan hands on there is one for each iteration
+        unit = tuple(Index((), int(d == rows + dim)) for d in range(len(memory.shape)))
+        return Expr("lookup", memory, rest, memory.offset(unit).constant, which)
 
     def taking_turns(self, node: Node, places: Places) -> Expr:
         """The element of what takes turns of its own."""
         if node not in self._in_turns:
             self._in_turns[node] = made = planned(self, node)
             self._maker[made.memory] = made
-        memory = self._in_turns[node].memory
-        return Expr("load", memory, memory.offset(places))
+        return Expr("load", memory := self._in_turns[node].memory, memory.offset(places))
 
     def _axes_of(self, sum_of: Sum) -> tuple[Places, Places, Loops]:
         """Loop variables for a sum: of axes as long as the samples, registers run along one that all it reads lies
