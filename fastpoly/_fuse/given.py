@@ -213,7 +213,7 @@ class Given(Split):
         """Does the index of a pick lie within its dimension in all iterations?"""
         _, dim, index = self.operands[j][:3]
         if isinstance(index, Own) and (size := self._axis_of(index.of)) is not None:
-            return size <= self.classes[j].args[0].shape[dim]
+            return bool(size <= self.classes[j].args[0].shape[dim])
         if isinstance(index, (Own, Before)) and index.of not in self.stacked and index.of not in self.fixed:
             return False
         value = self.operand(index)
