@@ -7,9 +7,10 @@ import torch
 from operation_cases import numbers, off, values, values_and_gradients
 
 from fastpoly import UnsupportedOperationError, descend, descend_many, scan
-from fastpoly._fuse import own_operations
+from fastpoly._fuse import own_operations, program
 from fastpoly._fuse.program import write_for_cpu
 from fastpoly._fuse.traced import traced
+from fastpoly._fuse.write import write
 
 SLOW = pytest.mark.slow
 
@@ -219,6 +220,40 @@ def test_many_problems_that_sort():
     for start, target, end in zip(starts, targets, found.params, strict=True):
         alone = descend(loss, start, (target,), learn_rate=0.1, steps=9, backend="eager")
         torch.testing.assert_close(end, alone.params, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("sorts_samples", [False, True])
+def test_threads_share_samples_that_are_not_sorted(monkeypatch, sorts_samples):
+    """Each sorts for itself what is no sample; where samples are sorted, one thread has them all."""
+    threads = set()
+
+    def written(schedule, dtype, stop_at, count):
+        threads.add(count)
+        return write(schedule, dtype, stop_at, count)
+
+    monkeypatch.setattr(program, "processors", lambda: 3)
+    monkeypatch.setattr(program, "write", written)
+
+    def loss(p, x, y):
+        q = p.sort().values
+        of_samples = (q[3] * x + torch.exp(q[10] * x) * q[20] - y).square()
+        return (of_samples.sort().values if sorts_samples else of_samples).mean() + (q - p.mean()).square().mean()
+
+    data = numbers(100_000, seed=0.2), numbers(100_000, seed=0.9)
+    ends_where_eager_ends(loss, numbers(40), data, 4, 0.05)
+    assert threads == {1 if sorts_samples else 3}
+
+
+@pytest.mark.filterwarnings("ignore::fastpoly.DivergenceWarning")
+def test_a_run_that_diverges_says_when():
+    def loss(p):
+        return (p.sort().values * torch.arange(40)).square().sum()
+
+    fused, eager = (
+        descend(loss, numbers(40), (), learn_rate=1e3, steps=200, backend=backend) for backend in ("fused", "eager")
+    )
+    assert fused.diverged_at == eager.diverged_at < 200
+    assert fused.steps == eager.steps
 
 
 def test_a_gather_by_places_that_change_has_a_gradient_in_linear_time():

@@ -41,6 +41,9 @@ PAIRS = 16
 """Elements along an axis up to which a CPU counts, too: such axes have no loops, and problems can share registers. 24
 numbers that move a little from step to step are sorted in 0.6 of the time, 100 in a quarter."""
 
+MOST_IN_SINGLE = 2**23
+"""Elements of an axis in float32 that are sorted: what is no number has a place beyond all others meanwhile."""
+
 LONGEST = 2048
 """Elements along the axis that are counted: torch sorts more of them sooner than all are compared."""
 
@@ -66,10 +69,16 @@ def _refuse_long(a: Any) -> None:
         raise NotTakenApart(f"it would compare all {size:,} elements of an axis with each other", "sort fewer")
 
 
+def _order(a: Any, descending: bool = False) -> Any:
+    if a.shape[-1] > MOST_IN_SINGLE and a.dtype == torch.float32:
+        raise NotTakenApart(f"twice its {a.shape[-1]:,} places are not all whole numbers in float32", "use float64")
+    return order(a, -1, descending)
+
+
 def places_in_order(a: Any, descending: bool = False) -> Any:
     """Where, along the last dimension, each element of the sorted tensor comes from."""
     if not _is_counted(a):
-        return order(a, -1, descending)
+        return _order(a, descending)
     places = numbers(a.shape[-1], a)
     return torch.where(_ranks(a, descending)[..., None, :] == places[:, None], places, 0).amax(-1)
 
@@ -77,7 +86,7 @@ def places_in_order(a: Any, descending: bool = False) -> Any:
 def _place_of_rank(a: Any, rank: int) -> Any:
     """Where the element is before which so many stand."""
     if not _is_counted(a):
-        return order(a, -1, False).select(-1, rank)
+        return _order(a).select(-1, rank)
     return torch.where(_ranks(a) == rank, numbers(a.shape[-1], a), 0).amax(-1)
 
 
@@ -120,7 +129,7 @@ def _nanmedian_place(values: Any) -> Any:
     count = (values == values).sum(-1, keepdim=True)
     if not _is_counted(values):
         middle = torch.div(count - 1, 2, rounding_mode="floor").clamp(0, values.shape[-1] - 1)
-        return order(values, -1, False).gather(-1, middle)[..., 0]
+        return _order(values).gather(-1, middle)[..., 0]
     ranks = _ranks(values)
     is_middle = (2 * ranks + 1 == count) | (2 * ranks + 2 == count) | ((count == 0) & (ranks == 0))
     return torch.where(is_middle, numbers(values.shape[-1], values), 0).amax(-1)
@@ -154,7 +163,7 @@ def _mode(turns: Turns, _: Node, a: Any, dim: int, keep: bool) -> Any:
 
 def _mode_in_order(turns: Turns, values: Any) -> Any:
     """The same of sorted elements, by how long they have been equal; equal ones stand in the order of their places."""
-    places = order(values, -1, False)
+    places = _order(values)
     rows = [part.to(_floats(values)).movedim(-1, 0) for part in (values.gather(-1, places), places)]
 
     def step(before: Sequence[Any], row: Sequence[Any]) -> list[Any]:

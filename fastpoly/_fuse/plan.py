@@ -157,7 +157,7 @@ class Plan:
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""
-        if self.recurrences or self.in_turns:
+        if self.recurrences or any(map(self._is_of_samples, self.in_turns)):
             return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
         of_samples = self.of_samples()
@@ -190,6 +190,13 @@ class Plan:
                 ):
                     return False
         return True
+
+    def _is_of_samples(self, one: InTurns) -> bool:
+        """Does it go through the samples, or through what has an element for each?"""
+        if self.samples in one.memory.shape or any(axis.size == self.samples for axis in one.axes):
+            return True
+        read = {leaf.args[0] for expr in one.exprs for leaf in read_by(expr)}
+        return not read.isdisjoint(self.of_samples())
 
     def of_samples(self) -> set[Memory]:
         """What the nests write that has an element for each sample."""
@@ -246,6 +253,11 @@ class Plan:
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
     return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]
+
+
+def read_by(expr: Expr) -> list[Expr]:
+    """The loads, lookups and variables that it is made of; what is kept is loaded."""
+    return [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(expr)]
 
 
 def filled(template: Places, shape: Sequence[int]) -> Iterator[Places]:

@@ -197,11 +197,11 @@ class _Sort:
         half = builder.assign(builder.new("half"), indices("floordiv", count, number(2)))
         lows = builder.assign(builder.new("low_left"), left), builder.assign(builder.new("low_right"), middle)
         highs = builder.assign(builder.new("high_left"), middle), builder.assign(builder.new("high_right"), right)
-        with builder.loop("step", number(0), half) as step:
-            self.smallest(indices("add", left, step), *lows)
-            self.largest(shifted(indices("sub", right, step), -1), *highs)
-        with builder.loop("step", half, indices("sub", count, half)) as step:
-            self.smallest(indices("add", left, step), *lows)
+        with builder.loop("turn", number(0), half) as turn:
+            self.smallest(indices("add", left, turn), *lows)
+            self.largest(shifted(indices("sub", right, turn), -1), *highs)
+        with builder.loop("turn", half, indices("sub", count, half)) as turn:
+            self.smallest(indices("add", left, turn), *lows)
 
     def smallest(self, to: ir.Expr, left: Var, right: Var) -> None:
         """Write the smaller of two, and go on behind it."""
