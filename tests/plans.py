@@ -80,10 +80,11 @@ def _refuse_unordered_turns(turns, written, variables, times):
     for expr in turns.exprs:
         for leaf in _read(expr, frozenset()):
             _refuse_unwritten(leaf, written, variables, times, f"the turns of {turns.memory.name}")
-    whole = _all_addresses(turns.memory)
-    if isinstance(turns, Putting):
-        assert written[turns.memory][whole].all(), f"not all of {turns.memory.name} is there that is put into"
-    written[turns.memory][whole] = True
+    for memory in turns.makes:
+        whole = _all_addresses(memory)
+        if isinstance(turns, Putting):
+            assert written[memory][whole].all(), f"not all of {memory.name} is there that is put into"
+        written[memory][whole] = True
 
 
 def _refuse_unordered_loop(recurrence, written, variables, times):

@@ -34,6 +34,7 @@ class Sorting:
         level: see `Nest`.
         node: the operation.
         memory: where the places go that the elements in order come from.
+        values: where those elements go.
         axes: those of the rows.
         first: where a row of the memory begins.
         size: how many elements a row has.
@@ -45,6 +46,7 @@ class Sorting:
     level: int
     node: Node
     memory: Memory
+    values: Memory
     axes: tuple[Axis, ...]
     first: Index
     size: int
@@ -53,13 +55,18 @@ class Sorting:
     descending: bool
 
     @property
+    def makes(self) -> list[Memory]:
+        """What others find afterwards."""
+        return [self.memory, self.values]
+
+    @property
     def exprs(self) -> list[Expr]:
         """What it computes."""
         return [self.key]
 
     def changes(self) -> Iterator[Var | Memory]:
         """What it assigns and writes to."""
-        yield from (self.place, self.memory)
+        yield from (self.place, *self.makes)
 
     @property
     def measured(self) -> tuple[int, int, int]:
@@ -93,6 +100,11 @@ class Putting:
     adds: bool
 
     @property
+    def makes(self) -> list[Memory]:
+        """What others find afterwards."""
+        return [self.memory]
+
+    @property
     def exprs(self) -> list[Expr]:
         """What it computes."""
         return [self.which, self.value]
@@ -118,13 +130,14 @@ def planned(schedule: Schedule, node: Node) -> InTurns:
 def _sorting(schedule: Schedule, node: Node) -> Sorting:
     source, dim, descending = node.args
     dim %= len(node.shape)
-    memory = schedule.new_memory(node, along=dim)
+    memory, values = (schedule.new_memory(node, along=dim) for _ in range(2))
     axes, places = _axes(node.shape, dim)
     places[dim] = Index()
     place = Var("place", FLOAT)
     key = schedule.lookup(source, tuple(places), dim, Expr("local", place))
     first = memory.offset(tuple(places))
-    return Sorting(schedule.level_after([key]), node, memory, axes[:-1], first, node.shape[dim], place, key, descending)
+    level, size = schedule.level_after([key]), node.shape[dim]
+    return Sorting(level, node, memory, values, axes[:-1], first, size, place, key, descending)
 
 
 def _putting(schedule: Schedule, node: Node) -> Putting:

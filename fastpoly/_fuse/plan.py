@@ -131,7 +131,7 @@ class Plan:
         found = dict.fromkeys(self._memories.found.values())
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
         found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
-        found.update(dict.fromkeys(one.memory for one in self.in_turns))
+        found.update(dict.fromkeys(memory for one in self.in_turns for memory in one.makes))
         for recurrence in self.recurrences:
             found.update(dict.fromkeys(recurrence.iteration.memories))
         return list(found)

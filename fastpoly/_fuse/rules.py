@@ -38,7 +38,7 @@ class Reader(Protocol):
     def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
         """The element at `places` of a reduction."""
 
-    def taking_turns(self, node: Node, places: Places) -> Expr:
+    def taking_turns(self, node: Node, places: Places, which: int = 0) -> Expr:
         """The element at `places` of what is computed in turns of its own: see `in_turns`."""
 
 
@@ -322,6 +322,8 @@ def gather(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, index = node.args[:3]
     if not source.shape:  # its only element
         return reader.element(source, ())
+    if index.op == "fastpoly::order" and index.args[0] is source and (index.args[1] - dim) % len(source.shape) == 0:
+        return reader.taking_turns(index, places, 1)  # sorting has the elements at hand
     which = reader.element(index, places)
     return _pick(reader, source, places or (Index(),), dim % len(source.shape), which)  # an index may be a number
 

@@ -383,12 +383,12 @@ class Schedule(Plan):
         unit = tuple(Index((), int(d == rows + dim)) for d in range(len(memory.shape)))
         return Expr("lookup", memory, rest, memory.offset(unit).constant, which)
 
-    def taking_turns(self, node: Node, places: Places) -> Expr:
-        """The element of what takes turns of its own."""
+    def taking_turns(self, node: Node, places: Places, which: int = 0) -> Expr:
+        """The element of what takes turns of its own, of all that it makes."""
         if node not in self._in_turns:
             self._in_turns[node] = made = planned(self, node)
-            self._maker[made.memory] = made
-        return Expr("load", memory := self._in_turns[node].memory, memory.offset(places))
+            self._maker.update(dict.fromkeys(made.makes, made))
+        return Expr("load", memory := self._in_turns[node].makes[which], memory.offset(places))
 
     def _axes_of(self, sum_of: Sum) -> tuple[Places, Places, Loops]:
         """Loop variables for a sum: of axes as long as the samples, registers run along one that all it reads lies

@@ -81,7 +81,7 @@ class _Sort:
     def __init__(self, builder: Builder, what: Sorting) -> None:
         self.builder, self.what, self.size = builder, what, what.size
         self.places = builder.assign(builder.new("row_begin"), builder.place(what.memory, what.first), what.node)
-        keys, *aside = (number(builder.spare(self.size + 1)) for _ in range(5))
+        keys, *aside = (number(builder.spare(self.size + builder.schedule.lanes)) for _ in range(5))
         self.whole = keys, self.places
         self.left, self.right = aside[:2], aside[2:]
 
@@ -225,13 +225,19 @@ class _Sort:
         )
 
     def finish(self) -> None:
-        """Places of what is no number count as others do."""
+        """Places of what is no number count as others do, and keys are values again."""
         builder, width = self.builder, self.builder.schedule.lanes
         kind = FLOAT.of(width if width > 1 else 0)
+        values = builder.assign(builder.new("values_begin"), builder.place(self.what.values, self.what.first))
         with builder.loop("at", number(0), number(self.size), width) as at:
             index = indices("add", self.places, at)
             place = builder.assign(Var("places", kind), Load("scratch", index, kind))
             bound = Const(0.0, FLOAT) if self.what.descending else self.count()
-            is_plain = Op("ge" if self.what.descending else "lt", (place, bound), kind_of("bool", kind.lanes))
+            is_number = Op("ge" if self.what.descending else "lt", (place, bound), kind_of("bool", kind.lanes))
+            is_number = builder.assign(Var("is_number", is_number.kind), is_number)
             moved = Op("add" if self.what.descending else "sub", (place, self.count()), kind)
-            builder.store("scratch", index, Op("where", (is_plain, place, moved), kind), self.what.node)
+            builder.store("scratch", index, Op("where", (is_number, place, moved), kind), self.what.node)
+            key = Load("scratch", indices("add", self.whole[0], at), kind)
+            value = Op("neg", (key,), kind) if self.what.descending else key
+            value = Op("where", (is_number, value, Const(math.nan, FLOAT)), kind)
+            builder.store("scratch", indices("add", values, at), value, self.what.node)
