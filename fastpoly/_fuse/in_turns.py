@@ -66,7 +66,8 @@ class Sorting:
 
     def changes(self) -> Iterator[Var | Memory]:
         """What it assigns and writes to."""
-        yield from (self.place, *self.makes)
+        yield self.place
+        yield from self.makes
 
     @property
     def measured(self) -> tuple[int, int, int]:

@@ -233,11 +233,12 @@ class _Sort:
             index = indices("add", self.places, at)
             place = builder.assign(Var("places", kind), Load("scratch", index, kind))
             bound = Const(0.0, FLOAT) if self.what.descending else self.count()
-            is_number = Op("ge" if self.what.descending else "lt", (place, bound), kind_of("bool", kind.lanes))
-            is_number = builder.assign(Var("is_number", is_number.kind), is_number)
+            is_number = Var("is_number", kind_of("bool", kind.lanes))
+            within = Op("ge" if self.what.descending else "lt", (place, bound), is_number.kind)
+            builder.assign(is_number, within)
             moved = Op("add" if self.what.descending else "sub", (place, self.count()), kind)
             builder.store("scratch", index, Op("where", (is_number, place, moved), kind), self.what.node)
             key = Load("scratch", indices("add", self.whole[0], at), kind)
-            value = Op("neg", (key,), kind) if self.what.descending else key
-            value = Op("where", (is_number, value, Const(math.nan, FLOAT)), kind)
+            own = Op("neg", (key,), kind) if self.what.descending else key
+            value = Op("where", (is_number, own, Const(math.nan, FLOAT)), kind)
             builder.store("scratch", indices("add", values, at), value, self.what.node)
