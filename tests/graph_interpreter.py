@@ -11,8 +11,6 @@ from fastpoly._fuse.arguments import mapped
 from fastpoly._fuse.graph import Graph, Node
 from fastpoly._fuse.scan import Scan
 
-aten = torch.ops.aten
-
 
 def interpreted(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What the graph's outputs are."""
@@ -71,7 +69,8 @@ def _scanned(scan: Scan, starts: list[Any], rows: list[Any], same: list[Any]) ->
 
 def _called(op: str, args: list[Any]) -> Any:
     """The operation with arguments in the order of its schema, of whichever overload takes so many of these kinds."""
-    packet = getattr(aten, op)
+    of, name = op.split("::") if "::" in op else ("aten", op)
+    packet = getattr(getattr(torch.ops, of), name)
     errors = []
     for name in packet.overloads():
         overload = getattr(packet, name)

@@ -9,6 +9,7 @@ import triton_interpreter  # noqa: F401  (before anything else imports triton)
 
 from fastpoly import _run_many
 from fastpoly._choice import begin as choice
+from fastpoly._fuse import own_operations
 from fastpoly._fuse.gpu_program import program
 from fastpoly._loops import fused_gpu
 from fastpoly._nonlinear import solve
@@ -29,6 +30,7 @@ def begin(function, inputs, names, stop_at):
 
 fused_gpu.begin = begin
 _run_many.GPUS = frozenset({"cpu", "cuda"})
+own_operations.DEVICES = frozenset()
 solve.GPU, solve.missing_triton = "cpu", lambda: None
 
 

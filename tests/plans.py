@@ -10,10 +10,11 @@ import itertools
 
 import numpy as np
 
-from fastpoly._fuse.eliminations import Elimination
 from fastpoly._fuse.expressions import Division
+from fastpoly._fuse.in_turns import Sorting
 from fastpoly._fuse.nests import kept_in
 from fastpoly._fuse.plan import Accumulate, Memory
+from fastpoly._fuse.recurrences import Recurrence
 
 LARGEST = 2**17
 """Turns of a nest up to which its addresses are looked at: larger samples are planned as smaller ones are."""
@@ -48,10 +49,15 @@ class _TooLarge(Exception):
 
 def _refuse_unordered(schedule, written, variables, times):
     """What a schedule does, with the time axes of the loops around it at these turns."""
-    recurrences = list(schedule.recurrences)
+    others = sorted([*schedule.recurrences, *schedule.in_turns], key=lambda other: other.level)
+
+    def between(other):
+        check = _refuse_unordered_loop if isinstance(other, Recurrence) else _refuse_unordered_turns
+        check(other, written, variables, times)
+
     for level, group in itertools.groupby(schedule.nests, key=lambda nest: nest.level):
-        while recurrences and recurrences[0].level < level:
-            _refuse_unordered_loop(recurrences.pop(0), written, variables, times)
+        while others and others[0].level < level:
+            between(others.pop(0))
         nests = list(group)
         for nest in nests:
             if np.prod([axis.size for axis in nest.loops.order], dtype=float) > LARGEST:
@@ -64,16 +70,24 @@ def _refuse_unordered(schedule, written, variables, times):
                 variables.add(root.var)
             else:
                 written[root.memory][_addresses(root.offset, times)] = True
-    for recurrence in recurrences:
-        _refuse_unordered_loop(recurrence, written, variables, times)
+    for other in others:
+        between(other)
+
+
+def _refuse_unordered_turns(turns, written, variables, times):
+    if isinstance(turns, Sorting):
+        variables = {*variables, turns.place}
+    for expr in turns.exprs:
+        for leaf in _read(expr, frozenset()):
+            _refuse_unwritten(leaf, written, variables, times, f"the turns of {turns.memory.name}")
+    for memory in turns.makes:
+        whole = _all_addresses(memory)
+        if not isinstance(turns, Sorting):
+            assert written[memory][whole].all(), f"not all of {memory.name} is there that is worked on"
+        written[memory][whole] = True
 
 
 def _refuse_unordered_loop(recurrence, written, variables, times):
-    if isinstance(recurrence, Elimination):
-        assert written[recurrence.memory][_all_addresses(recurrence.memory)].all(), "a matrix is not there yet"
-        for operand in recurrence.operands:
-            _refuse_unwritten(operand.element, written, variables, times, recurrence.node.op)
-        return
     iteration = recurrence.iteration
     for var, start in recurrence.starts:
         for leaf in _read(start, frozenset()):

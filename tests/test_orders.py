@@ -6,9 +6,11 @@ import pytest
 import torch
 from operation_cases import numbers, off, values, values_and_gradients
 
-from fastpoly import UnsupportedOperationError, descend
+from fastpoly import UnsupportedOperationError, descend, descend_many, scan
+from fastpoly._fuse import own_operations, program
 from fastpoly._fuse.program import write_for_cpu
 from fastpoly._fuse.traced import traced
+from fastpoly._fuse.write import write
 
 SLOW = pytest.mark.slow
 
@@ -83,12 +85,184 @@ def test_quantiles_of_whole_numbers_made_of_floats():
 
 
 def test_what_is_left_open_is_refused():
-    for loss, why in (
-        (lambda p: p[0].topk(2, sorted=False)[0].sum(), "left open"),
-        (lambda p: p[1].sort()[0][0], "3,000 elements"),
-    ):
-        with pytest.raises(UnsupportedOperationError, match=why):
-            descend(loss, [numbers(5), numbers(3000)], learn_rate=0.1, steps=2, backend="fused")
+    with pytest.raises(UnsupportedOperationError, match="left open"):
+        descend(lambda p: p[0].topk(2, sorted=False)[0].sum(), [numbers(5)], learn_rate=0.1, steps=2, backend="fused")
+
+
+def test_a_gpu_compares_all(monkeypatch):
+    """Its kernels have no turns of their own; what is too long to be compared is refused."""
+    monkeypatch.setattr(own_operations, "DEVICES", frozenset())
+    assert off(values_and_gradients(along(ALONG, 0)), numbers(20)) == {}
+    with pytest.raises(UnsupportedOperationError, match="3,000 elements"):
+        descend(lambda p: p.sort()[0][0], numbers(3000), learn_rate=0.1, steps=2, backend="fused")
+
+
+# -- axes that are sorted in turns
+# ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((17,), 0), ((3, 70), 1), *(pytest.param(*case, marks=SLOW) for case in [((70, 3), 0), ((2, 50, 3), 1)])],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_along_a_longer_axis(shape, dim, dtype):
+    assert off(values_and_gradients(along(ALONG, dim)), numbers(*shape, dtype=dtype)) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_equal_elements_of_a_longer_axis(dtype):
+    """Several blocks of equal ones, NaN beside infinities, zeros of either sign: all in torch's order."""
+    whole = along({**PLACES, "sorted": ALONG["sort"]}, 0)
+    few = torch.round(numbers(133, 2, dtype=dtype))
+    few[::3, 1], few[1::3, 1] = 0.0, -0.0
+    assert off(values({**whole, **along({"mode": ALONG["mode"]}, 0)}), few) == {}
+    few[2, 0], few[50, 0], few[60:70, 0], few[3:9, 1], few[100:, 1] = math.nan, math.inf, math.nan, -math.inf, math.nan
+    few[20:30, 1] = math.inf
+    own = {"values, the largest first": ALONG["sort, the largest first"], "median": ALONG["median"]}
+    assert off(values({**whole, **along(own, 0)}), few) == {}
+    same = torch.full((100, 2), math.nan, dtype=dtype)
+    same[:, 1] = 1.5
+    names = ("sort", "argsort, the largest first", "cummax", "cummin")
+    assert off(values(along({name: PLACES[name] for name in names}, 0)), same) == {}
+
+
+@pytest.mark.parametrize("shape", [(0,), (70, 0), (1,), ()], ids=str)
+def test_nothing_and_one(shape):
+    cases = {name: ALONG[name] for name in ("sort", "sort, the largest first")}
+    for dim in range(-max(len(shape), 1), 0):
+        own = dict(cases)
+        if (shape and shape[dim]) or not shape:
+            own.update({name: ALONG[name] for name in ("cummax", "cummin")})
+        assert off(values(along(own, dim)), torch.ones(shape, dtype=torch.float64)) == {}
+
+
+def test_whole_numbers_and_truths():
+    cases = {
+        "rank": lambda a: a.argsort(stable=True).argsort(stable=True),
+        "rank from the largest": lambda a: a.argsort(stable=True, descending=True).argsort(stable=True),
+        "truths": lambda a: (a > 0).sort(stable=True)[1],
+        "places of truths": lambda a: (a > 0).sort(stable=True)[0],
+        "cummax": lambda a: a.argsort().cummax(0)[0],
+        "cummin, places": lambda a: a.argsort().cummin(0)[1],
+        "mode": lambda a: (a.argsort() // 3).mode(0)[0],
+        "taken in order": lambda a: a[a.argsort()],
+        "kthvalue": lambda a: a.kthvalue(7)[1],
+    }
+    cases = {name: lambda a, case=case: case(a).double() for name, case in cases.items()}
+    assert off(values(cases), numbers(90)) == {}
+
+
+def ends_where_eager_ends(loss, params, data, steps, learn_rate=0.3):
+    fused, eager = (
+        descend(loss, params, data, learn_rate=learn_rate, steps=steps, backend=backend)
+        for backend in ("fused", "eager")
+    )
+    torch.testing.assert_close(fused.params, eager.params, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(fused.loss, eager.loss, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p, t: 100 * (p.sort().values - t).square().mean(),
+        lambda p, t: 100 * (p.sort(descending=True).values - t).square().mean(),
+        lambda p, t: 100 * (p.relu().sort().values - t).square().mean(),
+        lambda p, t: 100 * (p - t).square().quantile(torch.tensor([0.1, 0.5, 0.9], dtype=p.dtype)).sum(),
+    ],
+    ids=["sort", "from the largest", "zeros that come and go", "quantiles"],
+)
+def test_an_order_that_changes_from_step_to_step(loss):
+    """A step begins with the order of the step before, and what it comes to does not depend on that."""
+    ends_where_eager_ends(loss, numbers(300), (numbers(300, seed=0.3),), 60)
+
+
+@pytest.mark.parametrize("size", [3000, pytest.param(20_001, marks=SLOW)])
+def test_many_elements(size):
+    loss = lambda p, t: 1000 * (p.sort().values - t).square().mean()  # noqa: E731
+    ends_where_eager_ends(loss, numbers(size), (numbers(size, seed=0.3),), 3)
+
+
+def in_python(p, x):
+    total = p.square().sum()
+    for row in x:
+        total = total + (p.sort().values * row).sum() + (p * row).sort().values[:10].sum() / 10
+    return total / 100
+
+
+def in_a_circle(p, x):
+    for row in x:
+        p = torch.tanh(p.sort().values / 2 + row)
+    return p.square().mean()
+
+
+def in_a_scan(p, x):
+    def step(h, row):
+        h = torch.tanh(h.sort().values / 2 + row)
+        return h, h.cummax(0).values.sum() + h.kthvalue(9)[0]
+
+    last, sums = scan(step, p, (), xs=x)
+    return last.square().mean() + sums.square().mean() / 1000
+
+
+@pytest.mark.parametrize("loss", [in_python, in_a_circle, in_a_scan])
+def test_sorting_in_a_loop(loss):
+    ends_where_eager_ends(loss, numbers(64), (numbers(12, 64, seed=0.2),), 5, 0.05)
+
+
+def test_many_problems_that_sort():
+    def loss(p, t):
+        return (p.sort().values - t).square().sum()
+
+    starts, targets = numbers(7, 64), numbers(7, 64, seed=0.5)
+    found = descend_many(loss, starts, (targets,), in_dims=0, learn_rate=0.1, steps=9)
+    for start, target, end in zip(starts, targets, found.params, strict=True):
+        alone = descend(loss, start, (target,), learn_rate=0.1, steps=9, backend="eager")
+        torch.testing.assert_close(end, alone.params, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("sorts_samples", [False, True])
+def test_threads_share_samples_that_are_not_sorted(monkeypatch, sorts_samples):
+    """Each sorts for itself what is no sample; where samples are sorted, one thread has them all."""
+    threads = set()
+
+    def written(schedule, dtype, stop_at, count):
+        threads.add(count)
+        return write(schedule, dtype, stop_at, count)
+
+    monkeypatch.setattr(program, "processors", lambda: 3)
+    monkeypatch.setattr(program, "write", written)
+
+    def loss(p, x, y):
+        q = p.sort().values
+        of_samples = (q[3] * x + torch.exp(q[10] * x) * q[20] - y).square()
+        return (of_samples.sort().values if sorts_samples else of_samples).mean() + (q - p.mean()).square().mean()
+
+    data = numbers(100_000, seed=0.2), numbers(100_000, seed=0.9)
+    ends_where_eager_ends(loss, numbers(40), data, 4, 0.05)
+    assert threads == {1 if sorts_samples else 3}
+
+
+@pytest.mark.filterwarnings("ignore::fastpoly.DivergenceWarning")
+def test_a_run_that_diverges_says_when():
+    def loss(p):
+        return (p.sort().values * torch.arange(40)).square().sum()
+
+    fused, eager = (
+        descend(loss, numbers(40), (), learn_rate=1e3, steps=200, backend=backend) for backend in ("fused", "eager")
+    )
+    assert fused.diverged_at == eager.diverged_at < 200
+    assert fused.steps == eager.steps
+
+
+def test_a_gather_by_places_that_change_has_a_gradient_in_linear_time():
+    def picked(a):
+        places = a.argsort().clamp(max=40)
+        return a.gather(0, places) * a
+
+    assert off(values_and_gradients({"gather": picked}), numbers(90)) == {}
+    assert cycles_of(picked, 1000) < 15 * cycles_of(picked, 100)
 
 
 LOG_SUMS = {
@@ -113,11 +287,26 @@ def test_logarithms_of_sums_of_exponentials(size):
     assert off(values(along(own, 0)), far.T.contiguous()) == {}
 
 
-@pytest.mark.parametrize("case", [torch.cumsum, torch.cumprod, torch.logcumsumexp])
+def cycles_of(case, size):
+    """About how many a step takes."""
+
+    def step(params):
+        (own,) = (param.detach().requires_grad_() for param in params)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(case(own).square().sum(), own)
+        return [own.detach() - gradient]
+
+    return traced(step, [numbers(size)], {}, None, write_for_cpu)[0].cycles
+
+
+@pytest.mark.parametrize(
+    "case", [torch.cumsum, torch.cumprod, torch.logcumsumexp, lambda a, d: a.cummax(d)[0], lambda a, d: a.cummin(d)[0]]
+)
 def test_running_sums_take_linear_time(case):
-    """As long as a loop goes, and not as long as there are pairs."""
+    """As long as a loop goes, and not as long as there are pairs, which are 100 times as many."""
+    assert cycles_of(lambda a: case(a, 0), 1000) < 30 * cycles_of(lambda a: case(a, 0), 100)
 
-    def cycles(size):
-        return traced(lambda p: [case(p[0], 0)], [numbers(size)], {}, None, write_for_cpu)[0].cycles
 
-    assert cycles(1000) < 15 * cycles(100)
+@pytest.mark.parametrize("name", ["sort", "topk", "kthvalue", "median", "nanmedian", "mode"])
+def test_sorting_takes_little_more_than_linear_time(name):
+    assert cycles_of(lambda a: ALONG[name](a, 0), 1000) < 18 * cycles_of(lambda a: ALONG[name](a, 0), 100)

@@ -2,6 +2,7 @@
 
     stand_ins.py    torch's decompositions without what they import for nothing
     arguments.py    the arguments of operations, and the shapes of what these give
+    own_operations.py  those of ours that take turns of their own: sorting, putting
     launches.py     what torch would launch for a step, for whoever asks what that costs
     graph.py        what a trace is written down as
     callers.py      the line of the caller that an operation comes from
@@ -22,7 +23,7 @@
     separable.py    what is a matrix along each dimension: interpolation, averages, padding
     dense.py        operations on matrices that have loops of their own
     factorizations.py  solving, inverting and factorizing small matrices, in rows and columns
-    orders.py       sorting, by counting
+    orders.py       sorting, by counting or in order
     spectra.py      eigenvalues and singular values, by rotations
     complex_numbers.py  complex tensors as real ones
     fourier.py      Fourier transforms as products of matrices
@@ -55,6 +56,7 @@
     verify.py       does a kernel hold together? (asked in tests)
     memories.py     which tensors lie in memory, and their elements' order there
     terms.py        what a sum adds up
+    in_turns.py     what takes turns of its own between nests: sorting, putting at places that change
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
     recurrences.py  the plan of a scan: one iteration's schedule within that of the step
@@ -79,6 +81,7 @@
     tiles.py        a product of matrices, tile by tile
     nests.py        a loop nest
     blocks.py       nests that share their data, on one block of samples after the other
+    write_in_turns.py  sorting and putting, as statements
     exchange.py     threads that share the samples, and tell each other their sums
     write.py        the whole kernel, the loop over the steps on the outside
     llvm_pieces.py  numbers, elementary functions and meetings of threads, as text for LLVM

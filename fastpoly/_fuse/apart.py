@@ -27,6 +27,7 @@ from . import (
     spectra,
     windows,
 )
+from .own_operations import are_had, put, put_add
 from .rules import SELECTED
 
 
@@ -180,6 +181,9 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     if index.numel() == 0:
         return a.clone()
     if not is_known:
+        many = index.shape[dim] > SELECTED and index.shape[dim] * a.shape[dim] > COMPARED
+        if many and are_had(a):
+            return (put_add if name == "scatter_add" else put)(a, dim, index, _tensor_like(a, values, index.shape))
         if name == "scatter_add" or index.shape[dim] <= SELECTED:
             return None
         here = torch.arange(a.shape[dim], device=index.device).reshape([-1 if d == dim else 1 for d in range(a.ndim)])
@@ -193,6 +197,15 @@ def scattered(name: str, a: Any, dim: int, index: Any, values: Any, is_known: bo
     numbers = torch.arange(index.shape[dim], device=index.device)
     numbers = numbers.reshape([-1 if d == dim else 1 for d in range(a.ndim)]).expand(index.shape)
     return _placed(a, dim, torch.full(a.shape, -1, device=index.device).scatter(dim, index, numbers), values)
+
+
+COMPARED = 256
+"""Up to so many pairs of a place and an index along a dimension, all are compared, in registers: 16 with each other."""
+
+
+def _tensor_like(a: Any, value: Any, shape: Sequence[int]) -> Any:
+    """A tensor of that value, if it is a number."""
+    return value if isinstance(value, torch.Tensor) else torch.full(shape, value, dtype=a.dtype, device=a.device)
 
 
 def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:

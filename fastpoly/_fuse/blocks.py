@@ -36,7 +36,7 @@ MOST_BLOCKS = 2048
 def groups(builder: Builder) -> list[list[Nest]]:
     """The nests of a schedule in the order in which they run: those of one level, or of several that share blocks."""
     by_level = levels(builder.schedule.nests)
-    if not builder.schedule.can_be_shared:
+    if builder.schedule.in_turns or not builder.schedule.can_be_shared:
         return by_level
     if any(tiled(builder, nest) for nest in builder.schedule.nests):
         return _of_matrices(builder, by_level)

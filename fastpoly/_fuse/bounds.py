@@ -115,8 +115,14 @@ def matrix_product(node: Node, of: Of) -> Bounds:
 
 
 def added_at(node: Node, of: Of) -> Bounds:
-    values = node.args[3] if node.op == "scatter_add" else node.args[2]
+    values = node.args[3] if node.op in ("scatter_add", "fastpoly::put_add") else node.args[2]
     return sum_of(of(node.args[0]), repeated(of(values), math.prod(values.shape)))
+
+
+def place(node: Node, of: Of) -> Bounds:  # noqa: ARG001
+    """A place along the dimension that is named."""
+    size = node.shape[node.args[1] % len(node.shape)]
+    return 0, max(size - 1, 0)
 
 
 def negated(node: Node, of: Of) -> Bounds:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from . import ir
 from .builder import Builder, indices, number
-from .expressions import Axis, Expr, Index, Memory, Places
+from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .ir import BOOL, FLOAT, Const, Kind, Load, Op, Var
 from .schedule import Schedule
@@ -48,13 +48,13 @@ class Operand:
 
 
 class Elimination:
-    """One of these operations among the nests of a schedule; see `recurrences.Recurrence`.
+    """One of these operations among the nests of a schedule; see `in_turns`.
 
     Attributes:
         node: the operation.
         level: it comes after the nests of this level.
         memory: what it is done in.
-        batch: the axes of the loops around.
+        axes: those of the loops around: of a batch.
         operands: what it reads besides.
         width: how many lanes the registers have that are taken at a time; 1 where lanes are problems.
     """
@@ -64,15 +64,16 @@ class Elimination:
 
     def __init__(self, schedule: Schedule, node: Node) -> None:
         self.node = node
-        self.batch = [Axis(f"e{at}", size) for at, size in enumerate(node.shape[: -self.rank])]
+        self.axes = tuple(Axis(f"e{at}", size) for at, size in enumerate(node.shape[: -self.rank]))
         length = node.shape[self.along]
         register = schedule.lanes // schedule.registers
         self.width = schedule.lanes if length > schedule.lanes // 2 else register
         padded = -(-length // schedule.lanes) * schedule.lanes  # which is what nests fill
         if padded // register % 2 == 0 and register > 1:
             padded += register  # columns are read, too: not all of their elements in few sets of the caches
-        self.memory = schedule.memory_along(node, len(node.shape) + self.along, padded)
-        schedule.fill(self.memory, self.given)
+        self.memory = schedule.new_memory(node, along=len(node.shape) + self.along)
+        self.memory.padded = padded
+        schedule.store_all(self.memory, self.given)
         self.level = schedule.level_of([self.memory])
         self.operands: list[Operand] = []
 
@@ -87,47 +88,38 @@ class Elimination:
 
     def operand(self, schedule: Schedule, source: Node, *axes: Axis, along: int | None = None) -> Operand:
         """A value that is read besides; `along` is a dimension of which registers are read."""
-        places = (*(Index.of(axis) for axis in self.batch), *map(Index.of, axes))
+        places = (*(Index.of(axis) for axis in self.axes), *map(Index.of, axes))
         element = schedule.element(source, places)
         element = element.args[1] if element.op == "kept" else element
-        is_there = element.op == "load" and None not in map(element.args[1].factor, (*self.batch, *axes))
+        is_there = element.op == "load" and None not in map(element.args[1].factor, (*self.axes, *axes))
         if along is not None:
             is_there = is_there and element.args[1].factor(axes[along]) == 1
         if not is_there:
-            dim = len(self.batch) + (len(axes) - 1 if along is None else along)
+            dim = len(self.axes) + (len(axes) - 1 if along is None else along)
             element = schedule.copied_along(source, dim, places)
         self.operands.append(Operand(element, axes))
         self.level = max(self.level, schedule.level_of([element.args[0]]))
         return self.operands[-1]
 
     @property
-    def memories(self) -> list[Memory]:
-        """Beside those that nests fill."""
-        return []
-
-    @property
-    def changes(self) -> list[Var | Memory]:
-        """What it writes to."""
+    def makes(self) -> list[Memory]:
+        """What others find afterwards."""
         return [self.memory]
 
-    def variables(self) -> list[Var]:
-        """Those that have other values after it."""
-        return []
+    @property
+    def exprs(self) -> list[Expr]:
+        """What it reads."""
+        return [operand.element for operand in self.operands]
 
-    def element(self, _: Node, places: Places) -> Expr:
-        """What comes of it."""
-        return Expr("load", self.memory, self.memory.offset(places))
+    def changes(self) -> Iterator[Var | Memory]:
+        """What it assigns and writes to."""
+        yield self.memory
 
     @property
-    def cycles(self) -> float:
-        """About how long it takes: see `Schedule.cycles`."""
-        return float(sum(turns * length / self.width * operations for turns, length, operations in self.measured))
-
-    @property
-    def measured(self) -> list[tuple[int, int, int]]:
-        """See `Schedule.measured`: every row is combined with half of the others."""
-        *batch, rows, columns = (*self.node.shape, 1)[: len(self.batch) + 2]
-        return [(math.prod(batch) * rows * (rows // 2 + 1), columns, 2)]
+    def measured(self) -> tuple[int, int, int]:
+        """See `Plan.measured`: every row is combined with half of the others."""
+        *batch, rows, columns = (*self.node.shape, 1)[: len(self.axes) + 2]
+        return math.prod(batch) * rows * (rows // 2 + 1) * -(-columns // self.width), 1, 2
 
     # -- the statements
 
@@ -135,7 +127,7 @@ class Elimination:
         """Write the loops."""
         self.builder = builder
         with ExitStack() as loops:
-            for axis in self.batch:
+            for axis in self.axes:
                 loops.enter_context(builder.loop(axis.name, number(0), number(axis.size)))
             self.body()
 
@@ -206,9 +198,9 @@ class Elimination:
 
     def at(self, *places: ir.Expr) -> ir.Expr:
         """Where the element at these places lies, of this one of the batch."""
-        start = (*(Index.of(axis) for axis in self.batch), *[Index()] * self.rank)
+        start = (*(Index.of(axis) for axis in self.axes), *[Index()] * self.rank)
         result = self.builder.place(self.memory, self.memory.offset(start))
-        for dim, place in enumerate(places, len(self.batch)):
+        for dim, place in enumerate(places, len(self.axes)):
             unit = tuple(Index((), int(d == dim)) for d in range(len(self.node.shape)))
             result = moved(result, place, self.memory.offset(unit).constant)
         return result

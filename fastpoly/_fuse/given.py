@@ -11,6 +11,7 @@ from .graph import Node
 from .iterations import Before, Own
 from .known_rows import known_rows
 from .lift import Rows, Writer
+from .operations import record
 from .scan import OF_SCANS, Scan
 from .splitting import Split, Stacked, has_rows, last_of
 from .whole_numbers import PICKS, bounds_of, is_whole
@@ -190,15 +191,29 @@ class Given(Split):
         """See `Split`."""
         for j in members:
             node = self.classes[j]
-            if is_whole(node):
+            if is_whole(node) and not self._is_place(j):
                 raise refusal(node, "a loop would carry whole numbers in a circle", "compute with floats")
             if node.op in PICKS and not self._exists(j):
                 raise refusal(node, "its index changes, and may lie outside", "pick before the loop")
         return super().scan(members)
 
+    def _is_place(self, j: int) -> bool:
+        """Is it a place along an axis, or some of them, whatever an iteration has computed?"""
+        return self._axis_of(j) is not None
+
+    def _axis_of(self, j: int) -> int | None:
+        """How long the axis is that it is a place along; None of what is no place."""
+        node = self.classes[j]
+        if record(node).is_place:
+            return node.shape[node.args[1]] if node.shape else 1
+        source = self.operands[j][0] if record(node).is_view else None
+        return self._axis_of(source.of) if isinstance(source, Own) else None
+
     def _exists(self, j: int) -> bool:
         """Does the index of a pick lie within its dimension in all iterations?"""
         _, dim, index = self.operands[j][:3]
+        if isinstance(index, Own) and (size := self._axis_of(index.of)) is not None:
+            return bool(size <= self.classes[j].args[0].shape[dim])
         if isinstance(index, (Own, Before)) and index.of not in self.stacked and index.of not in self.fixed:
             return False
         value = self.operand(index)

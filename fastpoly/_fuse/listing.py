@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .graph import Graph, Node
+from .in_turns import InTurns
 from .plan import Accumulate, Nest, Plan
 from .recurrences import Recurrence
 from .scan import Scan
@@ -71,7 +72,7 @@ def planned(schedule: Plan) -> str:
 
 def _nests(schedule: Plan) -> Iterator[str]:
     yield f"registers run along {schedule.samples} elements, {schedule.lanes} at a time"
-    parts = [*schedule.nests, *schedule.recurrences]
+    parts: list[Nest | Recurrence | InTurns] = [*schedule.nests, *schedule.recurrences, *schedule.in_turns]
     for part in sorted(parts, key=lambda part: part.level):
         if isinstance(part, Recurrence):
             scan = part.iteration.scan

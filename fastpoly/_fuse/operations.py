@@ -35,6 +35,7 @@ class Op:
         is_view: does it move elements and change none?
         is_extreme: is its result some of its elements?
         by_place: does it compare places, or read them from data?
+        is_place: is it a place among its operand's elements, whatever these are?
         reads: does it ask for its operands' elements?
     """
 
@@ -46,6 +47,7 @@ class Op:
     is_view: bool = False
     is_extreme: bool = False
     by_place: bool = False
+    is_place: bool = False
     reads: bool = True
 
 
@@ -157,7 +159,7 @@ OPERATIONS: dict[str, Op] = {
     "dot": product(lift=lift.dot),
     "bmm": product(lift=lift.bmm),
     # matrices in loops of their own
-    **{f"fastpoly::{name}": Op(rules.elimination, whole=bounds.first) for name in dense.NAMES},
+    **{f"fastpoly::{name}": Op(rules.in_turns, whole=bounds.first) for name in dense.NAMES},
     "fastpoly::between": each(lambda a, *_: a, whole=lambda node, _: node.args[1:]),
     # views
     "view": view(rules.reshape, lift.view),
@@ -178,6 +180,10 @@ OPERATIONS: dict[str, Op] = {
     "cat": Op(rules.cat, lift.join, bounds.first),
     "stack": Op(rules.stack, lift.join, bounds.first),
     "select_backward": pick(rules.select_backward, lift.select_backward),
+    # in turns of their own
+    "fastpoly::order": pick(rules.in_turns, lift.with_dimension(1), whole=bounds.place, is_place=True),
+    "fastpoly::put": pick(rules.in_turns, lift.by_index, whole=bounds.of_both(0, 3)),
+    "fastpoly::put_add": pick(rules.in_turns, lift.by_index, whole=bounds.added_at),
     # picking by constants
     "gather": pick(rules.gather, lift.by_index, whole=bounds.first, is_extreme=True),
     "scatter": pick(rules.scatter, whole=bounds.of_both(0, 3)),

@@ -70,9 +70,9 @@ class Permutation(Elimination):
     rank = 1
 
     @property
-    def measured(self) -> list[tuple[int, int, int]]:
+    def measured(self) -> tuple[int, int, int]:
         """An exchange for each pivot."""
-        return [(math.prod(self.node.args[1].shape), 1, 4)]
+        return math.prod(self.node.args[1].shape), 1, 4
 
     def __init__(self, schedule: Schedule, node: Node) -> None:
         super().__init__(schedule, node)

@@ -18,7 +18,7 @@ from .ir import Var
 from .memories import Memories
 
 if TYPE_CHECKING:
-    from .eliminations import Elimination
+    from .in_turns import InTurns
     from .recurrences import Recurrence
 
 LONG_TURN = 90
@@ -106,7 +106,8 @@ class Plan:
             that the nests have filled.
         results: the same for the other outputs.
         origin: the node and the place of which an Expr is an element.
-        recurrences: the loops of scans and of matrices, in the order in which they run: after the nests of their level.
+        recurrences: the loops of scans, in the order in which they run: after the nests of their level.
+        in_turns: what takes turns of its own, in the order in which it runs: as recurrences do.
         depth: how many scans are around.
     """
 
@@ -120,7 +121,8 @@ class Plan:
     successors: list[dict[Places, Expr] | Memory]
     results: list[dict[Places, Expr] | Memory]
     origin: dict[Expr, tuple[Node, Places]]
-    recurrences: list[Recurrence | Elimination]
+    recurrences: list[Recurrence]
+    in_turns: list[InTurns]
     depth = 0
     _memories: Memories
 
@@ -130,8 +132,9 @@ class Plan:
         found = dict.fromkeys(self._memories.found.values())
         found.update(dict.fromkeys(r.memory for nest in self.nests for r in nest.roots if r.memory))
         found.update(dict.fromkeys(m for m in (*self.successors, *self.results) if isinstance(m, Memory)))  # of nothing
+        found.update(dict.fromkeys(memory for one in self.in_turns for memory in one.makes))
         for recurrence in self.recurrences:
-            found.update(dict.fromkeys(recurrence.memories))
+            found.update(dict.fromkeys(recurrence.iteration.memories))
         return list(found)
 
     def carried(self, node: Node) -> Memory | None:
@@ -155,7 +158,7 @@ class Plan:
     @property
     def can_be_shared(self) -> bool:
         """Can threads take parts of the samples? No sample may look at another but through sums."""
-        if self.recurrences:
+        if self.recurrences or any(map(self._is_of_samples, self.in_turns)):
             return False
         stored = {r.memory: r.offset for nest in self.nests for r in nest.roots if isinstance(r, Store)}
         of_samples = self.of_samples()
@@ -191,6 +194,13 @@ class Plan:
                     return False
         return True
 
+    def _is_of_samples(self, one: InTurns) -> bool:
+        """Does it go through the samples, or through what has an element for each?"""
+        if self.samples in one.memory.shape or any(axis.size == self.samples for axis in one.axes):
+            return True
+        read = {leaf.args[0] for expr in one.exprs for leaf in read_by(expr)}
+        return not read.isdisjoint(self.of_samples())
+
     def of_samples(self) -> set[Memory]:
         """What the nests write that has an element for each sample."""
         own = Axis("i", self.samples)
@@ -211,12 +221,13 @@ class Plan:
     @property
     def cycles(self) -> float:
         """About how long a step takes: registers' worth of operations, one a cycle."""
-        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences)
+        own = sum(turns * cycles for turns, _, cycles in (one.measured for one in self.in_turns))
+        return self.cycles_of(self.nests) + sum(recurrence.cycles for recurrence in self.recurrences) + own
 
     def all_measured(self) -> list[tuple[int, int, int]]:
         """`measured` of everything."""
         inner = [one for recurrence in self.recurrences for one in recurrence.measured]
-        return [*map(self.measured, self.nests), *inner]
+        return [*map(self.measured, self.nests), *inner, *(one.measured for one in self.in_turns)]
 
     def cycles_of(self, nests: Iterable[Nest]) -> float:
         """The same for some nests."""
@@ -251,6 +262,11 @@ def _reads(expr: Expr, memories: set[Memory]) -> bool:
 def leaves(expr: Expr) -> list[Expr]:
     """What an expression is made of: every load, variable and kept value in it."""
     return [part for part in in_order([expr]) if part.op in ("load", "local", "kept", "lookup")]
+
+
+def read_by(expr: Expr) -> list[Expr]:
+    """The loads, lookups and variables that it is made of; what is kept is loaded."""
+    return [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(expr)]
 
 
 def is_repeated(expr: Expr, loops: Loops) -> bool:

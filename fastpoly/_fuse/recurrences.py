@@ -45,16 +45,6 @@ class Recurrence:
     starts: list[tuple[Var, Expr]]
 
     @property
-    def memories(self) -> list[Memory]:
-        """What lies in memory within it."""
-        return self.iteration.memories
-
-    @property
-    def changes(self) -> Iterator[Var | Memory]:
-        """See `Iteration.changes`."""
-        return self.iteration.changes()
-
-    @property
     def makes(self) -> list[Var | Memory]:
         """What others find afterwards."""
         variables = (self.iteration.variables.get(carry.inputs[-1], {}) for carry in self.iteration.scan.carries)
@@ -173,7 +163,7 @@ class Iteration(Schedule):
 
     def _history(self, key: Carry | Node, node: Node, starts: int) -> None:
         """Memory with a row for each iteration, and for each start."""
-        memory = self.outer.rows_memory(node, self.scan.count + starts)
+        memory = self.outer.new_memory(node, (self.scan.count + starts, *node.shape))
         self.histories[key] = memory
         self.row_of[memory] = Index.of(self.time) + (0 if self.scan.backwards else starts)
 
@@ -243,7 +233,9 @@ class Iteration(Schedule):
                     yield root.var
         yield from (var for own in self.variables.values() for var in own.values())
         for inner in self.recurrences:
-            yield from inner.changes
+            yield from inner.iteration.changes()
+        for one in self.in_turns:
+            yield from one.changes()
 
     def times_around(self) -> frozenset[Axis]:
         """The time axes of the loops around it."""
@@ -327,7 +319,7 @@ def values_of(iteration: Iteration) -> Iterator[Expr]:
     """All that is computed in it."""
     yield from (root.value for nest in iteration.nests for root in nest.roots)
     yield from (expr for _, expr in iteration.following)
+    yield from (expr for one in iteration.in_turns for expr in one.exprs)
     for inner in iteration.recurrences:
-        if isinstance(inner, Recurrence):
-            yield from (expr for _, expr in inner.starts)
-            yield from values_of(inner.iteration)
+        yield from (expr for _, expr in inner.starts)
+        yield from values_of(inner.iteration)

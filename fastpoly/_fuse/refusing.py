@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .._errors import UnsupportedOperationError
 from .callers import place
+from .factorizations import NotTakenApart
 
 
 class Refusing:
@@ -46,3 +49,11 @@ class Refusing:
         error = kind(f"{name}{place(self._where)} cannot be fused: {why}. Way out: {way_out}, or backend='eager'")
         self.refused = self.refused or error
         return error
+
+    @contextmanager
+    def words(self, name: str) -> Iterator[None]:
+        """While it lasts, what cannot be taken apart is refused by this name."""
+        try:
+            yield
+        except NotTakenApart as reason:
+            raise self.refusal(name, reason.why, reason.way_out) from None

@@ -38,8 +38,8 @@ class Reader(Protocol):
     def reduce(self, node: Node, sum_of: Sum, places: Places) -> Expr:
         """The element at `places` of a reduction."""
 
-    def eliminated(self, node: Node, places: Places) -> Expr:
-        """The element at `places` of a matrix that has a loop of its own."""
+    def taking_turns(self, node: Node, places: Places, which: int = 0) -> Expr:
+        """The element at `places` of what is computed in turns of its own: see `in_turns`."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ def broadcast(reader: Reader, value: Any, places: Places) -> Expr:
         return Expr.of(value)
     own = places[len(places) - len(value.shape) :]
     return reader.element(value, tuple(Index() if n == 1 else i for i, n in zip(own, value.shape, strict=True)))
-
-
-def elimination(reader: Reader, node: Node, places: Places) -> Expr:
-    """What `dense` has."""
-    return reader.eliminated(node, places)
 
 
 # -- reductions
@@ -336,6 +331,8 @@ def gather(reader: Reader, node: Node, places: Places) -> Expr:
     source, dim, index = node.args[:3]
     if not source.shape:  # its only element
         return reader.element(source, ())
+    if index.op == "fastpoly::order" and index.args[0] is source and (index.args[1] - dim) % len(source.shape) == 0:
+        return reader.taking_turns(index, places, 1)  # sorting has the elements at hand
     which = reader.element(index, places)
     return _pick(reader, source, places or (Index(),), dim % len(source.shape), which)  # an index may be a number
 
@@ -367,6 +364,10 @@ def scatter_add(reader: Reader, node: Node, places: Places) -> Expr:
 
     added = reader.reduce(node, Sum("add", node.shape, (index.shape[dim],), body), places)
     return reader.element(source, places) + added
+
+
+def in_turns(reader: Reader, node: Node, places: Places) -> Expr:
+    return reader.taking_turns(node, places)
 
 
 def _number(place: Index) -> Expr:

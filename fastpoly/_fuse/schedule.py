@@ -28,6 +28,7 @@ from fastpoly_kernels.log import stage
 from .arguments import leaves as flattened
 from .expressions import Axis, Expr, Index, Memory, Places, all_places, call, filled
 from .graph import Graph, Node
+from .in_turns import InTurns, planned
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
@@ -38,7 +39,6 @@ from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, singl
 from .terms import combined, divided
 
 if TYPE_CHECKING:
-    from .eliminations import Elimination
     from .recurrences import Recurrence
 
 MANY_OPERATIONS = 12
@@ -98,6 +98,7 @@ class Schedule(Plan):
             self.kept.update(dict.fromkeys(more))
         self.nests = sorted(self._nests.values(), key=lambda nest: nest.level)
         self.recurrences = sorted(self._recurrences.values(), key=lambda recurrence: recurrence.level)
+        self.in_turns = sorted(self._in_turns.values(), key=lambda one: one.level)
 
     def _begin(self) -> None:
         self._nests: dict[tuple[int, Loops], Nest] = {}
@@ -105,8 +106,9 @@ class Schedule(Plan):
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
         self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
-        self._maker: dict[Var | Memory, Nest | Recurrence | Elimination] = {}
-        self._recurrences: dict[Node, Recurrence | Elimination] = {}
+        self._maker: dict[Var | Memory, Nest | Recurrence | InTurns] = {}
+        self._recurrences: dict[Node, Recurrence] = {}
+        self._in_turns: dict[Node, InTurns] = {}
         self._copies: dict[tuple[Node, int], Memory] = {}
         self._stored: dict[Node, Memory] = {}
         self._values: dict[tuple[Node, Places], Expr] = {}
@@ -136,7 +138,7 @@ class Schedule(Plan):
         memory = self._memories.new("scratch", node, "next")
         if like is not None:
             memory.order, memory.padded = like.order, like.padded
-        self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
+        self.store_all(memory, node)
         return memory
 
     # -- elements
@@ -192,16 +194,6 @@ class Schedule(Plan):
             self._maker.update(dict.fromkeys(made.makes, made))
         return self._recurrences[scan].element(node, places)
 
-    def eliminated(self, node: Node, places: Places) -> Expr:
-        """See `rules.Reader`."""
-        from .matrices import ELIMINATIONS  # which know schedules
-
-        if node not in self._recurrences:
-            made = ELIMINATIONS[node.op](self, node)
-            self._recurrences[node] = made
-            self._maker[made.memory] = made
-        return self._recurrences[node].element(node, places)
-
     def _constant(self, node: Node, places: Places) -> Expr:
         tensor = node.tensor
         assert tensor is not None
@@ -255,9 +247,9 @@ class Schedule(Plan):
         """Has a tensor of this shape an axis with a loop?"""
         return self._memories.is_long(shape)
 
-    def rows_memory(self, node: Node, count: int) -> Memory:
-        """Memory for so many rows of a node's shape."""
-        return self._memories.new("scratch", node, node.label or node.op.strip("_"), (count, *node.shape))
+    def new_memory(self, node: Node, shape: tuple[int, ...] | None = None, along: int | None = None) -> Memory:
+        """Memory for a node's shape or another one; it lies `along` a dimension, or any."""
+        return self._memories.new("scratch", node, node.label or node.op.split(":")[-1].strip("_"), shape, along)
 
     def from_memory(self, node: Node, places: Places) -> Expr:
         """An element, loaded: from here on the node is kept."""
@@ -267,19 +259,12 @@ class Schedule(Plan):
     def copied_along(self, node: Node, dim: int, places: Places) -> Expr:
         """An element, loaded from a copy that lies in memory along a dimension."""
         if (node, dim) not in self._copies:
-            memory = self._memories.new("scratch", node, node.label or node.op.strip("_"), along=dim)
-            self._copies[node, dim] = memory
-            self.fill(memory, node)
+            self._copies[node, dim] = memory = self.new_memory(node, along=dim)
+            self.store_all(memory, node)
         memory = self._copies[node, dim]
         return Expr("load", memory, memory.offset(places))
 
-    def memory_along(self, node: Node, along: int, padded: int) -> Memory:
-        """Memory for a value, the elements of a dimension next to each other, in so much room."""
-        memory = self._memories.new("scratch", node, node.op.partition("::")[2], along=along)
-        memory.padded = padded
-        return memory
-
-    def fill(self, memory: Memory, node: Node) -> None:
+    def store_all(self, memory: Memory, node: Node) -> None:
         """Write the values of `node` to a memory."""
         self._store(memory, node.shape, lambda at: (at, self.element(node, at)), node)
 
@@ -391,16 +376,24 @@ class Schedule(Plan):
     def lookup(self, node: Node, places: Places, dim: int, which: Expr) -> Expr:
         """The element of `node` whose place along `dim` is a number that is read in the loop."""
         if node.is_constant:
-            along = None if dim == lanes_dimension(places) else lanes_dimension(places)
-            memory = self._memories.of(node, "data", along)
+            memory = self._memories.of(node, "data", None if dim == (d := lanes_dimension(places)) else d)
+            rest = memory.offset(places)
         else:
             if node.op == "input" and node not in self.kept:
                 raise NeedsMemory(node)
             self.kept[node] = None
             element = self._input(node, places) if node.op == "input" else self._kept(node, places)
-            memory = (element.args[1] if element.op == "kept" else element).args[0]
-        unit = tuple(Index((), int(d == dim)) for d in range(len(places)))
-        return Expr("lookup", memory, memory.offset(places), memory.offset(unit).constant, which)
+            memory, rest = (element.args[1] if element.op == "kept" else element).args
+        rows = len(memory.shape) - len(places)  # of what a scan hands on there is one for each iteration
+        unit = tuple(Index((), int(d == rows + dim)) for d in range(len(memory.shape)))
+        return Expr("lookup", memory, rest, memory.offset(unit).constant, which)
+
+    def taking_turns(self, node: Node, places: Places, which: int = 0) -> Expr:
+        """The element of what takes turns of its own, of all that it makes."""
+        if node not in self._in_turns:
+            self._in_turns[node] = made = planned(self, node)
+            self._maker.update(dict.fromkeys(made.makes, made))
+        return Expr("load", memory := self._in_turns[node].makes[which], memory.offset(places))
 
     def _axes_of(self, sum_of: Sum) -> tuple[Places, Places, Loops]:
         """Loop variables for a sum: of axes as long as the samples, registers run along one that all it reads lies
@@ -462,7 +455,7 @@ class Schedule(Plan):
             self._maker[made] = nest
 
     @staticmethod
-    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence | Elimination, loops: Loops) -> bool:
+    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence | InTurns, loops: Loops) -> bool:
         """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
         return (
             leaf.op == "kept"

@@ -11,7 +11,6 @@ from collections import Counter
 
 from .expressions import Expr, in_order
 from .plan import Nest, Store
-from .recurrences import Recurrence
 from .schedule import Schedule
 
 LONGEST = 8
@@ -26,8 +25,7 @@ def chain(schedule: Schedule) -> None:
     for nest in schedule.nests:
         _Chains(schedule, nest).write()
     for recurrence in schedule.recurrences:
-        if isinstance(recurrence, Recurrence):
-            chain(recurrence.iteration)
+        chain(recurrence.iteration)
 
 
 class _Chains:

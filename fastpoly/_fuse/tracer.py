@@ -39,7 +39,6 @@ from .callers import Callers
 from .complex_numbers import are_complex
 from .complex_tensors import of_complex_numbers
 from .constants import Constants
-from .factorizations import NotTakenApart
 from .graph import Node, Page, Where
 from .launches import Launches, launch
 from .operations import OPERATIONS
@@ -462,14 +461,12 @@ class Tracer(LightDispatchMode, Refusing):
                 return getattr(aten, elementary)(*args, **kwargs)
         with self, stand_ins():
             if name in IN_TURNS:
-                a, dim = operation.in_order(args, kwargs)
-                with torch.no_grad():
-                    result = IN_TURNS[name](partial(self._loop, self), self.node(a), a, dim)
+                a, *rest = operation.in_order(args, kwargs)
+                with torch.no_grad(), self.words(name):
+                    result = IN_TURNS[name](partial(self._loop, self), self.node(a), a, *rest)
             elif name in OURS:
-                try:
+                with self.words(name):
                     result = OURS[name](*operation.in_order(args, kwargs))
-                except NotTakenApart as reason:
-                    raise self.refusal(name, reason.why, reason.way_out) from None
             else:
                 result = decomposition(operation.func)(*args, **kwargs)
             result = laid_out(name, result)

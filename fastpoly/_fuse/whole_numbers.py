@@ -25,7 +25,7 @@ EXACT = {"float32": 2**24, "float64": 2**53}
 """Whole numbers up to these are floats, and so are their sums and differences."""
 
 
-PICKS = ("gather", "scatter", "scatter_add")
+PICKS = ("gather", "scatter", "scatter_add", "fastpoly::put", "fastpoly::put_add")
 """What an index (the third argument) names places along a dimension (the second) for."""
 
 UNKNOWN: Bounds = (-math.inf, math.inf)
@@ -57,16 +57,7 @@ def refuse_inexact_integers(graph: Graph, dtype: str, inputs: Mapping[Node, Boun
 def bounds_of(node: Node) -> Bounds:
     """Of whole numbers that are made of constants; unknown of others."""
     found = WholeNumbers({})
-
-    def look(one: Node) -> None:
-        if one.op in ("input", *OF_SCANS):
-            found.unknown(one)
-        elif not one.is_constant:
-            for part in filter(is_whole, _nodes(one)):
-                look(part)
-            found.add_if_known(one)
-
-    look(node)
+    found.look(node)
     return found(node)
 
 
@@ -102,16 +93,35 @@ class WholeNumbers:
         Raises:
             UnsupportedOperationError: nobody knows.
         """
+        if node.op == "scan_rows":
+            self.look(node)
+            if self(node) == UNKNOWN:
+                raise refusal(node, "it makes whole numbers of floats", "compute with floats")
+            return
         if node.op == "_to_copy" and node.args[0].dtype.is_floating_point:
             low, high = _of_float(node.args[0]) or _of_floats(node.args[0], node, self)
             self._known[node] = math.trunc(low), math.trunc(high)
             return
-        if any(part.dtype.is_floating_point for part in _nodes(node)) and not node.op.endswith("_like"):
+        is_of_any = node.op.endswith("_like") or record(node).is_place
+        if any(part.dtype.is_floating_point for part in _nodes(node)) and not is_of_any:
             raise refusal(node, "it makes whole numbers of floats", "compute with floats")
         rule = record(node).whole
         if rule is None:
             raise refusal(node, f"it computes with {node.dtype}", "compute with floats")
         self._known[node] = rule(node, self)
+
+    def look(self, node: Node) -> None:
+        """Find out those of a node, and of all that it is made of."""
+        if node.op == "scan_rows":
+            made = node.args[0].scan.outputs[node.args[1]]
+            self.look(made)
+            self._known[node] = self(made)
+        elif node.op in ("input", *OF_SCANS):
+            self.unknown(node)
+        elif not node.is_constant:
+            for part in filter(is_whole, _nodes(node)):
+                self.look(part)
+            self.add_if_known(node)
 
     def unknown(self, node: Node) -> None:
         """It has none."""

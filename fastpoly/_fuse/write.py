@@ -10,15 +10,16 @@ from fastpoly_kernels.log import stage
 from . import ir
 from .blocks import groups, unit_of, write_group
 from .builder import Builder, number, shifted
-from .eliminations import Elimination
 from .exchange import Exchange
 from .expressions import Expr, Memory
+from .in_turns import InTurns
 from .ir import BOOL, FLOAT, Assign, Do, If, Kernel, Load, Loop, Op, Statement, Store, Var
 from .layout import Layout, lay_out
 from .nests import MOST_VARIABLES
 from .plan import Nest
 from .recurrences import Recurrence
 from .schedule import Schedule
+from .write_in_turns import write_in_turns
 
 
 @stage("write")
@@ -92,14 +93,21 @@ class Writer:
     def nests(self, schedule: Schedule) -> None:
         """What the nests of a schedule do, and its scans between them."""
         outer, self.builder.schedule = self.builder.schedule, schedule
-        recurrences = list(schedule.recurrences)
+        others = sorted([*schedule.recurrences, *schedule.in_turns], key=lambda other: other.level)
         for together in self.groups():
-            while recurrences and recurrences[0].level < together[0].level:
-                self.own_loop(recurrences.pop(0))
+            while others and others[0].level < together[0].level:
+                self.between(others.pop(0))
             self.group(together)
-        for recurrence in recurrences:
-            self.own_loop(recurrence)
+        for other in others:
+            self.between(other)
         self.builder.schedule = outer
+
+    def between(self, other: Recurrence | InTurns) -> None:
+        """What stands between nests."""
+        if isinstance(other, Recurrence):
+            self.scan(other)
+        else:
+            write_in_turns(self.builder, other)
 
     def groups(self) -> list[list[Nest]]:
         """The nests of the builder's schedule in the order in which they run."""
@@ -110,13 +118,6 @@ class Writer:
         write_group(self.builder, nests, self.exchange.span if self.exchange else None)
         if self.exchange:
             self.exchange(nests)
-
-    def own_loop(self, part: Recurrence | Elimination) -> None:
-        """What is no nest."""
-        if isinstance(part, Elimination):
-            part.write(self.builder)
-        else:
-            self.scan(part)
 
     def scan(self, recurrence: Recurrence) -> None:
         """The loop of a scan. What is named within it means nothing outside."""
