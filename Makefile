@@ -85,8 +85,8 @@ parameter-map: $(VENV)/.bench
 
 # networks and other products of matrices, beside eager torch and JAX, on two threads each; some minutes
 bench-networks: $(VENV)/.bench
-	$(BIN)/python bench/networks.py
-	$(BIN)/python bench/networks.py --others --threads 1
+	PYTHONPATH=tests $(BIN)/python bench/networks.py
+	PYTHONPATH=tests $(BIN)/python bench/networks.py --others --threads 1
 
 # GradBench's problems, one gradient at a call, beside JAX and eager torch; some minutes
 bench-gradbench: $(VENV)/.bench

@@ -40,7 +40,10 @@ BLOCK = 2**20
 WORKERS, MEMORY = 4, 500 * 2**20
 """Processes, and bytes that each of them may hold."""
 
-WAYS = {"moments": {"backend": "gram", "steps": 1_000, "learn_rate": 0.1}, "triangles": {}}
+WAYS: dict[str, dict[str, Any]] = {
+    "moments": {"backend": "gram", "steps": 50_000, "learn_rate": 0.1},
+    "triangles": {},
+}
 
 CURVES_AT_A_TIME, TIMES = 100_000, 40
 
