@@ -49,7 +49,7 @@ torch.digamma(2.5 + {a} ** 2); torch.special.i0({a}); torch.logit(torch.sigmoid(
 {a}.clamp(-0.7, 0.9); {a}.clamp(min=-0.3); {a}.clamp(max=0.4); {a}.clamp(0.2, -0.1)
 torch.clamp({a}, torch.tensor(-0.5, dtype=D), torch.tensor(0.5, dtype=D)); torch.floor(3 * {a}) * 0.1 + {a}
 torch.round(3 * {a}) * 0.1 + {a}; torch.trunc(3 * {a}) * 0.1 + {a}; torch.ceil(3 * {a}) * 0.1 + {a}; torch.frac(3 * {a})
-torch.round({a}, decimals=2); torch.sign({a}) * {a}; torch.sgn({a}) + {a}; torch.nan_to_num({a}); torch.deg2rad(57 * {a})
+torch.round({a}, decimals=2); torch.sign({a}) * {a}; torch.sgn(clean({a})) + {a}; torch.nan_to_num({a}); torch.deg2rad(57 * {a})
 torch.rad2deg({a}) / 60; {a}.detach() * {a}; {a} + (torch.round({a}) - {a}).detach(); {a} * ({a} > 0.1)
 {a} * ({a} > 0.1).to(D); {a}.where({a} > 0.2, 0.1 * {a}); torch.where({a} > 0, {a}, 0.3 * {a})
 torch.where({a}.abs() < 0.5, {a} ** 2, {a}.abs() - 0.25); {a}.masked_fill({a} > 0.5, 0.5)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 CODE = """
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,3 +64,25 @@ with stand_ins():
 print(type(sys.modules["torch._dynamo"]).__name__)
 """
     assert printed(more) == ["[]", "_StandIn", "y module", "False", "module"]
+
+
+@pytest.mark.parametrize("name", ["factors", "filled", "quantiles"])
+def test_nor_do_the_losses_of_others(name):
+    """What is looked up, written into and sorted."""
+    code = f"""
+import sys
+from pathlib import Path
+from loop_models import model
+from fastpoly import descend
+one = model({name!r}, small=True)
+descend(one.loss, one.params, one.data, learn_rate=one.learn_rate, steps=3, backend="fused")
+print(sorted({{"torch._dynamo", "sympy"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1] / "bench",
+    )
+    assert done.stdout == "[]\n"

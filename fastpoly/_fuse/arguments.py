@@ -207,10 +207,14 @@ def result_strides(shape: Sequence[int], operands: Sequence[torch.Tensor]) -> li
 
 def copied_like(operation: Operation, args: Any, kwargs: Any) -> torch.Tensor:
     """A tensor without memory that lies as a copy does: as the original if that has no gaps, or as it is asked for."""
+    a = args[0]
     asked = dict(zip(operation.names, operation.in_order(args, kwargs), strict=True)).get("memory_format")
     if not isinstance(asked, torch.memory_format):  # a default, as a number
         asked = torch.contiguous_format if operation.name == "contiguous" else torch.preserve_format
-    return torch.empty_like(_shapes_only(args[0]), memory_format=asked)
+    if asked != torch.preserve_format or a.is_contiguous():
+        kept = torch.contiguous_format if asked == torch.preserve_format else asked
+        return torch.empty(a.shape, dtype=a.dtype, device="meta", memory_format=kept)
+    return torch.empty_strided(a.shape, result_strides(a.shape, [a]), dtype=a.dtype, device="meta")
 
 
 def device_of(operation: Operation, args: Any, kwargs: Any) -> torch.device:

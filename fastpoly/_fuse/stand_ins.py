@@ -83,17 +83,21 @@ class _OfTheRealOnes(MetaPathFinder, Loader):
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 
 
-def _guard(name: str) -> Callable[..., Any]:
-    """A function of torch's symbolic shapes that gives back what is true or false already."""
+def _of_plain(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of torch's symbolic shapes, by a rule for what is no symbol: numbers and truths, or several."""
 
-    def guard(truth: Any, *rest: Any) -> Any:
-        return truth if isinstance(truth, bool) else getattr(_real(_SHAPES), name)(truth, *rest)
+    def function(*values: Any) -> Any:
+        return rule(*values) if all(map(_is_plain, values)) else getattr(_real(_SHAPES), name)(*values)
 
-    return guard
+    return function
 
 
-def _is_nested_int(size: Any) -> bool:
-    return False if type(size) is int else bool(_real(_SHAPES).is_nested_int(size))
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, (tuple, list)) else type(value) in (int, bool)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return list(one) == list(other) if isinstance(one, (tuple, list)) else bool(one == other)
 
 
 def _real(name: str) -> types.ModuleType:
@@ -101,13 +105,18 @@ def _real(name: str) -> types.ModuleType:
     return module.real() if isinstance(module, _StandIn) else module
 
 
-_GUARDS = {
-    name: _guard(name)
-    for name in ("expect_true", "guard_or_false", "guard_or_true", "guard_size_oblivious", "statically_known_true")
+_GUARDS = ("expect_true", "guard_or_false", "guard_or_true", "guard_size_oblivious", "statically_known_true")
+_RULES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys((*_GUARDS, "guard_int", "guarding_hint_or_throw"), lambda value, *_: value),
+    "has_guarding_hint": lambda _: True,
+    "is_nested_int": lambda _: False,
+    "sym_and": lambda *truths: all(truths),
+    "sym_or": lambda *truths: any(truths),
+    "sym_eq": _equal,
 }
 
 _STAND_INS = (
-    _StandIn(_SHAPES, is_nested_int=_is_nested_int, **_GUARDS),
+    _StandIn(_SHAPES, **{name: _of_plain(name, rule) for name, rule in _RULES.items()}),
     _StandIn("torch._dynamo", disable=_disable),
     _StandIn("sympy", Basic=_Nobody),
 )
