@@ -8,7 +8,6 @@ import pytest
 
 CODE = """
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -71,7 +70,6 @@ def test_nor_do_the_losses_of_others(name):
     """What is looked up, written into and sorted."""
     code = f"""
 import sys
-from pathlib import Path
 from loop_models import model
 from fastpoly import descend
 one = model({name!r}, small=True)
