@@ -13,7 +13,7 @@ from ._errors import DivergenceWarning, Interrupted
 from ._monitor import Progress
 from ._problem import MAX_STEPS, integer, positive, refuse_long_trace
 from ._repeat import checked_backend
-from ._tensors import need_torch, refuse_no_function, refuse_no_params
+from ._tensors import need_torch, refuse_no_function, refuse_no_params, with_signs_turned
 
 if TYPE_CHECKING:
     import os
@@ -166,6 +166,7 @@ def descend(
     data = data if isinstance(data, tuple) else (data,)
     start, structure = tree.tree_flatten(params)
     refuse_no_params(start)
+    start = [with_signs_turned(leaf) for leaf in start]
     if trace_every is not None:
         refuse_long_trace(-(-steps // trace_every), start[0].element_size(), "steps")
     wishes = Wishes(xs, cycle, clip_norm, clip_value, project, until, held_out, patience, average, has_aux, seed)

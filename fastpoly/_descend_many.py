@@ -14,7 +14,7 @@ from ._errors import DivergenceWarning, Interrupted
 from ._many_result import ManyResult
 from ._problem import MAX_STEPS, integer, refuse_long_trace
 from ._progress import shown
-from ._tensors import need_torch, refuse_no_function, refuse_no_params
+from ._tensors import need_torch, refuse_no_function, refuse_no_params, with_signs_turned
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,7 @@ def descend_many(
             loss, (params, *data), in_dims, {**settings, "learn_rate": learn_rate, "progress": progress}
         )
     refuse_no_params(tree.tree_leaves(params))
+    params, data = tree.tree_map(with_signs_turned, (params, data))
     problems = Problems((params, *data), in_dims, ("params", *(f"data[{i}]" for i in range(len(data)))))
     if trace_every is not None:
         refuse_long_trace(problems.count * -(-steps // trace_every), problems.leaves[0].element_size(), "steps")

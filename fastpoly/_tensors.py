@@ -49,6 +49,13 @@ def refuse_no_dense_tensor(value: Any, name: str) -> None:
         raise TypeError(f"{name}: wants dense tensors with values, {got}; convert it with .to_dense(), or make it anew")
 
 
+def with_signs_turned(value: Any) -> Any:
+    """A tensor as memory has it, which the imaginary part of a conjugate is not; anything else as it is."""
+    import torch
+
+    return value.resolve_neg() if isinstance(value, torch.Tensor) else value
+
+
 def refuse_no_function(value: Any, name: str) -> None:
     """Raise TypeError unless `value` can be called."""
     if not callable(value):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fastpoly import UnsupportedOperationError, descend
+from fastpoly import UnsupportedOperationError, descend, descend_many
 from fastpoly._fuse import program
 
 W = torch.tensor([0.5, 0.2, -0.3], dtype=torch.float64)
@@ -179,4 +179,18 @@ def test_a_sample_that_another_thread_has(name, monkeypatch):
     options = {"learn_rate": 1e-3, "steps": 60, "xs": slices, "cycle": True}
     eager, fused = (descend(ONE_SAMPLE[name], start, (), backend=backend, **options) for backend in ("eager", "fused"))
     assert torch.allclose(eager.loss, fused.loss, rtol=1e-12, atol=0)
+    assert torch.allclose(eager.params, fused.params, rtol=1e-12, atol=0)
+
+
+def test_numbers_whose_signs_are_still_to_be_turned():
+    """The imaginary part of a conjugate is a view that torch turns when it is read."""
+    x = torch.complex(X, 2 * X + 1).conj().imag
+    start = torch.complex(W, W - 0.3).conj().imag
+    loss = lambda w, x: ((w[0] + w[1] * x + w[2] * x**2) - x.exp()).square().mean()  # noqa: E731
+    eager, fused = (descend(loss, start, x, learn_rate=0.01, steps=5, backend=of) for of in ("eager", "fused"))
+    assert torch.allclose(eager.params, fused.params, rtol=1e-12, atol=0)
+    many = descend_many(loss, start.expand(2, 3), x, in_dims=(0, None), learn_rate=0.01, steps=5)
+    assert torch.allclose(many.params, eager.params, rtol=1e-12, atol=0)
+    inside = lambda w, y: (w[0] * torch.complex(y, y + 1).conj().imag - 1).square().sum()  # noqa: E731
+    eager, fused = (descend(inside, start, X, learn_rate=0.01, steps=5, backend=of) for of in ("eager", "fused"))
     assert torch.allclose(eager.params, fused.params, rtol=1e-12, atol=0)

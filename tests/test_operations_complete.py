@@ -34,9 +34,12 @@ ELSEWHERE = {"fastpoly::uniform", "fastpoly::uniform_double", "rounded"}
 """What has tests of its own: `test_draws`, and `test_mixed_dtypes`."""
 
 
-MATRICES = {
+IN_TURNS = {
     "solve": lambda a: torch.linalg.solve(a, a[:, :2]),
     "cholesky": lambda a: torch.cholesky_solve(a, torch.linalg.cholesky(a)),
+    "sort": lambda a: a.flatten().sort().values,
+    "put": lambda a: torch.zeros_like(a).flatten().scatter(0, a.flatten().argsort(), a.flatten()),
+    "put_add": lambda a: a.flatten().scatter_add(0, a.flatten().argsort(), a.flatten()),
 }
 """Large enough for loops of their own."""
 
@@ -48,7 +51,7 @@ def every_step():
     yield from (along_an_axis(kind, "(4, 3)") for kind in ALONG_ONE)
     yield from (with_params(cases) for cases in (*PRODUCTS.values(), *LOSSES.values(), CONSTANTS, DERIVATIVES))
     yield from (views(kind, "short") for kind in VIEWS)
-    yield values(MATRICES), 3 * torch.eye(9, dtype=torch.float64)
+    yield values(IN_TURNS), 3 * torch.eye(9, dtype=torch.float64)
 
 
 def operations(step, carry):

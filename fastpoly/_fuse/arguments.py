@@ -126,8 +126,8 @@ _BY_INDEX: dict[str, Callable[..., int]] = {
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A tensor's numbers for numpy, which has no bfloat16: all of those are float32, too."""
-    tensor = tensor.detach().cpu()
+    """A tensor's numbers for numpy, which has no bfloat16: all of those are float32, too; nor signs to be turned."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

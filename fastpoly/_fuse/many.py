@@ -154,7 +154,7 @@ class _Run:
 
     def _laid_out(self, tensor: torch.Tensor, memory: Memory | None, _: int, size: int) -> Array:
         """(problems, size): each problem's elements in the order in which they lie in `carry`."""
-        values = tensor.detach().numpy()
+        values = array_of(tensor)
         if memory is None or (size == values[0].size and memory.order == tuple(range(values.ndim - 1))):
             return np.ascontiguousarray(values.reshape(len(values), size), self.program.written.dtype)
         array = np.zeros((len(values), size), self.program.written.dtype)

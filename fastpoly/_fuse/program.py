@@ -61,7 +61,7 @@ class Program:
         refuse_start(self.written.starts, inputs)
         carry = aligned(layout.carry, dtype)
         for tensor, (memory, start) in zip(inputs, layout.carried, strict=True):
-            put(carry, start, memory, tensor.detach().numpy())
+            put(carry, start, memory, array_of(tensor))
         scratch = [aligned(layout.scratch, dtype) for _ in range(layout.threads)]
         counted = Counted(self.written.counts, inputs)
         return Run(self, carry, counted, scratch, aligned(2 * layout.threads * layout.room, dtype))

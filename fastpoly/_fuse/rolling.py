@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .arguments import array_of
 from .constants import BAKED
 from .graph import Node
 from .iterations import Before, Each, Loop, Own, Refused
@@ -109,7 +110,7 @@ class Rolling(Split):
     def _numbers(self, values: Sequence[Any]) -> Node:
         dtype = self.program.graph.inputs[0].dtype
         tensor = torch.tensor(self._in_rows(values), dtype=dtype)
-        baked = tensor.numpy()
+        baked = array_of(tensor)
         return Node("constant", (), (len(values),), dtype, tensor=tensor, baked=baked, label="number", is_own=True)
 
     def _differ_by_number(self, j: int) -> list[int]:
@@ -238,7 +239,7 @@ class Rolling(Split):
         return self.write_down.permuted(rows, order)
 
     def _constant(self, tensor: torch.Tensor, label: str) -> Node:
-        baked = tensor.numpy() if tensor.numel() <= BAKED else None
+        baked = array_of(tensor) if tensor.numel() <= BAKED else None
         shape, dtype = tuple(tensor.shape), tensor.dtype
         return Node("constant", (), shape, dtype, tensor=tensor, baked=baked, label=label, is_own=True)
 
