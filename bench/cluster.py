@@ -224,8 +224,10 @@ def main() -> None:
     parser.add_argument("--curves", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     options = parser.parse_args()
-    samples(options.gigabytes, options.rounds)
-    curves(options.curves, options.rounds)
+    if options.gigabytes:
+        samples(options.gigabytes, options.rounds)
+    if options.curves:
+        curves(options.curves, options.rounds)
     print(f"Processes that wanted one of the {os.cpu_count()} cores meanwhile: {os.getloadavg()[1]:.1f}")
 
 
