@@ -6,19 +6,10 @@ them outside of a kernel, with what never changes, gets torch's numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-_LIBRARY = torch.library.Library("fastpoly", "FRAGMENT")  # type: ignore[no-untyped-call]
-
-
-def _define(name: str, arguments: str, numbers: Callable[..., torch.Tensor]) -> None:
-    """An operation of torch's that only a kernel computes in its own way; `numbers` is for what never changes."""
-    _LIBRARY.define(f"{name}({arguments}) -> Tensor")  # type: ignore[no-untyped-call]
-    for kind in ("CPU", "Meta"):
-        _LIBRARY.impl(name, numbers, kind)  # type: ignore[no-untyped-call]
+from .own_operations import define
 
 
 def _upper_factor(a: torch.Tensor) -> torch.Tensor:
@@ -67,8 +58,8 @@ def _between(a: torch.Tensor, low: int, high: int) -> torch.Tensor:  # noqa: ARG
 NAMES = ("upper_factor", "solved", "triangles", "permutation")
 """Of all that have a loop."""
 
-_define("triangles", "Tensor given, bool pivot", _triangles)
-_define("permutation", "Tensor places, Tensor pivots, bool inverse", _permutation)
-_define("between", "Tensor a, int low, int high", _between)
-_define("upper_factor", "Tensor a", _upper_factor)
-_define("solved", "Tensor a, Tensor b, bool upper, bool unitriangular", _solved)
+define("triangles(Tensor given, bool pivot) -> Tensor", _triangles)
+define("permutation(Tensor places, Tensor pivots, bool inverse) -> Tensor", _permutation)
+define("between(Tensor a, int low, int high) -> Tensor", _between)
+define("upper_factor(Tensor a) -> Tensor", _upper_factor)
+define("solved(Tensor a, Tensor b, bool upper, bool unitriangular) -> Tensor", _solved)

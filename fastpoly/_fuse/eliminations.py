@@ -138,7 +138,7 @@ class Elimination:
     @contextmanager
     def registers_from(self, first: ir.Expr, end: ir.Expr) -> Iterator[Var]:
         """A loop over what lies next to each other, from where the register with the first element begins."""
-        if self.width > 1 and first != number(0):
+        if self.width > 1 and not _is_zero(first):
             first = indices("sub", first, indices("mod", first, number(self.width)))
         with self.builder.loop("j", first, end, self.width) as j:
             yield j
@@ -206,8 +206,12 @@ class Elimination:
         return result
 
 
+def _is_zero(place: ir.Expr) -> bool:
+    return isinstance(place, Const) and place.value == 0
+
+
 def moved(start: ir.Expr, place: ir.Expr, by: int) -> ir.Expr:
     """Where something lies that is so many times further on."""
-    if by == 0 or place == number(0):
+    if by == 0 or _is_zero(place):
         return start
     return indices("add", start, place if by == 1 else indices("mul", place, number(by)))

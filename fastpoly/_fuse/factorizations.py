@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from . import dense  # noqa: F401 - registers operations
+from .own_operations import are_had
 
 LARGEST = 32
 """Rows or columns, whichever are fewer: each is a step of its own, and a kernel of more takes minutes to compile."""
@@ -44,17 +45,16 @@ def refuse_large(a: Any, most: int = LARGEST) -> None:
 
 
 WRITTEN_OUT = 8
-"""Rows up to which a triangle is solved, and a matrix factorized by Cholesky, row by row; `dense` has larger ones. For
-8 rows it is twice as fast as a loop, for 12 it is as fast."""
+"""Rows up to which a triangle is solved, and a matrix factorized by Cholesky, row by row; `dense` has larger ones. A
+loop has to count, and to go to memory for every row."""
 
 EXCHANGED = 6
-"""The same where rows are exchanged, which takes more than twice as long to compile with every two rows more: half a
-second for 5, 3 for 8 and 150 for 12, where a loop takes 0.1; and is no faster."""
+"""The same where rows are exchanged: what is written out for that is long, and longer to compile with every row."""
 
 
 def in_loops(a: Any, size: int, most: int = WRITTEN_OUT) -> bool:
     """Has a kernel a loop for it? Those of a GPU have not."""
-    return size > most and a.device.type == "cpu"
+    return size > most and are_had(a)
 
 
 def _info(is_bad: Any) -> Any:

@@ -13,7 +13,8 @@ import torch
 _LIBRARY = torch.library.Library("fastpoly", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-def _define(schema: str, function: Any) -> None:
+def define(schema: str, function: Any) -> None:
+    """An operation with that schema; `function` is for what never changes, which torch computes."""
     _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     _LIBRARY.impl(schema.split("(")[0], function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
@@ -22,10 +23,10 @@ def _order(a: torch.Tensor, dim: int, descending: bool) -> torch.Tensor:
     return torch.argsort(a, dim=dim, descending=descending, stable=True)
 
 
-_define("order(Tensor a, int dim, bool descending) -> Tensor", _order)
+define("order(Tensor a, int dim, bool descending) -> Tensor", _order)
 _PUT = "(Tensor a, int dim, Tensor index, Tensor values) -> Tensor"
-_define(f"put{_PUT}", torch.scatter)
-_define(f"put_add{_PUT}", torch.scatter_add)
+define(f"put{_PUT}", torch.scatter)
+define(f"put_add{_PUT}", torch.scatter_add)
 
 order, put, put_add = (getattr(torch.ops.fastpoly, name) for name in ("order", "put", "put_add"))
 

@@ -255,8 +255,7 @@ class Plan:
 
 def _reads(expr: Expr, memories: set[Memory]) -> bool:
     """Is something of these in it?"""
-    read = (leaf for leaf in leaves(expr) if leaf.op != "local")
-    return any((leaf.args[1] if leaf.op == "kept" else leaf).args[0] in memories for leaf in read)
+    return any(leaf.args[0] in memories for leaf in read_by(expr))
 
 
 def leaves(expr: Expr) -> list[Expr]:
