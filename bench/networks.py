@@ -1,8 +1,9 @@
 """`make bench-networks`: steps of tanh networks 8-W-...-W-1 and of other losses that are products of matrices.
 
 Ours, eager torch and JAX's lax.scan on as many threads each, in turn, round by round; of each side's rounds the best
-counts. The losses of all three are held against each other first. What a call takes beside its steps is taken off by a
-call of one step. On one thread time is that of the processor, on more the clock's. Beside the ratios: the floating
+counts. The losses of all three are held against each other first. What a call takes beside its steps, or with its first
+ones, is taken off by a call of four steps: ours compares one of them with eager torch, whose threads are awake for
+milliseconds after it. On one thread time is that of the processor, on more the clock's. Beside the ratios: the floating
 point operations of a step's products for each second of the whole step, and what torch.mm makes of the largest of them.
 
     python bench/networks.py [--threads 2] [--widths 128 256 512] [--samples 1024 8192] [--layers 2] [--dtype float32]
@@ -25,6 +26,9 @@ AGREEMENT = {"float32": 1e-4, "float64": 1e-9}
 CHECKED = 5
 """So many steps."""
 
+FIRST = 4
+"""Steps of the call that is taken off."""
+
 
 def main() -> None:
     """Print a row for each loss."""
@@ -35,7 +39,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2])
     parser.add_argument("--dtype", default="float32", choices=list(AGREEMENT))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.1, help="of steps in a round, about")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of steps in a round, about")
     parser.add_argument("--others", action="store_true", help="matrix factorizations and products in batches instead")
     asked = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # before JAX is there, which has a thread for each processor
@@ -154,12 +158,12 @@ def compared(loss: Any, params: Any, data: Any, flops: int, asked: argparse.Name
     taken: dict[tuple[str, int], float] = {}
     for _ in range(asked.rounds + 1):  # the first one warms up
         for name, run in sides.items():
-            for count in (1, 1 + longest[name]):
+            for count in (FIRST, FIRST + longest[name]):
                 started = clock()
                 run(count)
                 seconds = clock() - started
                 taken[name, count] = min(taken.get((name, count), seconds), seconds)
-    return {name: (taken[name, 1 + more] - taken[name, 1]) / more for name, more in longest.items()}
+    return {name: (taken[name, FIRST + more] - taken[name, FIRST]) / more for name, more in longest.items()}
 
 
 def by_descend(loss: Any, params: Any, data: Any) -> Callable[[int], list[float]]:

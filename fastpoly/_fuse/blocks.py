@@ -19,7 +19,7 @@ from .caches import FIRST_CACHE
 from .expressions import Axis, Index, Memory
 from .ir import FLOAT, Load, Op, Var
 from .nests import LANES, NEUTRAL, beginning, is_whole, tiled, write_nest
-from .plan import Accumulate, Nest, leaves
+from .plan import Accumulate, Nest, leaves, read_by
 from .tiles import TILES, write_zeros
 from .turns import IN_FLIGHT, Part
 
@@ -124,14 +124,14 @@ def unit_of(builder: Builder) -> int:
 
 def _memories(nest: Nest, own: Axis) -> set[Memory]:
     """What a nest reads or writes that has a number for each sample."""
-    found: set[Memory] = set()
-    for root in nest.roots:
-        loads = [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(root.value)]
-        places = [load.args for load in loads if load.op == "load"]
-        if root.memory is not None and root.offset is not None:
-            places.append((root.memory, root.offset))
-        found.update(memory for memory, offset in places if own in offset.axes)
-    return found
+    return {memory for memory, offset in _places(nest) if own in offset.axes}
+
+
+def _places(nest: Nest) -> list[tuple[Memory, Index]]:
+    """What a nest reads and writes, and where in that."""
+    loads = (load for root in nest.roots for load in read_by(root.value))
+    found = [(load.args[0], load.args[1]) for load in loads if load.op in ("load", "lookup")]
+    return found + [(root.memory, root.offset) for root in nest.roots if root.memory and root.offset is not None]
 
 
 def _registers(builder: Builder, nest: Nest) -> int:
@@ -175,10 +175,26 @@ def write_group(builder: Builder, nests: list[Nest], part: Part | None) -> None:
     first, last = part or (number(0), number(-(-schedule.samples // width) * width))
     with builder.loop("begin", first, last, block) as begin:
         end = builder.assign(builder.new("end"), least(shifted(begin, block), last))
+        builder.begins.update(dict.fromkeys(_passing(builder, nests), begin))
         for nest in nests:
             write_nest(builder, nest, (begin, end), begun=True)
     for nest, root in sums:
         _finish(builder, nest, root)
+
+
+def _passing(builder: Builder, nests: list[Nest]) -> set[Memory]:
+    """What only these nests have to do with, and only for the samples of their block: each block has it where the one
+    before had it, in a cache.
+    """
+    schedule = builder.schedule
+    register = schedule.lanes // schedule.registers
+    if schedule.recurrences or schedule.lanes % (TILES[schedule.available][0] * register):
+        return set()  # or a tile may begin before its block does
+    own = Axis("i", schedule.samples)
+    lasting = {value for value in (*schedule.results, *schedule.successors) if isinstance(value, Memory)}
+    lasting.update(memory for nest in schedule.nests if nest not in nests for memory, _ in _places(nest))
+    lasting.update(memory for nest in nests for memory, offset in _places(nest) if offset.factor(own) != 1)
+    return {memory for nest in nests for memory, _ in _places(nest) if memory.region == "scratch"} - lasting
 
 
 def _start(builder: Builder, nest: Nest, root: Accumulate) -> None:

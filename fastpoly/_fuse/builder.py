@@ -41,6 +41,7 @@ class Builder(Naming):
         lanes: how many elements along the axis i are taken at a time; 0 if one by one.
         blocks: for an axis whose elements in the lanes have numbers of their own: those, and the mask of the elements
             that are there, None if all are.
+        begins: of a memory that only ever has some samples: the first of them.
     """
 
     def __init__(self, schedule: Schedule, dtype: str, scratch: int) -> None:
@@ -49,6 +50,7 @@ class Builder(Naming):
         self.before: list[Statement] = []
         self.lanes = 0
         self.blocks: dict[Axis, tuple[Var, Var | None]] = {}
+        self.begins: dict[Memory, ir.Expr] = {}
         self._together: dict[Expr, list[Expr]] = {}  # calls of one function on plain numbers
         self._own: dict[str, Var] = {}
 
@@ -157,7 +159,8 @@ class Builder(Naming):
 
     def place(self, memory: Memory, index: Index) -> ir.Expr:
         """Where an element of a memory lies in its buffer: here all addresses are made."""
-        return self.index(index + memory.start)
+        place = self.index(index + memory.start)
+        return indices("sub", place, self.begins[memory]) if memory in self.begins else place
 
     def index(self, index: Index) -> ir.Expr:
         """The value of an index."""
