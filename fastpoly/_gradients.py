@@ -13,6 +13,7 @@ from ._errors import BackendUnavailableError, UnsupportedOperationError
 from ._fuse.evaluation import Evaluation
 from ._guards import guards
 from ._inside import inside
+from ._shortcuts import Shortcut, shortcut
 from ._steadiness import refuse_unsteady
 from ._tensors import one_number, pair, refuse_no_floats, refuse_no_tensor, tensor_labels
 from ._torch_private import tree, version
@@ -37,21 +38,28 @@ class Gradients:
 
     def __init__(self, loss: Callable[..., Any], has_aux: bool, backend: str) -> None:
         self.loss, self.has_aux, self.backend = loss, has_aux, backend
-        self._kinds: OrderedDict[Any, _Kind] = OrderedDict()
+        self._kinds: OrderedDict[Any, Kind] = OrderedDict()
         self._outdated = 0
+        self._shortcut: Shortcut | None = None  # of the kind that was called last
 
     def __call__(self, params: Any, *data: Any) -> tuple[Any, Any]:
+        if self._shortcut is not None:
+            found = self._shortcut(params, data)
+            if found is not None:
+                return found
         leaves: list[Any] = []
         key = _key(params, leaves), *[_key(part, leaves) for part in data]
         call = self._kinds.get(key)
         if call is None or not call.is_up_to_date():
             if call is not None:
                 self._tell_of_another()
-            call = self._kinds[key] = _Kind(self, params, data, leaves)
+            call = self._kinds[key] = Kind(self, params, data, leaves)
             self._kinds.move_to_end(key)
             while len(self._kinds) > REMEMBERED:
                 self._kinds.popitem(last=False)
-        return call(leaves, params)
+        found = call(leaves, params)
+        self._shortcut = call.shortcut
+        return found
 
     @property
     def source(self) -> str | None:
@@ -73,8 +81,12 @@ class Gradients:
         return f"<value_and_grad of {getattr(self.loss, '__name__', 'a loss')}>"
 
 
-class _Kind:
-    """Calls of one kind."""
+class Kind:
+    """Calls of one kind.
+
+    Attributes:
+        shortcut: does what a call does, see `shortcut`; None before the first call, and if there is none.
+    """
 
     def __init__(self, of: Gradients, params: Any, data: tuple[Any, ...], leaves: list[Any]) -> None:
         own: list[Any] = []
@@ -86,6 +98,7 @@ class _Kind:
         self.aux: Any = None
         self.evaluation: Evaluation | None = None
         self.calls, self.due = 0, 1
+        self.shortcut: Shortcut | None = None
         tensors = _tensors(leaves)
         refuse_no_floats(tensors[: self.count])
         self.guards = guards(of.loss)
@@ -133,7 +146,9 @@ class _Kind:
             results = self.evaluation(leaves)
             if results is not None:
                 if self.calls == self.due:
-                    self._check(leaves, results)
+                    self.check(leaves, results)
+                if self.calls == 1:
+                    self.shortcut = shortcut(self)
                 if not self.is_numpy:
                     results = [torch.from_numpy(result) for result in results]
         if results is None:  # by torch, which raises what the loss raises
@@ -146,7 +161,7 @@ class _Kind:
             return (value, tree.tree_unflatten(results[1 + self.count :], self.aux)), grads
         return value, grads
 
-    def _check(self, leaves: list[Any], results: list[Any]) -> None:
+    def check(self, leaves: list[Any], results: list[Any]) -> None:
         """Compare with torch's own."""
         tensors = _tensors(leaves)
         self.due = self.calls + max(CHECKED - 1, 9 * self.calls)

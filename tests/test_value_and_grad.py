@@ -212,6 +212,52 @@ def test_torchs_own_lbfgs():
     assert_like(w.detach().numpy(), np.polyfit(x.numpy(), y.numpy(), 1)[::-1].copy(), 1e-6)
 
 
+def weighted(params, x, factors, power):
+    return ((factors["slope"] * params[0] * x + factors["more"] * params[1]) ** power).sum() * (
+        1 + abs(factors["more"])
+    )
+
+
+CHANGES = {
+    "another layout": lambda p, x, f, k: ([p[0], p[1].t().contiguous().t()], x, f, k),
+    "every second": lambda p, x, f, k: (p, torch.stack([x, x + 1], 1)[:, 0], f, k),
+    "signs to be turned": lambda p, x, f, k: (p, torch.complex(x, x).conj().imag, f, k),
+    "params of a module": lambda p, x, f, k: ([torch.nn.Parameter(leaf) for leaf in p], x, f, k),
+    "params that want a gradient": lambda p, x, f, k: ([leaf.clone().requires_grad_() for leaf in p], x, f, k),
+    "a tuple": lambda p, x, f, k: (tuple(p), x, f, k),
+    "another shape": lambda p, x, f, k: (p, x[:, :1], f, k),
+    "another dtype of data": lambda p, x, f, k: (p, x.float(), f, k),
+    "another number": lambda p, x, f, k: (p, x, {**f, "slope": -0.5}, k),
+    "a whole number": lambda p, x, f, k: (p, x, {**f, "more": 1}, k),
+    "a truth": lambda p, x, f, k: (p, x, {**f, "more": True}, k),
+    "keys in another order": lambda p, x, f, k: (p, x, {"more": f["more"], "slope": f["slope"]}, k),
+    "one key more": lambda p, x, f, k: (p, x, {**f, "none": 0.0}, k),
+    "another power": lambda p, x, f, k: (p, x, f, 4),
+    "not finite": lambda p, x, f, k: (p, x * float("inf"), f, k),
+    "arrays": lambda p, x, f, k: ([leaf.numpy() for leaf in p], x.numpy(), f, k),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_call_of_another_kind_after_many_of_one(change):
+    draws = torch.Generator().manual_seed(0)
+    params = [torch.randn(5, 3, generator=draws, dtype=torch.float64) for _ in range(2)]
+    usual = params, torch.randn(5, 3, generator=draws, dtype=torch.float64), {"slope": 0.5, "more": 1.0}, 2
+    call = value_and_grad(weighted, backend="fused")
+    for _ in range(3):
+        call(*usual)
+    for arguments in (change(*usual), usual, change(*usual)):
+        value, grads = call(*arguments)
+        to_torch = lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf  # noqa: E731
+        want, slopes = eager(weighted, *tree.tree_map(to_torch, arguments))
+        assert type(grads) is type(arguments[0])
+        for got, wanted in zip((value, *grads), (want, *slopes), strict=True):
+            assert not isinstance(got, torch.Tensor) or not got.requires_grad
+            torch.testing.assert_close(
+                torch.as_tensor(got, dtype=wanted.dtype), wanted, rtol=1e-11, atol=1e-11, equal_nan=True
+            )
+
+
 def test_several_threads_at_a_time():
     x, y = samples(1_000)
     call = value_and_grad(line, backend="fused")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +24,8 @@ from .traced import found, read, written_anew
 
 Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
 
-memmove = ctypes.memmove
+_copy = ctypes.PYFUNCTYPE(None)(ctypes.cast(ctypes.memmove, ctypes.c_void_p).value)  # type: ignore[arg-type]
+"""memmove, of objects of ctypes, which takes half the time of numbers."""
 
 SHORT = 20_000
 """Cycles of a kernel for which other threads can wait: to let them run takes as long."""
@@ -52,64 +54,90 @@ class Evaluation:
         self.page, self.outside = written.page, reading.graph.outside
         self._program = bound(written, reading.constants)
         self._like = [tensor.detach() for tensor in like]
-        self._free: list[_Call] = []  # a call takes one of these, so that several threads can call
+        self._free: list[Call] = []  # a call takes one of these, so that several threads can call
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
         """The function of these tensors or arrays, each of the shape and dtype that it was traced with, as arrays.
 
         None if its first result is not finite, or the function itself would raise an error.
         """
-        call = self._free.pop() if self._free else _Call(self._program, self._like)
+        call = self.lent()
         results = call(leaves)
-        self._free.append(call)
+        self.given_back(call)
         return results
 
+    def lent(self) -> Call:
+        """The arrays for a call, which are nobody else's until they are given back."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Call(self._program, self._like)
 
-class _Call:
-    """The arrays of one call at a time."""
+    def given_back(self, call: Call) -> None:
+        """What was lent is free again."""
+        self._free.append(call)
+
+
+class Call:
+    """The arrays of one call at a time.
+
+    Attributes:
+        kernel: the kernel's call; 0 if there is no result.
+        places: for each argument its place there, and where that has the bytes of a tensor, the address that these are
+            to be copied from, and what copies them.
+        views: the results, to be copied.
+        parts: all of these.
+        is_plain: are these of the dtypes that they are to have?
+    """
 
     def __init__(self, program: Program, like: Sequence[torch.Tensor]) -> None:
         written, layout = program.written, program.written.layout
         self._run = run = program.start(like)
         out = aligned(layout.row, written.dtype)
-        self._places = [
+        self.places = [
             _place(run.carry, get(run.carry[None], start, memory, shape)[0, ...], _of_numpy(dtype))
             for shape, dtype, (memory, start) in zip(written.inputs, written.input_dtypes, layout.carried, strict=True)
         ]
         results = zip(written.results, layout.results, strict=True)
-        self._views = [get(out[None], start, memory, shape)[0, ...] for shape, (memory, start) in results]
+        self.views = [get(out[None], start, memory, shape)[0, ...] for shape, (memory, start) in results]
         self._dtypes = [_of_numpy(dtype) for dtype in written.dtypes]
-        self._is_plain = all(dtype == out.dtype for dtype in self._dtypes)
+        self.is_plain = all(dtype == out.dtype for dtype in self._dtypes)
         if layout.threads > 1:
-            self._kernel: Callable[[], int] = lambda: run.advance(1, 1, 0, out)
+            self.kernel: Callable[[], int] = lambda: run.advance(1, 1, 0, out)
         else:
             pointers = (array.ctypes.data for array in (run.carry, program.data, run.scratch[0], out))
             arguments = (*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, (1, 1, 0)))
             code: Linked = program.kernel.code  # type: ignore[attr-defined]
-            self._kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
+            self.kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
+        self.parts = (self.kernel, *self.places, self.views)
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
-        for (place, address, size), leaf in zip(self._places, leaves, strict=False):
+        for (place, source, copy), leaf in zip(self.places, leaves, strict=False):
             if isinstance(leaf, np.ndarray):
                 place[...] = leaf
-            elif address is not None and leaf.is_contiguous() and not leaf.is_neg():
-                memmove(address, leaf.data_ptr(), size)
+            elif source is not None and copy is not None and leaf.is_contiguous() and not leaf.is_neg():
+                source.value = leaf.data_ptr()
+                copy()
             else:
                 place[...] = leaf.resolve_neg().numpy()
-        if not self._kernel():
+        if not self.kernel():
             return None
-        if self._is_plain:
-            return [view.copy("K") for view in self._views]
-        return [view.astype(dtype) for view, dtype in zip(self._views, self._dtypes, strict=True)]
+        if self.is_plain:
+            return [view.copy("K") for view in self.views]
+        return [view.astype(dtype) for view, dtype in zip(self.views, self._dtypes, strict=True)]
 
 
-def _place(carry: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, int | None, int]:
-    """The part of `carry` that is a tensor's; its address if it has the bytes of that, one after the other, and their
-    number.
+def _place(
+    carry: Array, place: Array, dtype: np.dtype[Any]
+) -> tuple[Array, ctypes.c_void_p | None, Callable[[], None] | None]:
+    """The part of `carry` that is a tensor's; and if it has the bytes of that, one after the other, the address that
+    they are to be copied from, and what copies them.
     """
     assert np.shares_memory(place, carry) or not place.size
-    is_same = place.flags.c_contiguous and place.dtype == dtype
-    return place, place.ctypes.data if is_same else None, place.nbytes
+    if not place.flags.c_contiguous or place.dtype != dtype:
+        return place, None, None
+    source = ctypes.c_void_p()
+    return place, source, partial(_copy, ctypes.c_void_p(place.ctypes.data), source, ctypes.c_size_t(place.nbytes))
 
 
 def _of_numpy(dtype: torch.dtype) -> np.dtype[Any]:
