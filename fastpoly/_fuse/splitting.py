@@ -6,7 +6,8 @@ is the same for all. Those that need each other around a circle become a `Scan`;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class Stacked:
         node: the rows, if they are a node.
         scan, of: if they come of a scan: its node, and the node of its body.
         whole, low: if they are a part of other rows: those, and where they begin.
+        seen: if they are a view of other rows: what writes it down.
     """
 
     count: int
@@ -36,11 +38,14 @@ class Stacked:
     of: Node | None = None
     whole: Stacked | None = None
     low: int = 0
+    seen: Callable[[], Node] | None = None
 
     def rows(self, write: Writer) -> Node:
         """The rows, written down where somebody reads them."""
         if self.whole is not None:
             return write.sliced(self.whole.rows(write), self.low, self.low + self.count)
+        if self.seen is not None:
+            return self.seen()
         if self.node is None:
             assert self.scan is not None
             assert self.scan.scan is not None
@@ -206,7 +211,41 @@ class Split:
             if starts_of:
                 self.stacked[j] = Stacked(self.count, whole=whole, low=0 if self.backwards else len(starts_of))
             self.scanned(j, whole, starts_of)
+        for j in members:
+            if j not in begun:
+                self.stacked[j].seen = self._view(j, members, begun)
         return scan
+
+    def _view(self, j: int, members: list[int], begun: dict[int, tuple[Node, ...]]) -> Callable[[], Node] | None:
+        """What writes down the rows of a class of a scan as a view of other rows of it, which need no memory of their
+        own; None if it is no view of such, or of few of their elements, or all that there is of them.
+        """
+        node, lift = self.classes[j], record(self.classes[j]).lift
+        if not record(node).is_view or lift is None or len(self.operands[j]) < 1:
+            return None
+        first, *others = self.operands[j]
+        if not isinstance(first, (Own, Before)) or first.of not in members or any(isinstance(o, Node) for o in others):
+            return None
+        if not 0 < math.prod(self.classes[first.of].shape) <= 2 * math.prod(node.shape):
+            return None
+        readers = [k for k, own in enumerate(self.operands) for o in own if getattr(o, "of", None) == first.of]
+        if readers == [j] and first.of not in begun:
+            return None
+        source = self.stacked[first.of]
+        if isinstance(first, Before):
+            if source.whole is None or begun.get(first.of) != first.starts:
+                return None
+            source = Stacked(self.count, whole=source.whole, low=len(first.starts) if self.backwards else 0)
+
+        def seen() -> Node:
+            rows = Rows(source.rows(self.write_down))
+            args = self.arguments(j, lambda operand: rows if operand is first else operand)
+            self.write_down.where = node.where
+            found = lift(self.write_down, node, args, self.count)
+            assert found is not None, "a view has no rows"
+            return found
+
+        return seen
 
     def scanned(self, j: int, whole: Stacked, starts: Sequence[Node]) -> None:
         """Told of each class of a scan: its rows, with those of what it began with."""
