@@ -12,7 +12,7 @@ that kind, one statement after the other:
         copy0()
         if not kernel():
             return None
-        n0 = r0.copy("K")
+        n0 = copy_out0()
         ...
         return from_numpy(n0), from_numpy(n1)
 """
@@ -128,13 +128,13 @@ class _Writer:
 
     def function(self) -> Shortcut:
         """The function."""
-        kind, count = self.kind, len(self.call.views)
+        kind, count = self.kind, len(self.call.copies)
         self.unless("is_up_to_date()")
         slots = [f"p{at}, a{at}, copy{at}" for at in range(len(self.leaves))]
-        self.lines += ["slot = lent()", f"kernel, {''.join(f'({part}), ' for part in slots)}views = slot.parts"]
-        self.lines += [f"{''.join(f'r{at}, ' for at in range(count))} = views", *self.moves]
+        self.lines += ["slot = lent()", f"kernel, {''.join(f'({part}), ' for part in slots)}copies = slot.parts"]
+        self.lines += [f"{''.join(f'copy_out{at}, ' for at in range(count))} = copies", *self.moves]
         self.lines += ["if not kernel():", "    given_back(slot)", "    return None"]
-        self.lines += [f'n{at} = r{at}.copy("K")' for at in range(count)]
+        self.lines += [f"n{at} = copy_out{at}()" for at in range(count)]
         self.lines += ["given_back(slot)", "kind.calls = calls = kind.calls + 1", "if calls == kind.due:"]
         numpys = ", ".join(f"n{at}" for at in range(count))
         self.lines.append(f"    kind.check([{', '.join(self.leaves)}], [{numpys}])")

@@ -88,6 +88,30 @@ def test_what_came_back_is_the_callers_own():
     assert not grad.requires_grad
 
 
+def test_large_results_are_the_callers_own_too():
+    """Their memory is used again once nobody has them: what is kept, or a view of it, must not change."""
+
+    def loss(params, x):
+        return ((params["a"] * x) ** 2).sum() + params["b"].exp().sum()
+
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 100, generator=draws, dtype=torch.float64)
+    call, kept = value_and_grad(loss, backend="fused"), []
+    for step in range(12):
+        params = {"a": x + step, "b": (x.t() / (1 + step)).contiguous()}
+        _, grads = call(params, x)
+        _, wanted = eager(loss, params, x)
+        assert_like(grads, wanted)
+        if step % 3 == 0:
+            kept.append((grads, wanted))
+        elif step % 3 == 1:
+            kept.append(({"a": grads["a"][::7], "b": grads["b"].numpy()[1:]}, wanted))
+    for step, (grads, wanted) in enumerate(kept):
+        rows, columns = (slice(None, None, 7), slice(1, None)) if step % 2 else (slice(None), slice(None))
+        assert_like(torch.as_tensor(grads["a"]), wanted["a"][rows])
+        assert_like(torch.as_tensor(grads["b"]), wanted["b"][columns])
+
+
 @pytest.mark.parametrize(
     "write", ["requires", "numpy", "data", "torch", "another", "strided", "transposed", "negative"]
 )

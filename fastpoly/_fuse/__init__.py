@@ -90,6 +90,7 @@
     pack.py         tensors into the arrays of a kernel, and out of them
     program.py      all of it together, for given tensors
     evaluation.py   a function as one call of a kernel
+    recycled.py     large results of such calls, in memory that earlier ones have left
     widen.py        a kernel of one problem as one of several, a problem in each lane
     blocks_of_problems.py  the loop over blocks of problems, in machine code
     many.py         all of it together, for many problems

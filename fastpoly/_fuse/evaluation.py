@@ -20,6 +20,7 @@ from fastpoly_kernels.machine_code import Linked
 from .._arrays import Array
 from .pack import get
 from .program import Program, aligned, bound, write_for_a_call
+from .recycled import copies
 from .traced import found, read, written_anew
 
 Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
@@ -29,7 +30,6 @@ _copy = ctypes.PYFUNCTYPE(None)(ctypes.cast(ctypes.memmove, ctypes.c_void_p).val
 
 SHORT = 20_000
 """Cycles of a kernel for which other threads can wait: to let them run takes as long."""
-
 
 class Evaluation:
     """A function of tensors, fused.
@@ -85,8 +85,8 @@ class Call:
         kernel: the kernel's call; 0 if there is no result.
         places: for each argument its place there, and where that has the bytes of a tensor, the address that these are
             to be copied from, and what copies them.
-        views: the results, to be copied.
-        parts: all of these.
+        copies: for each result what copies it.
+        parts: kernel, places and copies.
         is_plain: are these of the dtypes that they are to have?
     """
 
@@ -99,7 +99,9 @@ class Call:
             for shape, dtype, (memory, start) in zip(written.inputs, written.input_dtypes, layout.carried, strict=True)
         ]
         results = zip(written.results, layout.results, strict=True)
-        self.views = [get(out[None], start, memory, shape)[0, ...] for shape, (memory, start) in results]
+        lie = ((run.scratch[0] if layout.is_left(at[0]) else out, shape, *at) for shape, at in results)
+        views = [get(array[None], start, memory, shape)[0, ...] for array, shape, memory, start in lie]
+        self.copies = [copies(view) for view in views]
         self._dtypes = [_of_numpy(dtype) for dtype in written.dtypes]
         self.is_plain = all(dtype == out.dtype for dtype in self._dtypes)
         if layout.threads > 1:
@@ -109,7 +111,7 @@ class Call:
             arguments = (*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, (1, 1, 0)))
             code: Linked = program.kernel.code  # type: ignore[attr-defined]
             self.kernel = code.call(*arguments, keeps_gil=written.cycles < SHORT)
-        self.parts = (self.kernel, *self.places, self.views)
+        self.parts = (self.kernel, *self.places, self.copies)
 
     def __call__(self, leaves: Sequence[torch.Tensor | Array]) -> list[Array] | None:
         for (place, source, copy), leaf in zip(self.places, leaves, strict=False):
@@ -123,8 +125,8 @@ class Call:
         if not self.kernel():
             return None
         if self.is_plain:
-            return [view.copy("K") for view in self.views]
-        return [view.astype(dtype) for view, dtype in zip(self.views, self._dtypes, strict=True)]
+            return [copy() for copy in self.copies]
+        return [copy().astype(dtype, copy=False) for copy, dtype in zip(self.copies, self._dtypes, strict=True)]
 
 
 def _place(

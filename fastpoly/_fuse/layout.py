@@ -35,9 +35,14 @@ class Layout:
     results: tuple[tuple[Memory | None, int], ...]
     programs: int = 1
     own: int = 0
+    left: bool = False
+
+    def is_left(self, result: Memory | None) -> bool:
+        """Is a result that lies there left in scratch?"""
+        return self.left and result is not None and result.region == "scratch"
 
 
-def lay_out(schedule: Schedule, threads: int) -> Layout:
+def lay_out(schedule: Schedule, threads: int, left: bool = False) -> Layout:
     """Give every Memory of a schedule its place."""
     ends = {"carry": 0, "data": 0, "scratch": 0, "own": 0}
     # what registers read comes first, so that it begins where a register does
@@ -59,8 +64,11 @@ def lay_out(schedule: Schedule, threads: int) -> Layout:
     row = 0
     for node, value in zip(schedule.graph.outputs[len(schedule.graph.inputs) :], schedule.results, strict=True):
         kept = value if isinstance(value, Memory) else None
-        results.append((kept, row))
-        row += kept.size if kept else math.prod(node.shape)
+        if left and kept is not None and kept.region == "scratch":
+            results.append((kept, kept.start))
+        else:
+            results.append((kept, row))
+            row += kept.size if kept else math.prod(node.shape)
     sizes = {region: end + schedule.lanes for region, end in ends.items()}  # a register may reach beyond the end
     room = 0
     if threads > 1:
@@ -68,4 +76,6 @@ def lay_out(schedule: Schedule, threads: int) -> Layout:
             for memory_or_none in dict.fromkeys(root.memory for root in roots):
                 alone = sum(root.memory is None for root in roots)
                 room += memory_or_none.size if memory_or_none is not None else alone
-    return Layout(schedule.lanes, threads, **sizes, room=room, row=row, carried=tuple(carried), results=tuple(results))
+    return Layout(
+        schedule.lanes, threads, **sizes, room=room, row=row, carried=tuple(carried), results=tuple(results), left=left
+    )

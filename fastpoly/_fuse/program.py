@@ -173,8 +173,8 @@ def write_for_cpu(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedu
 
 
 def write_for_a_call(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
-    """The same of what is called for one step at a time."""
-    return _write_for(CYCLES_OF_A_CALL, graph, dtype, stop_at)
+    """The same of what is called for one step at a time, and leaves its results where they are if it can."""
+    return _write_for(CYCLES_OF_A_CALL, graph, dtype, stop_at, left=True)
 
 
 def write_alone(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
@@ -182,7 +182,9 @@ def write_alone(graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule
     return _write_for(math.inf, graph, dtype, stop_at)
 
 
-def _write_for(least: float, graph: Graph, dtype: str, stop_at: int | None) -> tuple[Schedule, ir.Kernel, Layout]:
+def _write_for(
+    least: float, graph: Graph, dtype: str, stop_at: int | None, left: bool = False
+) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
     schedule = Schedule(graph, lanes, available=available)
@@ -193,8 +195,8 @@ def _write_for(least: float, graph: Graph, dtype: str, stop_at: int | None) -> t
     threads = 1
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
-        threads = min(processors(), int(schedule.cycles / (least + CYCLES_A_SUM * shared)), MOST_THREADS)
-    return schedule, *write(schedule, dtype, stop_at, max(threads, 1))
+        threads = max(1, min(processors(), int(schedule.cycles / (least + CYCLES_A_SUM * shared)), MOST_THREADS))
+    return schedule, *write(schedule, dtype, stop_at, threads, left and threads == 1)
 
 
 _together = new_lock()

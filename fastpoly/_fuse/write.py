@@ -23,7 +23,9 @@ from .write_in_turns import write_in_turns
 
 
 @stage("write")
-def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1) -> tuple[Kernel, Layout]:
+def write(
+    schedule: Schedule, dtype: str, stop_at: int | None = None, threads: int = 1, left: bool = False
+) -> tuple[Kernel, Layout]:
     """The kernel of a schedule, and where its arguments' elements lie.
 
     Its arguments are carry: what goes from step to step; data: what never changes; scratch: room for what one step
@@ -35,8 +37,9 @@ def write(schedule: Schedule, dtype: str, stop_at: int | None = None, threads: i
         dtype: "float32" or "float64": of everything.
         stop_at: the result that ends the run when it is not finite.
         threads: how many share the samples.
+        left: are results that fill a memory in scratch left there?
     """
-    layout = lay_out(schedule, threads)
+    layout = lay_out(schedule, threads, left)
     builder = Builder(schedule, dtype, layout.scratch)
     exchange = Exchange(builder, layout, unit_of(builder)) if threads > 1 else None
     kernel = Writer(builder, layout, exchange, stop_at).kernel()
@@ -183,7 +186,7 @@ class Writer:
             if not isinstance(value, Memory):
                 for at, expr in enumerate(value.values(), start):
                     builder.store("out", shifted(row, at), builder.value(expr), mask=due)
-        memories = [(value, start) for value, start in places if isinstance(value, Memory)]
+        memories = [(m, start) for m, start in places if isinstance(m, Memory) and not self.layout.is_left(m)]
         with builder.into(If(due)) if due and memories else nullcontext():
             for memory, start in memories:
                 builder.copy("out", shifted(row, start), memory)
