@@ -82,3 +82,53 @@ def test_many_problems(size):
     for start, found in zip(starts, many.params, strict=True):
         want = descend(loss, start, learn_rate=1e-4, steps=4, backend="eager")
         assert torch.allclose(found, want.params, rtol=1e-10, atol=1e-12)
+
+
+def embeddings():
+    """Losses of rows that are looked up, as recommenders and models of words have them."""
+    draws = torch.Generator().manual_seed(5)
+    user, item = torch.randint(0, 30, (80,), generator=draws), torch.randint(0, 20, (80,), generator=draws)
+    rating = torch.randn(80, generator=draws, dtype=torch.float64)
+
+    def factors(w):
+        return ((w["users"][user] * w["items"][item]).sum(1) - rating).square().mean()
+
+    def with_biases(w):
+        means = w["users"].mean(1)[user] + w["items"].sum(1)[item]
+        return ((w["users"][user] * w["items"][item]).sum(1) + means - rating).square().mean() + w["users"].pow(
+            4
+        ).mean()
+
+    def words(w):
+        near = torch.nn.functional.embedding(user, w["users"]) * torch.nn.functional.embedding(item, w["items"])
+        return -torch.nn.functional.logsigmoid(rating.sign() * near.sum(-1)).mean()
+
+    def triplets(w):
+        anchor, near, far = w["users"][user], w["users"][user.flip(0)], w["items"][item]
+        return torch.relu((anchor - near).square().sum(1) - (anchor - far).square().sum(1) + 1).mean()
+
+    def translations(w):
+        return (w["users"][user] + w["items"][item][:, :1] - w["users"][user.roll(1)].tanh()).norm(dim=1).mean()
+
+    def attention(w):
+        scores = (w["users"][user].view(8, 10, -1) * w["items"][item[:8]][:, None]).sum(-1).softmax(1)
+        return (scores[..., None] * w["users"][user].view(8, 10, -1)).sum(1).square().mean()
+
+    return [factors, with_biases, words, triplets, translations, attention]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("width", [1, 5, 8, 37])
+@pytest.mark.parametrize("loss", embeddings(), ids=lambda loss: loss.__name__)
+def test_rows_of_embeddings(loss, width, dtype):
+    start = {"users": numbers(30, width, seed=1).to(dtype), "items": numbers(20, width, seed=2).to(dtype)}
+    found, wanted = (descend(loss, start, (), learn_rate=0.05, steps=3, backend=name) for name in ("fused", "eager"))
+    bound = {"rtol": 1e-4, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-11, "atol": 1e-14}
+    torch.testing.assert_close((found.params, found.loss), (wanted.params, wanted.loss), **bound)
+
+
+def test_registers_run_along_rows_of_embeddings():
+    loss = embeddings()[0]
+    for width, along in ((4, "carry[0 + 1 * whole("), (8, "load(carry, i + 8 * int(")):
+        start = {"users": numbers(30, width, seed=1), "items": numbers(20, width, seed=2)}
+        assert along in descend(loss, start, (), learn_rate=0.05, steps=1, backend="fused").source

@@ -44,6 +44,7 @@ def registers_at_a_time(schedule: Schedule) -> int:
         return 1
     if turn < LONG_TURN and (turn < TURN or filled < WRITTEN_OUT):
         most = 2 if turn <= SHORT_TURN and len(plain) == 1 else 1
+    most = min(most, filled)
     return next(
         count for count in (4, 2, 1) if count <= most and _empty(schedule.samples, width, count) * EMPTY <= filled
     )

@@ -74,7 +74,7 @@ class Schedule(Plan):
         self.available = available
         self.registers = registers
         self.lanes = lanes * registers
-        self.samples = samples_of(graph)
+        self.samples = samples_of(graph, lanes)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
         asked = (*graph.inputs, *compared_with_itself(graph))
