@@ -10,6 +10,7 @@ from test_operations_complete import every_step
 from test_random_graphs import AS_DRAWN, losses
 from torch.utils import _pytree as tree
 
+from fastpoly._fuse import own_operations
 from fastpoly._fuse.gpu_program import write_for_gpu
 from fastpoly._fuse.traced import traced
 
@@ -94,6 +95,12 @@ def test_a_line_loads_before_it_stores():
 
 # -- the kernels
 # ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def traced_as_on_a_gpu(monkeypatch):
+    """Which has no operations that take turns of their own."""
+    monkeypatch.setattr(own_operations, "DEVICES", frozenset())
 
 
 def races_of(step, carry):

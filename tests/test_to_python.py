@@ -115,6 +115,8 @@ def test_numbers_that_stand_alone_are_of_the_dtype():
     in_register = op("mul", n(2.0), Load("data", I, FLOAT.of(4)), kind=FLOAT.of(4))
     lines = page(Assign(A, op("mul", n(2.0), A)), Store("out", I, in_register), dtype="float32")
     assert lines == ["a = float32(2.0) * a", "store(out, i, 2.0 * load(data, i, 4))"]
+    register = Assign(Var("b", FLOAT.of(4)), op("splat", n(0.0), kind=FLOAT.of(4)))
+    assert page(register, dtype="float32") == ["b = splat(float32(0.0), 4)"]
 
 
 def test_two_variables_are_never_called_the_same():

@@ -195,7 +195,8 @@ def _write_for(
     threads = 1
     if schedule.can_be_shared:
         shared = sum(map(len, schedule.shared_sums()))
-        threads = max(1, min(processors(), int(schedule.cycles / (least + CYCLES_A_SUM * shared)), MOST_THREADS))
+        worth = int(schedule.cycles / (least + CYCLES_A_SUM * shared))
+        threads = max(1, min(processors(), worth, MOST_THREADS, -(-schedule.samples // schedule.lanes)))
     return schedule, *write(schedule, dtype, stop_at, threads, left and threads == 1)
 
 

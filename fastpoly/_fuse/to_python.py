@@ -138,7 +138,8 @@ class Page:
     def value(self, expr: Expr, strength: int = 0, beside: bool = False) -> str:
         """An expression, in brackets where what stands around it binds more strongly than `strength`.
 
-        A number `beside` a register may stand as it is; elsewhere it would make a float64 of a float32.
+        A number `beside` a register may stand as it is; elsewhere it would make a float64 of a float32, and of all that
+        is added to it.
         """
         match expr:
             case Const():
@@ -183,7 +184,7 @@ class Page:
             return f"{self.use('whole')}({self.value(args[0])})"
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
-        texts = [self.value(arg, beside=name == "splat") for arg in args]
+        texts = [self.value(arg) for arg in args]
         if is_called(name) and len(args) > 1 and lanes:  # functions of two that want both in registers
             texts = [
                 text if arg.kind.lanes else f"{self.use('splat')}({text}, {lanes})"
