@@ -227,9 +227,9 @@ def test_threads_share_samples_that_are_not_sorted(monkeypatch, sorts_samples):
     """Each sorts for itself what is no sample; where samples are sorted, one thread has them all."""
     threads = set()
 
-    def written(schedule, dtype, stop_at, count):
+    def written(schedule, dtype, stop_at, count, left):
         threads.add(count)
-        return write(schedule, dtype, stop_at, count)
+        return write(schedule, dtype, stop_at, count, left)
 
     monkeypatch.setattr(program, "processors", lambda: 3)
     monkeypatch.setattr(program, "write", written)
