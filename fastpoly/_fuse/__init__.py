@@ -51,7 +51,7 @@
     bodies.py       the step of a loop that a loss writes openly, traced once
     written_loops.py such a loop, forward and backward, as an operation of autograd's
     control_flow.py torch's own conditions and loops
-    survey.py       which axis the registers run along, which are short, what must be kept
+    survey.py       which axis the registers run along as a rule, which are short, what must be kept
     ir.py           the loop IR: what a kernel does, with the kind of every value
     verify.py       does a kernel hold together? (asked in tests)
     memories.py     which tensors lie in memory, and their elements' order there
@@ -59,6 +59,7 @@
     in_turns.py     what takes turns of its own between nests: sorting, putting at places that change
     plan.py         loop nests, the sums and elements that they compute, and what can be said of them
     schedule.py     the plan of a graph: which sums need which loops, and which values must be kept between them
+    register_axis.py  which axis registers run along, where several may be: the one whose plan takes the fewest cycles
     recurrences.py  the plan of a scan: one iteration's schedule within that of the step
     sums.py         sums of products as chains
     registers.py    how many registers of samples a turn takes

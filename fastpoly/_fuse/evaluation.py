@@ -31,6 +31,7 @@ _copy = ctypes.PYFUNCTYPE(None)(ctypes.cast(ctypes.memmove, ctypes.c_void_p).val
 SHORT = 20_000
 """Cycles of a kernel for which other threads can wait: to let them run takes as long."""
 
+
 class Evaluation:
     """A function of tensors, fused.
 

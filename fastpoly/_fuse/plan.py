@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from .in_turns import InTurns
     from .recurrences import Recurrence
 
+OTHER = 25
+"""Operations that an elementary function counts as, and whatever else is none of the cheap ones."""
+
 LONG_TURN = 90
-"""Operations on a register of samples, an elementary function counted as 25, beside which loads do not count."""
+"""Operations on a register of samples beside which loads do not count."""
 
 SHORT = 8
 """Sums of at most so many operations share their loads with their neighbours: several are taken in one turn."""
@@ -242,7 +245,7 @@ class Plan:
         lanes = nest.loops.lanes
         free = ("number", "local", "kept")
         parts = in_order((root.value for root in nest.roots), lambda expr: () if expr.op in free else expr.operands)
-        operations = sum(1 if e.op in CHEAP else 25 for e in parts if e.op not in free) + len(nest.roots)
+        operations = sum(1 if e.op in CHEAP else OTHER for e in parts if e.op not in free) + len(nest.roots)
         turns = math.prod(axis.size for axis in nest.loops.order if axis is not lanes)
         return turns, lanes.size if lanes else 1, operations
 
@@ -266,6 +269,13 @@ def leaves(expr: Expr) -> list[Expr]:
 def read_by(expr: Expr) -> list[Expr]:
     """The loads, lookups and variables that it is made of; what is kept is loaded."""
     return [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(expr)]
+
+
+def is_at_hand(leaf: Expr, maker: object, loops: Loops) -> bool:
+    """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
+    if leaf.op != "kept" or not isinstance(maker, Nest) or maker.loops != loops:
+        return False
+    return any(isinstance(root, Store) and root.value is leaf.args[0] for root in maker.roots)
 
 
 def is_repeated(expr: Expr, loops: Loops) -> bool:

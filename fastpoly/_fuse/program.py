@@ -25,6 +25,7 @@ from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
 from .pack import get, put
+from .register_axis import quickest, sizes_of
 from .registers import registers_at_a_time
 from .schedule import Schedule
 from .sums import chain
@@ -187,10 +188,11 @@ def _write_for(
 ) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
-    schedule = Schedule(graph, lanes, available=available)
+    schedules = [Schedule(graph, lanes, available=available, samples=size) for size in sizes_of(graph, lanes)]
+    schedule = schedules[quickest(schedules)] if len(schedules) > 1 else schedules[0]
     registers = registers_at_a_time(schedule)
     if registers > 1:
-        schedule = Schedule(graph, lanes, registers, available)
+        schedule = Schedule(graph, lanes, registers, available, samples=schedule.samples)
     chain(schedule)
     threads = 1
     if schedule.can_be_shared:

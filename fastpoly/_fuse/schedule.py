@@ -32,7 +32,7 @@ from .in_turns import InTurns, planned
 from .ir import FLOAT, Var
 from .memories import Memories, lanes_dimension
 from .operations import OPERATIONS, record
-from .plan import Accumulate, Loops, Nest, Plan, Root, Store, is_repeated, leaves
+from .plan import Accumulate, Loops, Nest, Plan, Root, Store, is_at_hand, is_repeated, leaves
 from .products import factors
 from .rules import NeedsMemory, Sum, batch_of, broadcast, parts_of, reshaped
 from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
@@ -63,18 +63,25 @@ class Schedule(Plan):
         registers: how many of them are taken at a time.
         available: how many vector registers the processor has.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
+        samples: how long the axis is that registers run along; the one that most of the data has if it is not said.
     """
 
     @stage("schedule")
     def __init__(
-        self, graph: Graph, lanes: int, registers: int = 1, available: int = 16, most_sums: int = MOST_SUMS
+        self,
+        graph: Graph,
+        lanes: int,
+        registers: int = 1,
+        available: int = 16,
+        most_sums: int = MOST_SUMS,
+        samples: int | None = None,
     ) -> None:
         self.graph = graph
         self.is_mixed = is_mixed(graph)
         self.available = available
         self.registers = registers
         self.lanes = lanes * registers
-        self.samples = samples_of(graph, lanes)
+        self.samples = samples_of(graph) if samples is None else samples
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
         asked = (*graph.inputs, *compared_with_itself(graph))
@@ -446,23 +453,13 @@ class Schedule(Plan):
         for leaf in leaves(root.value):
             maker = self._maker.get(leaf.args[1].args[0] if leaf.op == "kept" else leaf.args[0])
             if maker is not None:
-                level = max(level, maker.level + (not self._is_at_hand(leaf, maker, loops)))
+                level = max(level, maker.level + (not is_at_hand(leaf, maker, loops)))
         nest = self._nests.setdefault((level, loops), Nest(level, loops))
         nest.roots.append(root)
         made = root.memory or root.var if isinstance(root, Accumulate) else root.memory
         before = self._maker.get(made)
         if before is None or before.level < level:
             self._maker[made] = nest
-
-    @staticmethod
-    def _is_at_hand(leaf: Expr, maker: Nest | Recurrence | InTurns, loops: Loops) -> bool:
-        """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
-        return (
-            leaf.op == "kept"
-            and isinstance(maker, Nest)
-            and maker.loops == loops
-            and any(isinstance(root, Store) and root.value is leaf.args[0] for root in maker.roots)
-        )
 
     # -- what to keep in memory
 

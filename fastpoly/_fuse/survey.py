@@ -29,20 +29,11 @@ WIDE = 8
 """Axes within an iteration of a loop from which registers run along them, and not along the iterations' rows."""
 
 
-LEAST_ROW = 5
-"""Elements of rows that are looked up from which registers run along these: of embeddings of 4 numbers and fewer (1,000
-of 100), registers of numbers of one place from many rows were faster, of 5 and more, in both dtypes, up to 20 times
-slower."""
+def samples_of(graph: Graph) -> int:
+    """The size of the axis that registers run along: the one that most of the data has.
 
-
-def samples_of(graph: Graph, lanes: int = 1) -> int:
-    """The size of the axis that registers of so many lanes run along: the one that most of the data has.
-
-    Where a loop within the step has axes of its own that are long enough, it is one of those; and where most is about
-    rows that are looked up, it is theirs.
+    Where a loop within the step has axes of its own that are long enough, it is one of those.
     """
-    if lanes > 1 and (width := _looked_up(graph)) >= LEAST_ROW:
-        return width
     scans = [node.scan for node in every(graph.nodes) if node.scan is not None]
     within = _commonest([one.shape for scan in scans for one in scan.inputs])
     if within >= WIDE:
@@ -50,28 +41,6 @@ def samples_of(graph: Graph, lanes: int = 1) -> int:
     data = [node.shape for node in constants(graph) if node.baked is None]
     given = [node.shape for node, then in zip(graph.inputs, graph.outputs, strict=False) if then is node]
     return _commonest(_largest([*data, *given]) if given else data or [node.shape for node in graph.inputs])
-
-
-def _looked_up(graph: Graph) -> int:
-    """How long the rows are that most numbers of a step belong to, if they are looked up; 0 if they are not.
-
-    A register of a row is read at once, one of numbers from many rows takes as many reads as it has lanes.
-    """
-    nodes = [node for node in every(graph.nodes) if not node.is_constant]
-    rows = [node for node in nodes if node.op == "index" and _has_rows(node)]
-    width = _commonest([node.shape[-1:] for node in rows]) if rows else 0
-    if width <= 1 or any(record(node).launch == "product" or node.scan is not None for node in nodes):
-        return 0  # which have their own idea of what registers run along
-    elements = [math.prod(node.shape) for node in nodes]
-    theirs = sum(size for node, size in zip(nodes, elements, strict=True) if node.shape[-1:] == (width,))
-    return width if 2 * theirs > sum(elements) else 0
-
-
-def _has_rows(node: Node) -> bool:
-    """Does an index pick rows from what the step computes, whose elements stay side by side?"""
-    source, places = node.args[:2]
-    picked = len(places) == len(source.shape) and places[-1] is not None
-    return not source.is_constant and not picked and node.shape[-1:] == source.shape[-1:]
 
 
 def _largest(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
