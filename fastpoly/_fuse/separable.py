@@ -1,62 +1,51 @@
-"""What is a constant matrix along each dimension: interpolation, average pooling, padding, and their gradients.
+"""What is a constant linear map along each dimension: interpolation, average pooling, padding, and their gradients.
 
-The matrix is what torch's own operation makes of the unit vectors, so that its every rule about edges, scales and
-roundings is torch's. Of a matrix of which most is zero only the rest is asked for.
+The map is learnt from torch's own operation, so that its every rule about edges, scales and roundings is torch's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from .linear_maps import LinearMap, map_of
 from .picks import picked
 from .rules import SELECTED
-from .windows import columns
 
 aten = torch.ops.aten
 
 
-def along(a: Any, dim: int, matrix: torch.Tensor) -> Any:
-    """A matrix times the vectors along a dimension."""
-    if matrix.shape[0] == matrix.shape[1] and bool((matrix == torch.eye(len(matrix), device=matrix.device)).all()):
+def along(a: Any, dim: int, by: LinearMap) -> Any:
+    """A map of the vectors along a dimension."""
+    if by.is_identity():
         return a
     dim %= a.ndim
     after = [1] * (a.ndim - 1 - dim)
-    if matrix.shape[1] <= SELECTED:
+    if by.inputs <= SELECTED:
+        matrix = by.matrix()
         factors = matrix.reshape(*matrix.shape, *after)
         there = a.unsqueeze(dim) * factors
         return torch.where(factors == 0, 0.0, there).sum(dim + 1)
-    at = columns(matrix != 0)
-    is_there, at = at >= 0, at.clamp(min=0)
-    weights = torch.where(is_there, matrix.gather(1, at), 0.0).reshape(*at.shape, *after)
-    there = picked(a, dim, at)
+    weights = by.weights.reshape(*by.at.shape, *after)
+    there = picked(a, dim, by.at.clamp(min=0))
     if not bool((weights == 1).all()):
         # no 0 times infinity
-        there = torch.where(is_there.reshape(weights.shape), there * weights, 0.0)
+        there = torch.where((by.at >= 0).reshape(weights.shape), there * weights, 0.0)
     return there.sum(dim + 1)
 
 
-def _units(size: int, like: Any) -> torch.Tensor:
-    return torch.eye(size, dtype=like.dtype, device=like.device)
-
-
-def _matrix(like: Any, size: int, of_units: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """The matrix (new size, size) of an operation on vectors, the rows of a matrix."""
-    matrix: torch.Tensor = of_units(_units(size, like)).t().contiguous()
-    return matrix
-
-
-def _mapped(a: Any, matrices: Sequence[torch.Tensor]) -> Any:
-    """By one matrix for each of the last dimensions."""
-    for i, matrix in enumerate(matrices):
-        a = along(a, a.ndim - len(matrices) + i, matrix)
+def _mapped(a: Any, maps: Sequence[LinearMap]) -> Any:
+    """By one map for each of the last dimensions."""
+    for i, by in enumerate(maps):
+        a = along(a, a.ndim - len(maps) + i, by)
     return a
 
 
-def _turned(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return [matrix.t().contiguous() for matrix in matrices]
+def _turned(maps: Sequence[LinearMap]) -> list[LinearMap]:
+    return [by.turned() for by in maps]
 
 
 # -- interpolation
@@ -67,14 +56,14 @@ _NEAREST = {"upsample_nearest": aten.upsample_nearest1d, "_upsample_nearest_exac
 _LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 
 
-def _interpolation(like: Any, size: int, to: int, kind: str, align_corners: bool | None, scale: Any) -> torch.Tensor:
-    """The matrix of an interpolation along one dimension."""
+def _interpolation(like: Any, size: int, to: int, kind: str, align_corners: bool | None, scale: Any) -> LinearMap:
+    """The map of an interpolation along one dimension."""
     if kind in _NEAREST:
-        return _matrix(like, size, lambda units: _NEAREST[kind](units[None], [to], scale)[0])
+        return map_of(like, size, lambda units: _NEAREST[kind](units[None], [to], scale)[0])
     if kind == "linear":
-        return _matrix(like, size, lambda units: aten.upsample_linear1d(units[None], [to], align_corners, scale)[0])
+        return map_of(like, size, lambda units: aten.upsample_linear1d(units[None], [to], align_corners, scale)[0])
     operation = getattr(aten, kind)  # of two dimensions: the other stays as it is
-    return _matrix(
+    return map_of(
         like, size, lambda units: operation(units[None, :, None], [1, to], align_corners, None, scale)[0, :, 0]
     )
 
@@ -114,7 +103,7 @@ def _averages(
     ceil_mode: bool,
     include_pad: bool,
     divisor: int | None,
-) -> list[torch.Tensor]:
+) -> list[LinearMap]:
     k, result = len(sizes), []
     kernel, stride, padding = (list(v) * k if len(v) == 1 else v for v in (kernel, stride or kernel, padding))
     for i, settings in enumerate(zip(sizes, kernel, stride, padding, strict=True)):
@@ -125,16 +114,16 @@ def _averages(
             found: torch.Tensor = aten.avg_pool2d(units[None, :, None], *window, ceil_mode, include_pad)
             return found[0, :, 0]
 
-        matrix = _matrix(like, size, pooled)
+        found = map_of(like, size, pooled)
         if divisor is not None:
-            matrix = (matrix != 0).to(matrix.dtype) / (divisor if i == 0 else 1)
-        result.append(matrix)
+            found = replace(found, weights=(found.at >= 0).to(like.dtype) / (divisor if i == 0 else 1))
+        result.append(found)
     return result
 
 
-def _adaptive_averages(like: Any, sizes: Sequence[int], to: Sequence[int]) -> list[torch.Tensor]:
+def _adaptive_averages(like: Any, sizes: Sequence[int], to: Sequence[int]) -> list[LinearMap]:
     return [
-        _matrix(like, n, lambda units, m=m: aten._adaptive_avg_pool2d(units[None, :, None], [1, m])[0, :, 0])  # type: ignore[misc]
+        map_of(like, n, lambda units, m=m: aten._adaptive_avg_pool2d(units[None, :, None], [1, m])[0, :, 0])  # type: ignore[misc]
         for n, m in zip(sizes, to, strict=True)
     ]
 
@@ -159,10 +148,10 @@ def _adaptive_average_backward(k: int) -> Callable[..., Any]:
 # ----------------------------------------------------------------------------------------
 
 
-def _paddings(like: Any, sizes: Sequence[int], pad: Sequence[int], operation: Any) -> list[torch.Tensor]:
+def _paddings(like: Any, sizes: Sequence[int], pad: Sequence[int], operation: Any) -> list[LinearMap]:
     pairs = [pad[2 * i : 2 * i + 2] for i in reversed(range(len(sizes)))]
     return [
-        _matrix(like, n, lambda units, pair=pair: operation(units, list(pair)))  # type: ignore[misc]
+        map_of(like, n, lambda units, pair=pair: operation(units, list(pair)))  # type: ignore[misc]
         for n, pair in zip(sizes, pairs, strict=True)
     ]
 
