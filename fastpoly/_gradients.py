@@ -177,7 +177,9 @@ def _key(value: Any, leaves: list[Any]) -> Any:
         dtype = value.dtype
         if dtype.is_floating_point:
             leaves.append(value.detach() if value.requires_grad else value)
-            return (value.shape, dtype) if value.is_cpu else (value.shape, dtype, str(value.device))
+            if value.is_cpu and value.is_contiguous():
+                return value.shape, dtype
+            return value.shape, dtype, value.stride(), str(value.device)
         return value.shape, value.dtype, value.cpu().numpy().tobytes()
     if cls is np.ndarray and value.dtype.char in "fd":
         leaves.append(value)

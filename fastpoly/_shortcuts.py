@@ -115,7 +115,9 @@ class _Writer:
 
     def _asks_tensor(self, name: str, like: torch.Tensor) -> bool:
         at = len(self.leaves)
-        if not (like.dtype.is_floating_point and like.is_cpu and self.call.places[at][1] is not None):
+        if not (like.dtype.is_floating_point and like.is_cpu and like.is_contiguous()):
+            return False
+        if self.call.places[at][1] is None:
             return False
         same = f"{name}.dtype is {self.constant(like.dtype)} and {name}.shape == {self.constant(like.shape)}"
         plain = f"{name}.is_cpu and {name}.is_contiguous() and not {name}.is_neg()"

@@ -10,7 +10,7 @@ import test_torch_losses
 import torch
 from torch.utils import _pytree as tree
 
-from fastpoly import descend
+from fastpoly import descend, value_and_grad
 from fastpoly._fuse import arguments
 from fastpoly._fuse.trace import trace
 
@@ -114,3 +114,39 @@ def drawn(shape, draw):
 def strided(*operands):
     shape = torch.broadcast_shapes(*(operand.shape for operand in operands))
     return shape, arguments.result_strides(shape, operands)
+
+
+PARAMS = {
+    "transposed": lambda a: a.T,
+    "turned about": lambda a: a.permute(2, 0, 1),
+    "with gaps": lambda a: a[:, ::2],
+    "from behind": lambda a: a[..., 1:],
+}
+
+
+@pytest.mark.parametrize("backend", ["fused", "value_and_grad"])
+@pytest.mark.parametrize("laid_out", PARAMS.values(), ids=PARAMS)
+def test_params_lie_as_the_caller_has_them(laid_out, backend):
+    """A view of them is one in eager torch, and a copy is one: only a view sees what is written."""
+    whole = torch.rand(4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    start = laid_out(whole if laid_out is not PARAMS["transposed"] else whole[0])
+
+    def loss(p):
+        own = p * 1.0
+        flat, columns = own.reshape(-1), own.transpose(0, 1).reshape(-1)
+        own += 1.0
+        return (flat * torch.arange(flat.numel())).sum() + (columns * own.reshape(-1)).square().sum()
+
+    wanted = descend(loss, start, (), learn_rate=1e-5, steps=3, backend="eager")
+    if backend == "fused":
+        found = descend(loss, start, (), learn_rate=1e-5, steps=3, backend="fused")
+        torch.testing.assert_close((found.loss, found.params), (wanted.loss, wanted.params), rtol=1e-12, atol=1e-14)
+        assert found.params.stride() == wanted.params.stride()
+    else:
+        call = value_and_grad(loss, backend="fused")
+        for params in (start.contiguous(), start, start.contiguous()):
+            own = params.detach().requires_grad_()
+            value = loss(own)
+            found, gradient = call(params)
+            torch.testing.assert_close(found, value.detach(), rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(gradient, torch.autograd.grad(value, own)[0], rtol=1e-12, atol=1e-14)

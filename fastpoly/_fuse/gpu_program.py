@@ -21,7 +21,7 @@ from .gpu_write import write
 from .graph import Graph
 from .ir import Kernel
 from .layout import Layout
-from .pack import get, put
+from .pack import Strides, get, in_strides, put, strides_of
 from .recursion import room_for
 from .schedule import Schedule
 from .sums import chain
@@ -65,7 +65,14 @@ class GpuProgram:
             shared = [data.new_empty(2 * layout.programs * layout.room), data.new_zeros(1, dtype=torch.int64)]
         counted = Counted(self.written.counts, inputs)
         return GpuRun(
-            self, carry, counted, torch.empty_like(carry), scratch, data.new_zeros(1, dtype=torch.int32), shared
+            self,
+            carry,
+            counted,
+            torch.empty_like(carry),
+            scratch,
+            data.new_zeros(1, dtype=torch.int32),
+            shared,
+            strides_of(inputs),
         )
 
     @property
@@ -95,6 +102,7 @@ class GpuRun:
     scratch: torch.Tensor
     stopped: torch.Tensor
     shared: list[torch.Tensor]
+    strides: Sequence[Strides | None]
 
     def advance(self, steps: int, every: int, wait: int) -> tuple[int, list[torch.Tensor]]:
         """Take `steps` steps, of which those count that come before a result that is not finite.
@@ -142,7 +150,8 @@ class GpuRun:
         written = self.program.written
         places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
         parts = ((get(self.carry[None], start, memory, shape)[0], dtype) for shape, dtype, (memory, start) in places)
-        return self.counted.put([part.to(dtype, copy=True) for part, dtype in parts])
+        carried = [part.to(dtype, copy=True) for part, dtype in parts]
+        return self.counted.put(in_strides(carried, self.strides))
 
     def _results(self, out: torch.Tensor) -> list[torch.Tensor]:
         written = self.program.written

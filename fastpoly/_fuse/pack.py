@@ -50,3 +50,21 @@ def _sorting(order: Sequence[int]) -> list[int]:
 
 def _permuted(values: Any, order: Sequence[int]) -> Any:
     return values.permute(tuple(order)) if isinstance(values, torch.Tensor) else values.transpose(order)
+
+
+Strides = tuple[int, ...]
+
+
+def strides_of(tensors: Sequence[torch.Tensor]) -> list[Strides | None]:
+    """In which strides what is computed from each of these lies; None for those of a tensor made anew."""
+    return [None if t.is_contiguous() else torch.empty_like(t, device="meta").stride() for t in tensors]
+
+
+def in_strides(tensors: Sequence[torch.Tensor], strides: Sequence[Strides | None]) -> list[torch.Tensor]:
+    """The same tensors in other strides."""
+    return [
+        tensor
+        if own is None
+        else torch.empty_strided(tensor.shape, own, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+        for tensor, own in zip(tensors, strides, strict=True)
+    ]

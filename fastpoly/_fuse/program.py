@@ -24,7 +24,7 @@ from .counters import Counted
 from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
-from .pack import get, put
+from .pack import Strides, get, in_strides, put, strides_of
 from .register_axis import quickest, sizes_of
 from .registers import registers_at_a_time
 from .schedule import Schedule
@@ -69,7 +69,8 @@ class Program:
             put(carry, start, memory, array_of(tensor))
         scratch = [aligned(layout.scratch, dtype) for _ in range(layout.threads)]
         counted = Counted(self.written.counts, inputs)
-        return Run(self, carry, counted, scratch, aligned(2 * layout.threads * layout.room, dtype))
+        room = aligned(2 * layout.threads * layout.room, dtype)
+        return Run(self, carry, counted, scratch, room, strides_of(inputs))
 
 
 @dataclass(eq=False)
@@ -81,6 +82,7 @@ class Run:
     counted: Counted
     scratch: list[Array]
     room: Array
+    strides: Sequence[Strides | None]
 
     def advance(self, steps: int, every: int, wait: int, out: Array) -> int:
         """Take `steps` steps; see `machine.Kernel`. `out` has a row for every result that is due."""
@@ -122,7 +124,8 @@ class Run:
         written = self.program.written
         places = zip(written.inputs, written.input_dtypes, written.layout.carried, strict=True)
         parts = ((get(self.carry[None], start, memory, shape), dtype) for shape, dtype, (memory, start) in places)
-        return self.counted.put([torch.from_numpy(part.copy())[0].to(dtype) for part, dtype in parts])
+        carried = [torch.from_numpy(part.copy())[0].to(dtype) for part, dtype in parts]
+        return self.counted.put(in_strides(carried, self.strides))
 
     def results(self, out: Array) -> list[torch.Tensor]:
         """The rows of `out` as one tensor for each result, (rows, *its shape)."""

@@ -90,10 +90,10 @@ class Tracer(LightDispatchMode, Refusing):
         ] = {}  # tensors with values and a gradient that it uses
 
     def input(self, like: torch.Tensor, position: int) -> Traced:
-        """A tensor with the shape and dtype of `like`, whose values change from step to step."""
+        """A tensor like what torch computes from `like`, strides and all, whose values change from step to step."""
         label = self.constants.labels.get(id(like)) or (f"c{position}" if position else "w")
         node = Node("input", (), tuple(like.shape), like.dtype, position=position, label=label)
-        traced = self.traced(node, self.kind(like.contiguous(), like.device))
+        traced = self.traced(node, self.kind(torch.empty_like(like, device="meta"), like.device))
         traced.memory.is_input = True
         return traced
 
