@@ -74,7 +74,7 @@
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
     builder.py      statements one after the other, and the values of expressions
     eliminations.py matrices that have a loop of their own, in memory of their own
-    triangles.py, pivoting.py  these loops, a kind each
+    triangles.py, pivoting.py, reflections.py, rotations.py  these loops, a kind each
     matrices.py     the table of them
     products.py     which sums are products of matrices
     turns.py        what a nest does in one turn of its loops
