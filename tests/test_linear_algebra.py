@@ -241,6 +241,13 @@ def test_spectra_in_loops_that_are_hard():
     }
     for name, a in hard.items():
         assert (name, off(values(cases), a)) == (name, {})
+    thin = numbers(50, 2)
+    lower = {
+        "pinv": linalg.pinv,
+        "pinv of a symmetric one": lambda a: linalg.pinv(a @ a.mT, hermitian=True),
+        "lstsq": lambda a: linalg.lstsq(a, a[:, :2])[0],
+    }
+    assert off(values(lower), thin @ numbers(2, 50, seed=1)) == {}
 
 
 @pytest.mark.usefixtures("loops")

@@ -153,13 +153,16 @@ class RightAngles(Rotations):
         return int(self.node.args[1])
 
     def begin(self) -> None:
-        """Rows that are nothing but roundings of others are at no angle to them: how long those are."""
+        """Rows that are nothing but roundings of others are at no angle to them: how long those are.
+
+        Rows that are a little longer are turned until they are so short, if a matrix is of lower rank: what is made of
+        it counts singular values of some roundings as zero.
+        """
         limit = self.limit = self.assigned("limit", ZERO)
         with self.builder.loop("r", number(0), number(self.rows)) as row:
             (square,) = self.sums(row)
             self.builder.assign(limit, self.sum(limit, square))
-        share = (self.eps * self.rows) ** 2
-        self.builder.assign(limit, self.times(Const(share, FLOAT), limit))
+        self.builder.assign(limit, self.times(Const(self.eps**2, FLOAT), limit))
 
     def products(self, p: Var, q: Var) -> tuple[Var, Var, Var]:
         one, off, other = self.sums(p, q)
