@@ -25,7 +25,8 @@ LONG = 1000
 """Steps that torch takes in some tens of milliseconds, as long as it takes to trace them."""
 
 COMPARED = 8
-"""The first steps, whose outputs (or carry, if there are none) are compared with torch's own."""
+"""The first steps, whose outputs (or carry, if there are none) are compared with torch's own. So are the last ones, if
+the carry that these begin with is among the outputs."""
 
 Take = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], list[torch.Tensor]]
 """take(starts, rows, length): the last carry and the outputs, by torch step by step."""
@@ -52,15 +53,32 @@ def called(
     try:
         kernels = _Kernels(step, starts, rows, length, reverse, most_bytes)
         found: list[torch.Tensor] = list(_Called.apply(kernels, *kernels.inputs))  # type: ignore[no-untyped-call]
-        first = slice(length - COMPARED, length) if reverse else slice(COMPARED)
+        sides = slice(COMPARED), slice(length - COMPARED, length)
+        first, last = reversed(sides) if reverse else sides
         with torch.no_grad():
             few, outputs = ([one[first] for one in given] for given in (rows, found[len(starts) :]))
+            at = _carried(step, starts, few, reverse)
             if not outputs:  # the carry after so many steps
                 outputs = _Kernels(step, starts, few, COMPARED, reverse, most_bytes).values([])
             refuse_unsteady(lambda _: take(starts, few, COMPARED)[-len(outputs) :], [], [], outputs)
+            if at is not None:
+                before = last.stop if reverse else last.start - 1
+                carry, few = [found[i][before] for i in at], [one[last] for one in rows]
+                ends = [*found[: len(starts)], *(one[last] for one in found[len(starts) :])]
+                refuse_unsteady(lambda _: take(carry, few, COMPARED), [], [], ends)
     except UnsupportedOperationError:
         return None
     return found
+
+
+def _carried(
+    step: Step, starts: Sequence[torch.Tensor], rows: Sequence[torch.Tensor], reverse: bool
+) -> list[int] | None:
+    """Which results of a step are its next carry, handed out once more; None if not all of it is."""
+    found = step(list(starts), [one[-1 if reverse else 0] for one in rows])
+    handed, outputs = found[: len(starts)], found[len(starts) :]
+    at = [next((i for i, one in enumerate(outputs) if one is carry), None) for carry in handed]
+    return [len(starts) + i for i in at if i is not None] if None not in at else None
 
 
 class _Called(torch.autograd.Function):

@@ -235,6 +235,27 @@ def test_by_kernels_for_torchs_autograd(monkeypatch, name):
 gradients = called_loops._Kernels.gradients
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_last_of_many_steps_are_compared_too(monkeypatch, reverse):
+    """Where the outputs have the carry, torch goes on from there."""
+    taken, values = [], called_loops._Kernels.values
+
+    def wrong_at_the_end(kernels, inputs):
+        carry, rows = values(kernels, inputs)
+        taken.append(len(rows))
+        rows[2 if reverse else -3] += 1e-3
+        return [carry, rows]
+
+    monkeypatch.setattr(called_loops._Kernels, "values", wrong_at_the_end)
+    own, x = P.clone().requires_grad_(), torch.sin(torch.arange(called_loops.LONG + 1, dtype=D))
+
+    def seen(scan):
+        return scan(lambda h, x: ((h := torch.sin(h * own[0] + x)), h), own[1], xs=x, reverse=reverse)[1]
+
+    torch.testing.assert_close(seen(scan), seen(plain), rtol=1e-12, atol=1e-12)
+    assert taken == [len(x)]
+
+
 @pytest.mark.parametrize("length", [12, called_loops.LONG + 1])
 def test_gradients_for_torchs_autograd(length):
     """Of carry, data, xs and what a step reaches, leaves and not."""
