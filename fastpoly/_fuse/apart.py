@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ class BeforeAutograd(TorchFunctionMode):
                 return recurrent.cell(name.removesuffix("_cell"), *args, **(kwargs or {}))
         if name in BEFORE:
             with self:
-                return BEFORE[name](*args, **(kwargs or {}))
+                found = BEFORE[name](*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         if name == "linear_cross_entropy":  # its options say in what pieces it is computed
             kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
@@ -81,6 +84,8 @@ BEFORE: dict[str, Callable[..., Any]] = {
     "grid_sampler": sampling.grid_sampler,
     "grid_sampler_2d": sampling.grid_sampler,
     "grid_sampler_3d": sampling.grid_sampler,
+    "quantile": orders.quantile,
+    "nanquantile": partial(orders.quantile, of_numbers=True),
 }
 """Functions of torch that are something else before autograd sees them: what autograd makes of these has a rule."""
 
