@@ -27,7 +27,7 @@
     spectra.py      eigenvalues and singular values, by rotations
     complex_numbers.py  complex tensors as real ones
     fourier.py      Fourier transforms as products of matrices
-    sampling.py, segments.py, sequences.py, recurrent.py, attention.py, distances.py, losses.py
+    sampling.py, segments.py, sequences.py, recurrent.py, packed.py, attention.py, distances.py, losses.py
                     operations of networks in terms of simpler ones, a kind each
     apart.py        the table of these, for what torch does not take apart itself
     storages.py     memory that tensors share while a step is traced: a write is a new value of it

@@ -158,7 +158,7 @@ class _Closure(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in recurrent.STEPS:  # the list is the layer's own
-            self.body.tracer.weights.append(args[2])
+            self.body.tracer.weights.append(recurrent.weights_of(args))
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
             args, kwargs = substituted(self.within, args), substituted(self.within, kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)
