@@ -46,7 +46,7 @@ class Steps:
         order = [places.get((time, one), len(places)) for time in range(size) for one in range(self.width)]
         whole = torch.cat([packed, torch.full_like(packed[:1], value)])
         found = whole.index_select(0, torch.tensor(order, device=packed.device))
-        return found.unflatten(0, (size, self.width))
+        return found.reshape(size, self.width, *found.shape[1:])
 
     def are_there(self, device: Any) -> torch.Tensor:
         """(times, width, 1): has a sequence that step?"""

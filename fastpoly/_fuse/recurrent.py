@@ -57,9 +57,10 @@ def called(name: str, *args: Any) -> tuple[Any, ...]:
     """As torch's operation of that name: the outputs of the last layer, and the last states of all."""
     if not is_packed(args):
         return layers(name, *args)
-    x, batch_sizes, *rest = args
-    steps = Steps.of(batch_sizes)
-    found, *last = layers(name, steps.padded(x), *rest, False, steps)
+    x, batch_sizes, state, weights, has_biases, *options = args
+    count, dropout, is_training, is_bidirectional = options
+    steps, how = Steps.of(batch_sizes), (has_biases, count, dropout, is_training, is_bidirectional, False)
+    found, *last = layers(name, steps.padded(x), state, weights, *how, steps)
     return steps.packed(found), *last
 
 
