@@ -55,7 +55,7 @@ class Steps:
 
 
 def pack(padded: Any, lengths: Any, batch_first: bool) -> Any:
-    """As torch._pack_padded_sequence: (packed, how many sequences have each step)."""
+    """(packed, how many sequences have each step), as torch has them."""
     padded = padded.transpose(0, 1) if batch_first else padded
     of = [int(length) for length in lengths]
     are_good = (
@@ -68,7 +68,7 @@ def pack(padded: Any, lengths: Any, batch_first: bool) -> Any:
 
 
 def pad_packed(packed: Any, batch_sizes: Any, batch_first: bool, value: float, total: int) -> Any:
-    """As torch._pad_packed_sequence: (padded, lengths)."""
+    """(padded, lengths), as torch has them."""
     steps = Steps.of(batch_sizes)
     if 0 < total < len(steps.counts):
         return NotImplemented
