@@ -97,6 +97,7 @@ def test_levels_that_are_tensors(of):
         "one of data": lambda a, way: of(a, levels[2], interpolation=way),
         "a number": lambda a, way: of(a, 0.3, dim=0, keepdim=True, interpolation=way),
         "changing": lambda a, way: of(a, a[0, :3].sigmoid(), keepdim=True, interpolation=way),
+        "of one number": lambda a, way: of(a[0, 0], levels, dim=0, keepdim=True, interpolation=way),
         "one that changes": lambda a, way: of(a, a[1, 1].sigmoid(), dim=-1, keepdim=True, interpolation=way),
     }
     each = {f"{name}, {way}": partial(case, way=way) for name, case in cases.items() for way in WAYS}

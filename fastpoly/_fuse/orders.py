@@ -216,7 +216,7 @@ def quantile(
         found = torch.lerp(found, above, ranks - whole if interpolation == "linear" else torch.full_like(ranks, 0.5))
     found = torch.where((levels >= 0) & (levels <= 1), found, math.nan)
     found = found.movedim(-1, 0) if levels.ndim else found[..., 0]
-    if not keepdim:
+    if not (keepdim and a.ndim):
         return found
     return found.reshape((*levels.shape, *[1] * a.ndim)) if dim is None else found.unsqueeze(dim % a.ndim + levels.ndim)
 
