@@ -94,10 +94,8 @@ class _Called(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
-        if torch.is_grad_enabled():
-            raise UnsupportedOperationError(
-                "scan: its gradient is differentiated again. Way out: write the loop in Python"
-            )
+        if torch.is_grad_enabled():  # it is differentiated again
+            return None, *ctx.kernels.by_torch(ctx.saved_tensors, cotangents)
         return None, *ctx.kernels.gradients(ctx.saved_tensors, cotangents)
 
 
@@ -158,6 +156,16 @@ class _Kernels:
 
         return self._called(function, [*inputs, *present])
 
+    def by_torch(
+        self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]
+    ) -> Sequence[torch.Tensor]:
+        """The same, that can be differentiated: torch takes the steps one by one."""
+        own = [tensor.view_as(tensor) for tensor in inputs]  # what one is made of another has a gradient of its own
+        results = self._results(own)
+        pairs = [(result, given) for result, given in zip(results, cotangents, strict=True) if given is not None]
+        wanted, present = zip(*pairs, strict=True)
+        return torch.autograd.grad(wanted, own, present, create_graph=True, materialize_grads=True)
+
     def _called(
         self, function: Callable[[list[torch.Tensor]], list[torch.Tensor]], given: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
@@ -174,7 +182,13 @@ class _Kernels:
         given = [next(rest) if self.tracks and tensor.requires_grad else tensor for tensor in self.given]
         stand_ins = list(rest)
         starts, rows = given[: self.count], given[self.count :]
-        with inside(), torch.set_grad_enabled(self.tracks), Reached(self.originals, lambda _: None).by(stand_ins):
-            if tracer is None:  # it could not be traced: torch says why
-                return one_by_one(self.step, starts, rows, *self.options[:2])
+        reached = Reached(self.originals, lambda _: None).by(stand_ins)
+        with inside(), torch.set_grad_enabled(self.tracks), reached as there:
+            if tracer is None:  # its gradient is differentiated again, or it could not be traced: torch says why
+
+                def step(carry: list[torch.Tensor], row: list[torch.Tensor]) -> list[torch.Tensor]:
+                    found = self.step(carry, row)
+                    return found if there is None else list(map(there.stand_in, found))  # which may be what it reaches
+
+                return one_by_one(step, starts, rows, *self.options[:2])
             return loop(tracer, self.step, starts, rows, *self.options)
