@@ -120,6 +120,17 @@ def test_what_is_left_open_is_refused():
         descend(lambda p: p[0].topk(2, sorted=False)[0].sum(), [numbers(5)], learn_rate=0.1, steps=2, backend="fused")
 
 
+@pytest.mark.parametrize("of", [torch.unique, torch.unique_consecutive, lambda a: torch.unique(a, dim=0)])
+def test_how_many_elements_differ(of):
+    """Of data it is known, and of what changes no shape may be."""
+    data = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)
+    loss = lambda p, x: (p[: len(of(x))] * of(x)).square().sum()  # noqa: E731
+    runs = [descend(loss, numbers(3), data, learn_rate=0.1, steps=2, backend=b).params for b in ("eager", "fused")]
+    assert torch.equal(*runs)
+    with pytest.raises(UnsupportedOperationError, match=r"unique.*how many different elements.*Way out: sort"):
+        descend(lambda p: p.sum() * of(p.detach()).sum(), numbers(3), learn_rate=0.1, steps=2, backend="fused")
+
+
 def test_a_gpu_compares_all(monkeypatch):
     """Its kernels have no turns of their own; what is too long to be compared is refused."""
     monkeypatch.setattr(own_operations, "DEVICES", frozenset())

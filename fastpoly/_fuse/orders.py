@@ -296,7 +296,15 @@ IN_TURNS: dict[str, Callable[..., Any]] = {
 """Those that are loops: of what takes turns (see `written_loops.loop`), the node of the first operand, and operands."""
 
 
+def _unique(*_: Any) -> Any:
+    raise NotTakenApart(
+        "how many different elements there are is a shape, and changes from step to step",
+        "sort, and compare neighbours, or ask the data alone",
+    )
+
+
 APART: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("_unique2", "unique_consecutive", "unique_dim"), _unique),
     "sort": _sort,
     "topk": _topk,
     "kthvalue": _kth_value,
