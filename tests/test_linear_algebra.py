@@ -62,7 +62,7 @@ REFLECTED = {
     "both": lambda a: tuple(linalg.qr(a)),
     "of few columns": lambda a: tuple(linalg.qr(a[..., :3])),
     "of few rows": lambda a: tuple(linalg.qr(a[..., :3, :])),
-    "by its reflectors": lambda a: linalg.householder_product(a, 0.1 * a[..., 0].sigmoid()),
+    "by its reflectors": lambda a: linalg.householder_product(a, a[..., 0].sigmoid() / a.shape[-1]),
 }
 """Of Q and R."""
 
