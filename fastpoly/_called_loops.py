@@ -25,7 +25,8 @@ LONG = 1000
 """Steps that torch takes in some tens of milliseconds, as long as it takes to trace them."""
 
 COMPARED = 8
-"""The first steps, whose outputs (or carry, if there are none) are compared with torch's own."""
+"""The first steps, whose outputs (or carry, if there are none) are compared with torch's own. So are the last ones, if
+the carry that these begin with is among the outputs."""
 
 Take = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], list[torch.Tensor]]
 """take(starts, rows, length): the last carry and the outputs, by torch step by step."""
@@ -52,15 +53,32 @@ def called(
     try:
         kernels = _Kernels(step, starts, rows, length, reverse, most_bytes)
         found: list[torch.Tensor] = list(_Called.apply(kernels, *kernels.inputs))  # type: ignore[no-untyped-call]
-        first = slice(length - COMPARED, length) if reverse else slice(COMPARED)
+        sides = slice(COMPARED), slice(length - COMPARED, length)
+        first, last = reversed(sides) if reverse else sides
         with torch.no_grad():
             few, outputs = ([one[first] for one in given] for given in (rows, found[len(starts) :]))
+            at = _carried(step, starts, few, reverse)
             if not outputs:  # the carry after so many steps
                 outputs = _Kernels(step, starts, few, COMPARED, reverse, most_bytes).values([])
             refuse_unsteady(lambda _: take(starts, few, COMPARED)[-len(outputs) :], [], [], outputs)
+            if at is not None:
+                before = last.stop if reverse else last.start - 1
+                carry, few = [found[i][before] for i in at], [one[last] for one in rows]
+                ends = [*found[: len(starts)], *(one[last] for one in found[len(starts) :])]
+                refuse_unsteady(lambda _: take(carry, few, COMPARED), [], [], ends)
     except UnsupportedOperationError:
         return None
     return found
+
+
+def _carried(
+    step: Step, starts: Sequence[torch.Tensor], rows: Sequence[torch.Tensor], reverse: bool
+) -> list[int] | None:
+    """Which results of a step are its next carry, handed out once more; None if not all of it is."""
+    found = step(list(starts), [one[-1 if reverse else 0] for one in rows])
+    handed, outputs = found[: len(starts)], found[len(starts) :]
+    at = [next((i for i, one in enumerate(outputs) if one is carry), None) for carry in handed]
+    return [len(starts) + i for i in at if i is not None] if None not in at else None
 
 
 class _Called(torch.autograd.Function):
@@ -76,10 +94,8 @@ class _Called(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
-        if torch.is_grad_enabled():
-            raise UnsupportedOperationError(
-                "scan: its gradient is differentiated again. Way out: write the loop in Python"
-            )
+        if torch.is_grad_enabled():  # it is differentiated again
+            return None, *ctx.kernels.by_torch(ctx.saved_tensors, cotangents)
         return None, *ctx.kernels.gradients(ctx.saved_tensors, cotangents)
 
 
@@ -140,6 +156,16 @@ class _Kernels:
 
         return self._called(function, [*inputs, *present])
 
+    def by_torch(
+        self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]
+    ) -> Sequence[torch.Tensor]:
+        """The same, that can be differentiated: torch takes the steps one by one."""
+        own = [tensor.view_as(tensor) for tensor in inputs]  # what one is made of another has a gradient of its own
+        results = self._results(own)
+        pairs = [(result, given) for result, given in zip(results, cotangents, strict=True) if given is not None]
+        wanted, present = zip(*pairs, strict=True)
+        return torch.autograd.grad(wanted, own, present, create_graph=True, materialize_grads=True)
+
     def _called(
         self, function: Callable[[list[torch.Tensor]], list[torch.Tensor]], given: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
@@ -156,7 +182,13 @@ class _Kernels:
         given = [next(rest) if self.tracks and tensor.requires_grad else tensor for tensor in self.given]
         stand_ins = list(rest)
         starts, rows = given[: self.count], given[self.count :]
-        with inside(), torch.set_grad_enabled(self.tracks), Reached(self.originals, lambda _: None).by(stand_ins):
-            if tracer is None:  # it could not be traced: torch says why
-                return one_by_one(self.step, starts, rows, *self.options[:2])
+        reached = Reached(self.originals, lambda _: None).by(stand_ins)
+        with inside(), torch.set_grad_enabled(self.tracks), reached as there:
+            if tracer is None:  # its gradient is differentiated again, or it could not be traced: torch says why
+
+                def step(carry: list[torch.Tensor], row: list[torch.Tensor]) -> list[torch.Tensor]:
+                    found = self.step(carry, row)
+                    return found if there is None else list(map(there.stand_in, found))  # which may be what it reaches
+
+                return one_by_one(step, starts, rows, *self.options[:2])
             return loop(tracer, self.step, starts, rows, *self.options)

@@ -6,7 +6,7 @@ from operation_cases import off, values, values_and_gradients
 from torch import linalg
 
 from fastpoly import UnsupportedOperationError, descend, descend_many
-from fastpoly._fuse import factorizations
+from fastpoly._fuse import factorizations, own_operations
 from fastpoly._fuse.trace import trace
 
 BACKENDS = ("eager", "fused")
@@ -58,6 +58,14 @@ FACTORS = {
     "lu_solve": lambda a: linalg.lu_solve(*linalg.lu_factor(regular(a)), column(a), adjoint=True),
 }
 
+REFLECTED = {
+    "both": lambda a: tuple(linalg.qr(a)),
+    "of few columns": lambda a: tuple(linalg.qr(a[..., :3])),
+    "of few rows": lambda a: tuple(linalg.qr(a[..., :3, :])),
+    "by its reflectors": lambda a: linalg.householder_product(a, a[..., 0].sigmoid() / a.shape[-1]),
+}
+"""Of Q and R."""
+
 SPECTRA = {
     "eigvalsh": lambda a: linalg.eigvalsh(a + a.mT),
     "svdvals": linalg.svdvals,
@@ -72,9 +80,10 @@ VALUES = {
     "qr": lambda a: linalg.qr(a)[0],
     "r": lambda a: linalg.qr(a[..., :3], mode="r")[1],
     "complete q": lambda a: linalg.qr(a[..., :2], mode="complete")[0],
-    "geqrf": lambda a: torch.geqrf(a)[0],
+    "geqrf": lambda a: torch.cat([part.flatten() for part in torch.geqrf(a)]),
     "householder_product": lambda a: linalg.householder_product(a, a[..., 0].sigmoid()),
     "ormqr": lambda a: torch.ormqr(a, a[..., 0].sigmoid(), column(a), transpose=True),
+    "ormqr from the right": lambda a: torch.ormqr(a, a[..., 0].sigmoid(), column(a).mT, left=False),
     "eigenvectors": lambda a: linalg.eigh(a + a.mT)[1].abs(),
     "singular vectors": lambda a: linalg.svd(a)[0].abs(),
     "all left singular vectors": lambda a: linalg.svd(a[..., :3])[0][..., :3].abs(),
@@ -87,7 +96,9 @@ VALUES = {
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    "kind", [SOLVING, FACTORS, pytest.param(SPECTRA, marks=SLOW)], ids=["solving", "factors", "spectra"]
+    "kind",
+    [SOLVING, FACTORS, REFLECTED, pytest.param(SPECTRA, marks=SLOW)],
+    ids=["solving", "factors", "reflected", "spectra"],
 )
 def test_values_and_gradients(kind, shape):
     assert off(values_and_gradients(kind), numbers(*shape)) == {}
@@ -146,8 +157,17 @@ def test_exponentials_of_large_matrices():
 
 
 def test_a_large_one_is_refused_by_name():
-    with pytest.raises(UnsupportedOperationError, match=r"linalg_qr .*its matrix is 40 x 40"):
-        descend(lambda p: linalg.qr(p[0])[1].sum(), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
+    with pytest.raises(UnsupportedOperationError, match=r"linalg_matrix_exp .*its matrix is 40 x 40"):
+        descend(lambda p: linalg.matrix_exp(p[0]).sum(), [numbers(40, 40)], learn_rate=0.1, steps=2, backend="fused")
+
+
+def test_a_gpu_has_no_loops(monkeypatch):
+    """Its kernels have matrices written out alone, row by row."""
+    monkeypatch.setattr(own_operations, "DEVICES", frozenset())
+    assert off(values({"q": lambda a: linalg.qr(a)[0], "s": linalg.svdvals}), numbers(9, 3)) == {}
+    for operation, said in ((linalg.qr, r"linalg_qr .*is 40 x 40"), (linalg.eigh, "linalg_eigh .*more than 16 rows")):
+        with pytest.raises(UnsupportedOperationError, match=said):
+            descend(lambda p, of=operation: of(p)[1].sum(), numbers(40, 40), learn_rate=0.1, steps=2, backend="fused")
 
 
 # -- in loops of their own
@@ -175,10 +195,67 @@ def loops(monkeypatch):
 )
 def test_loops(shape, dtype):
     """Rows that fill no register, one, or several."""
-    cases = SOLVING | FACTORS
+    cases = SOLVING | FACTORS | REFLECTED
     if dtype == torch.float32 or shape[-1] > 20:  # determinants of these sizes are beyond comparing
         cases = {name: case for name, case in cases.items() if "det" not in name and name != "matrix_power"}
     assert off(values_and_gradients(cases), numbers(*shape).to(dtype)) == {}
+
+
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((5, 5), torch.float64), pytest.param((2, 9, 9), torch.float32, marks=SLOW), ((45, 45), torch.float64)],
+    ids=str,
+)
+def test_spectra_in_loops(shape, dtype):
+    cases = {name: case for name, case in SPECTRA.items() if name not in ("matrix_exp", "cond")} | {
+        "function of a matrix": lambda a: (lambda w, v: (v * w.sin()[..., None, :]) @ v.mT)(*linalg.eigh(a + a.mT)),
+        "of few rows": lambda a: linalg.svdvals(a[..., :3, :]),
+    }
+    vectors = ("eigenvectors", "singular vectors", "all left singular vectors", "right singular vectors", "lstsq")
+    assert off(values_and_gradients(cases), numbers(*shape).to(dtype)) == {}
+    assert off(values({name: VALUES[name] for name in vectors}), numbers(*shape).to(dtype)) == {}
+
+
+@pytest.mark.usefixtures("loops")
+def test_spectra_in_loops_that_are_hard():
+    """Zeros, equal values, far smaller ones, of lower rank, and what is diagonal already."""
+    a, thin = numbers(12, 12), numbers(12, 3)
+    hard = {
+        "zeros": 0 * a,
+        "ones and more": 1 + 1e-6 * (a + a.mT),
+        "graded": (a @ a.mT) * torch.logspace(0, -7, 12).double() * torch.logspace(0, -7, 12).double()[:, None],
+        "twice the same": torch.block_diag(a[:6, :6] + a[:6, :6].mT, a[:6, :6] + a[:6, :6].mT),
+        "of lower rank": thin @ thin.mT,
+        "exchanging": torch.eye(12, dtype=torch.float64).flip(0),
+        "diagonal": torch.diag(a[0]),
+        "large and small": 1e150 * (a + a.mT),
+    }
+    cases = {
+        "eigvalsh": linalg.eigvalsh,
+        "back": lambda a: (lambda w, v: (v * w) @ v.mT)(*linalg.eigh(a)),
+        "right angles": lambda a: (lambda v: v.mT @ v)(linalg.eigh(a)[1]),
+        "svdvals": linalg.svdvals,
+        "back again": lambda a: (lambda u, s, v: (u * s) @ v)(*linalg.svd(a)),
+        "left ones at right angles": lambda a: (lambda u: u.mT @ u)(linalg.svd(a)[0]),
+    }
+    for name, a in hard.items():
+        assert (name, off(values(cases), a)) == (name, {})
+    thin = numbers(50, 2)
+    lower = {
+        "pinv": linalg.pinv,
+        "pinv of a symmetric one": lambda a: linalg.pinv(a @ a.mT, hermitian=True),
+        "lstsq": lambda a: linalg.lstsq(a, a[:, :2])[0],
+    }
+    assert off(values(lower), thin @ numbers(2, 50, seed=1)) == {}
+
+
+@pytest.mark.usefixtures("loops")
+def test_reflectors():
+    """With what LAPACK keeps of them, and of matrices whose columns have nothing below the diagonal."""
+    cases = {name: VALUES[name] for name in ("r", "complete q", "geqrf", "ormqr", "ormqr from the right")}
+    assert off(values(cases), numbers(2, 9, 9)) == {}
+    assert off(values(cases), numbers(9, 9).triu()) == {}
 
 
 @pytest.mark.usefixtures("loops")
@@ -250,7 +327,7 @@ def test_small_constants_of_another_dtype():
     assert off(values_and_gradients(cases), numbers(3, 3)) == {}
 
 
-ALL = SOLVING | FACTORS | SPECTRA | VALUES
+ALL = SOLVING | FACTORS | REFLECTED | SPECTRA | VALUES
 
 
 @pytest.mark.parametrize("size", [3, pytest.param(10, marks=SLOW)])
@@ -258,7 +335,7 @@ ALL = SOLVING | FACTORS | SPECTRA | VALUES
 def test_what_lies_in_memory_as_in_eager_torch(shape, size):
     """It decides what is a view: whoever writes to one changes the other."""
     a, found = numbers(*shape, size, size) + 2 * torch.eye(size), []
-    cases = ALL if size == 3 else SOLVING | FACTORS
+    cases = ALL if size == 3 else SOLVING | FACTORS | REFLECTED
 
     def note(a):
         results = (case(a) for case in cases.values())

@@ -3,14 +3,17 @@
 The kernels run as the Python that they are; `test_operator_database` asks torch's own samples of the same.
 """
 
+from functools import partial
+
 import interpreted_cpu
 import pytest
 import torch
 from operation_cases import numbers, off, values_and_gradients
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from fastpoly import UnsupportedOperationError, descend
+from fastpoly import descend
 from fastpoly._fuse.picks import COMPARED, CROWDED, met
 
 
@@ -201,9 +204,9 @@ LAYERS = {
 
 
 def of_layer(module):
-    x = X[0] if "Cell" in type(module).__name__ else X
+    own = X[0] if "Cell" in type(module).__name__ else X
 
-    def loss(params):
+    def loss(params, x=own):
         given = (x, x, x) if isinstance(module, nn.MultiheadAttention) else (x,)
         found = torch.utils._pytree.tree_leaves(torch.func.functional_call(module, params, given))
         return sum((out**2 * torch.arange(1, 1 + out.shape[-1])).sum() for out in found)
@@ -222,15 +225,65 @@ def test_layers(name):
         assert torch.allclose(runs[0].params[key], runs[1].params[key], rtol=1e-12, atol=1e-14)
 
 
-def test_packed_sequences_are_refused():
+class OfSeveralLengths(nn.Module):
+    """A layer that goes through packed sequences, of what a layer before has made."""
+
+    def __init__(self, layer, **options):
+        super().__init__()
+        self.layer, self.before, self.options = layer, nn.Linear(3, 3), options
+
+    def forward(self, x):
+        packed = pack_padded_sequence(self.before(x), torch.tensor([4, 6, 2]), enforce_sorted=False)
+        out, last = self.layer(packed)
+        return pad_packed_sequence(out, **self.options)[0], last
+
+
+PACKED = {
+    "RNN": lambda: OfSeveralLengths(nn.RNN(3, 2)),
+    "GRU of two layers with dropout": lambda: OfSeveralLengths(nn.GRU(3, 2, num_layers=2, dropout=0.3)),
+    "LSTM, both ways": lambda: OfSeveralLengths(nn.LSTM(3, 2, bidirectional=True), padding_value=0.5, total_length=8),
+    "LSTM, projected": lambda: OfSeveralLengths(nn.LSTM(3, 3, proj_size=2, bias=False), batch_first=True),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_sequences(name):
+    torch.manual_seed(0)
+    module = PACKED[name]().double()
+    params = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    loss, x = of_layer(module), numbers(6, 3, 3)
+    runs = [
+        descend(partial(loss, x=x), params, learn_rate=0.01, steps=3, backend=b, seed=1) for b in ("eager", "fused")
+    ]
+    assert runs[1].loss.tolist() == pytest.approx(runs[0].loss.tolist(), rel=1e-12)
+    for key in params:
+        assert torch.allclose(runs[0].params[key], runs[1].params[key], rtol=1e-12, atol=1e-14)
+
+
+def test_sequences_that_were_packed_before():
     module = nn.GRU(3, 2).double()
-    packed = nn.utils.rnn.pack_padded_sequence(X, [6, 4])
+    packed = pack_padded_sequence(X, torch.tensor([6, 4]))
     params = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    with pytest.raises(UnsupportedOperationError, match=r"gru.*its sequences are packed.*Way out"):
-        descend(
-            lambda p: torch.func.functional_call(module, p, (packed,))[0].data.sum(),
-            params,
-            learn_rate=0.1,
-            steps=1,
-            backend="fused",
-        )
+
+    def loss(p, data, counts):
+        given = nn.utils.rnn.PackedSequence(data, counts)
+        return torch.func.functional_call(module, p, (given,))[0].data.square().sum()
+
+    runs = [descend(loss, params, packed[:2], learn_rate=0.1, steps=3, backend=b).loss for b in ("eager", "fused")]
+    assert torch.allclose(*runs, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:running with backend='eager'")
+@pytest.mark.parametrize("lengths", [[4, 6], [6], [6, 0]], ids=str)
+def test_lengths_that_torch_does_not_take(lengths):
+    """It says so, whoever asks."""
+
+    def loss(p):
+        return pack_padded_sequence(X * p, torch.tensor(lengths))[0].sum()
+
+    said = []
+    for backend in ("eager", "auto"):
+        with pytest.raises(RuntimeError) as found:
+            descend(loss, torch.ones((), dtype=X.dtype), learn_rate=0.1, steps=1, backend=backend)
+        said.append(str(found.value))
+    assert said[0] == said[1]

@@ -37,6 +37,9 @@ ELSEWHERE = {"fastpoly::uniform", "fastpoly::uniform_double", "rounded"}
 IN_TURNS = {
     "solve": lambda a: torch.linalg.solve(a, a[:, :2]),
     "cholesky": lambda a: torch.cholesky_solve(a, torch.linalg.cholesky(a)),
+    "qr": lambda a: torch.linalg.qr(a)[0],
+    "eigh": lambda a: torch.linalg.eigvalsh(a),
+    "svd": lambda a: torch.linalg.svdvals(a),
     "sort": lambda a: a.flatten().sort().values,
     "put": lambda a: torch.zeros_like(a).flatten().scatter(0, a.flatten().argsort(), a.flatten()),
     "put_add": lambda a: a.flatten().scatter_add(0, a.flatten().argsort(), a.flatten()),

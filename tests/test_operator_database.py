@@ -3,8 +3,11 @@
 Some of them here, and all when there is time; `operator_database` says what is asked, and runs as a program, too.
 """
 
+from collections import Counter
+
 import pytest
-from operator_database import device_for, name_of, operators, run
+import torch
+from operator_database import FUNCTIONS, TOLERANCE, cases, compared, device_for, name_of, operators, run
 
 SOME = ("gradient", "complex", "gather", "scatter", "scatter_add", "tensor_split", "cat", "logsumexp", "amax")
 """What was wrong once, on a GPU or everywhere, and one of each kind besides."""
@@ -42,6 +45,24 @@ def test_some_operators(interpreted):
     assert bad(on_device) == {}
     assert worse(on_device, on_cpu) == {}
     assert sum(row["class"] == "right" for row in on_cpu.values()) > len(SOME) / 2
+
+
+def outcomes(name, by):
+    """How often an operator's samples are right and wrong, of params that are off by so much of how far they moved."""
+    (op,) = (op for op in operators() if name_of(op) == name)
+    found, _ = cases(op, torch.float64, 4, FUNCTIONS)
+
+    def moved(case):
+        return [start + (end - start) * (1 + by) for start, end in zip(case.params, case.after, strict=True)]
+
+    return Counter(compared(case, case.trace, moved(case), TOLERANCE["float64"])["class"] for case in found)
+
+
+def test_what_eager_torch_rounds_away_is_not_wrong_and_all_else_is(interpreted):
+    """Exponentials of 1e14 have lost as many digits of their gradient in eager torch: one sample of two."""
+    assert interpreted(outcomes, "matrix_exp", 2e-9) == {"right": 1, "wrong": 1}
+    for name in ("matrix_exp", "exp", "linalg.inv"):
+        assert set(interpreted(outcomes, name, 1e-7)) == {"wrong"}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Sorting, order statistics and running extremes: values, places and gradients of torch's."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -84,9 +85,50 @@ def test_quantiles_of_whole_numbers_made_of_floats():
     assert off(step, numbers(5)) == {}
 
 
+WAYS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+@pytest.mark.parametrize("of", [torch.quantile, torch.nanquantile], ids=["quantile", "nanquantile"])
+def test_levels_that_are_tensors(of):
+    """Of data and of what changes; along a dimension and of everything, with NaN among the numbers."""
+    levels = torch.tensor([0.1, 0.5, 0.77], dtype=torch.float64)
+    cases = {
+        "of data": lambda a, way: of(a, levels, dim=1, interpolation=way),
+        "one of data": lambda a, way: of(a, levels[2], interpolation=way),
+        "a number": lambda a, way: of(a, 0.3, dim=0, keepdim=True, interpolation=way),
+        "changing": lambda a, way: of(a, a[0, :3].sigmoid(), keepdim=True, interpolation=way),
+        "of one number": lambda a, way: of(a[0, 0], levels, dim=0, keepdim=True, interpolation=way),
+        "one that changes": lambda a, way: of(a, a[1, 1].sigmoid(), dim=-1, keepdim=True, interpolation=way),
+    }
+    each = {f"{name}, {way}": partial(case, way=way) for name, case in cases.items() for way in WAYS}
+    a = numbers(6, 5)
+    assert off(values_and_gradients(each), a) == {}
+    a[2, 3], a[4] = math.nan, math.nan
+    assert off(values(each), a) == {}
+
+
+def test_a_level_that_leaves_its_range_ends_the_run():
+    """Then eager torch is asked, and says so."""
+    start = torch.tensor(0.95, dtype=torch.float64)
+    for backend in ("eager", "fused"):
+        with pytest.raises(RuntimeError, match=r"q values must be in the range \[0, 1\]"):
+            descend(lambda p, x: -x.quantile(p), start, numbers(9), learn_rate=1.0, steps=4, backend=backend)
+
+
 def test_what_is_left_open_is_refused():
     with pytest.raises(UnsupportedOperationError, match="left open"):
         descend(lambda p: p[0].topk(2, sorted=False)[0].sum(), [numbers(5)], learn_rate=0.1, steps=2, backend="fused")
+
+
+@pytest.mark.parametrize("of", [torch.unique, torch.unique_consecutive, lambda a: torch.unique(a, dim=0)])
+def test_how_many_elements_differ(of):
+    """Of data it is known, and of what changes no shape may be."""
+    data = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)
+    loss = lambda p, x: (p[: len(of(x))] * of(x)).square().sum()  # noqa: E731
+    runs = [descend(loss, numbers(3), data, learn_rate=0.1, steps=2, backend=b).params for b in ("eager", "fused")]
+    assert torch.equal(*runs)
+    with pytest.raises(UnsupportedOperationError, match=r"unique.*how many different elements.*Way out: sort"):
+        descend(lambda p: p.sum() * of(p.detach()).sum(), numbers(3), learn_rate=0.1, steps=2, backend="fused")
 
 
 def test_a_gpu_compares_all(monkeypatch):

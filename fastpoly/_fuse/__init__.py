@@ -27,7 +27,7 @@
     spectra.py      eigenvalues and singular values, by rotations
     complex_numbers.py  complex tensors as real ones
     fourier.py      Fourier transforms as products of matrices
-    sampling.py, segments.py, sequences.py, recurrent.py, attention.py, distances.py, losses.py
+    sampling.py, segments.py, sequences.py, recurrent.py, packed.py, attention.py, distances.py, losses.py
                     operations of networks in terms of simpler ones, a kind each
     apart.py        the table of these, for what torch does not take apart itself
     storages.py     memory that tensors share while a step is traced: a write is a new value of it
@@ -75,7 +75,7 @@
     traced.py       a traced step as a kernel, for whatever machine it is written; kernels are remembered
     builder.py      statements one after the other, and the values of expressions
     eliminations.py matrices that have a loop of their own, in memory of their own
-    triangles.py, pivoting.py  these loops, a kind each
+    triangles.py, pivoting.py, reflections.py, rotations.py  these loops, a kind each
     matrices.py     the table of them
     products.py     which sums are products of matrices
     turns.py        what a nest does in one turn of its loops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from . import (
     factorizations,
     losses,
     orders,
+    packed,
     picks,
     recurrent,
     sampling,
@@ -37,13 +39,12 @@ class BeforeAutograd(TorchFunctionMode):
     A vector times a matrix becomes a matrix times a vector: torch's own way changes a tensor's shape in place.
 
     Args:
-        refusal: makes the error that a recurrent layer raises which is called with packed sequences, of its name.
         weights: gets those of recurrent layers, as these keep them.
     """
 
-    def __init__(self, refusal: Callable[[str], Exception], weights: list[Any]) -> None:
+    def __init__(self, weights: list[Any]) -> None:
         super().__init__()
-        self.refusal, self.weights = refusal, weights
+        self.weights = weights
 
     def restore(self) -> None:
         """Recurrent layers have their own weights again; what they were called with is forgotten."""
@@ -55,17 +56,17 @@ class BeforeAutograd(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in recurrent.STEPS:
-            if recurrent.is_packed(args):
-                raise self.refusal(name)
-            self.weights.append(args[2])
+            self.weights.append(recurrent.weights_of(args))
             with self:
-                return recurrent.layers(name, *args, **(kwargs or {}))
+                return recurrent.called(name, *args, **(kwargs or {}))
         if name.removesuffix("_cell") in recurrent.STEPS:
             with self:
                 return recurrent.cell(name.removesuffix("_cell"), *args, **(kwargs or {}))
         if name in BEFORE:
             with self:
-                return BEFORE[name](*args, **(kwargs or {}))
+                found = BEFORE[name](*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         if name == "linear_cross_entropy":  # its options say in what pieces it is computed
             kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
@@ -81,6 +82,10 @@ BEFORE: dict[str, Callable[..., Any]] = {
     "grid_sampler": sampling.grid_sampler,
     "grid_sampler_2d": sampling.grid_sampler,
     "grid_sampler_3d": sampling.grid_sampler,
+    "_pack_padded_sequence": packed.pack,
+    "_pad_packed_sequence": packed.pad_packed,
+    "quantile": orders.quantile,
+    "nanquantile": partial(orders.quantile, of_numbers=True),
 }
 """Functions of torch that are something else before autograd sees them: what autograd makes of these has a rule."""
 

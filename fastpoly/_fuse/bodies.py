@@ -38,7 +38,9 @@ class Body:
     Attributes:
         nodes: its operations, in order.
         carry, row: what stands for what an iteration gets.
-        reached, within: tensors with a gradient that it reaches by its closure, and what stands for them.
+        step: what it does.
+        originals, reached, within: tensors with a gradient that it reaches by its closure, as it finds them and as what
+            is around it sees them, and what stands for them.
         results: the next carry, and the outputs.
         launched: what torch launches for it.
     """
@@ -52,11 +54,12 @@ class Body:
         rows: Sequence[torch.Tensor],
         varies: Sequence[bool],
     ) -> None:
-        self.tracer, self.tracks = tracer, tracks
+        self.tracer, self.step, self.tracks = tracer, step, tracks
         tracer.has_loops = True
         self.nodes = Page(tracer.nodes.depth + 1)
         self.known: dict[Any, Node] = {}
         self.around = tracer.page()
+        self.originals: list[torch.Tensor] = []
         self.reached: list[torch.Tensor] = []
         self.within: list[torch.Tensor] = []
         like = [(start, start.shape, has) for start, has in zip(starts, varies, strict=True)]
@@ -132,6 +135,7 @@ class Body:
             if has_gradient and self.nodes.depth == 1 and not isinstance(seen, Traced):
                 self.tracer.reached[id(value)] = value, seen
             if has_gradient:
+                self.originals.append(value)
                 self.reached.append(seen)
                 self.within.append(inside.requires_grad_())
         return inside
@@ -146,6 +150,21 @@ def stand_in(tracer: Tracer, like: torch.Tensor, shape: Sequence[int], has_gradi
     return traced.requires_grad_(has_gradient)  # type: ignore[return-value]
 
 
+class InPlaceOf(TorchFunctionMode):
+    """Puts tensors in place of others that a step reaches by its closure."""
+
+    def __init__(self, originals: Sequence[torch.Tensor], own: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self._own = {id(original): one for original, one in zip(originals, own, strict=True)}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*substituted(self.stand_in, args), **substituted(self.stand_in, kwargs or {}))
+
+    def stand_in(self, value: Any) -> Any:
+        """What is in its place."""
+        return self._own.get(id(value), value)
+
+
 class _Closure(TorchFunctionMode):
     """While a body runs, puts what stands for them in place of tensors from around it."""
 
@@ -158,7 +177,7 @@ class _Closure(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in recurrent.STEPS:  # the list is the layer's own
-            self.body.tracer.weights.append(args[2])
+            self.body.tracer.weights.append(recurrent.weights_of(args))
         if any(isinstance(leaf, torch.Tensor) and self._is_new(leaf) for leaf in leaves(args, kwargs)):
             args, kwargs = substituted(self.within, args), substituted(self.within, kwargs)
         result = picked(*args) if func is torch.Tensor.__getitem__ and _changes(args[1]) else func(*args, **kwargs)

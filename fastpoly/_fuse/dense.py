@@ -55,11 +55,56 @@ def _between(a: torch.Tensor, low: int, high: int) -> torch.Tensor:  # noqa: ARG
     return a.clone()
 
 
-NAMES = ("upper_factor", "solved", "triangles", "permutation")
+def _reflectors(given: torch.Tensor) -> torch.Tensor:
+    """(..., n, m + 1): of a matrix (..., n, m), with a column of zeros behind it, R and below it Householder's vectors.
+
+    In the last column is by how much of itself each is subtracted (LAPACK's tau).
+    """
+    if given.is_meta:
+        return torch.empty_like(given)
+    factored, tau = torch.geqrf(given[..., :-1])
+    last = torch.nn.functional.pad(tau, [0, given.shape[-2] - tau.shape[-1]])
+    return torch.cat([factored, last[..., None]], -1)
+
+
+def _reflected(a: torch.Tensor, reflectors: torch.Tensor, transpose: bool) -> torch.Tensor:
+    """(..., n, m): Q a, or transposed(Q) a, of reflectors (..., n, k + 1) as the function above gives them."""
+    if a.is_meta:
+        return torch.empty_like(a, memory_format=torch.contiguous_format)
+    vectors, tau = reflectors[..., :-1], reflectors[..., : reflectors.shape[-1] - 1, -1]
+    found: torch.Tensor = torch.ormqr(vectors, tau.contiguous(), a, transpose=transpose)
+    return found.contiguous()
+
+
+def _diagonalized(given: torch.Tensor) -> torch.Tensor:
+    """(..., n, n + m): of a symmetric matrix, with m columns behind it, V^T A V, a diagonal, and V^T times those."""
+    if given.is_meta:
+        return torch.empty_like(given)
+    size = given.shape[-2]
+    values, vectors = torch.linalg.eigh(given[..., :size])
+    return torch.cat([torch.diag_embed(values), vectors.mT @ given[..., size:]], -1)
+
+
+def _at_right_angles(given: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., n, size + m): U^T times all of it, so that rows of the first so many columns are at right angles."""
+    if given.is_meta:
+        return torch.empty_like(given)
+    left: torch.Tensor = torch.linalg.svd(given[..., :size])[0]
+    return left.mT @ given
+
+
+NAMES = (
+    *("upper_factor", "solved", "triangles", "permutation", "reflectors", "reflected"),
+    *("diagonalized", "at_right_angles"),
+)
 """Of all that have a loop."""
 
 define("triangles(Tensor given, bool pivot) -> Tensor", _triangles)
 define("permutation(Tensor places, Tensor pivots, bool inverse) -> Tensor", _permutation)
 define("between(Tensor a, int low, int high) -> Tensor", _between)
 define("upper_factor(Tensor a) -> Tensor", _upper_factor)
+define("reflectors(Tensor given) -> Tensor", _reflectors)
+define("reflected(Tensor a, Tensor reflectors, bool transpose) -> Tensor", _reflected)
+define("diagonalized(Tensor given) -> Tensor", _diagonalized)
+define("at_right_angles(Tensor given, int size) -> Tensor", _at_right_angles)
 define("solved(Tensor a, Tensor b, bool upper, bool unitriangular) -> Tensor", _solved)

@@ -49,7 +49,8 @@ WRITTEN_OUT = 8
 loop has to count, and to go to memory for every row."""
 
 EXCHANGED = 6
-"""The same where rows are exchanged: what is written out for that is long, and longer to compile with every row."""
+"""The same where rows are exchanged or columns reflected: what is written out for that is long, and longer to compile
+with every row."""
 
 
 def in_loops(a: Any, size: int, most: int = WRITTEN_OUT) -> bool:
@@ -285,10 +286,14 @@ def _reflector(below: Any, k: int) -> Any:
 
 def _geqrf(a: Any) -> Any:
     """(R and below it the reflectors, tau), by Householder's reflections."""
-    refuse_large(a)
     rows, columns = a.shape[-2:]
+    size = min(rows, columns)
+    if in_loops(a, size, EXCHANGED):
+        found = torch.ops.fastpoly.reflectors(torch.cat([a, a.new_zeros((*a.shape[:-1], 1))], -1))
+        return found[..., :columns], found[..., :size, columns]
+    refuse_large(a)
     places, taus = numbers(rows, a), []
-    for k in range(min(rows, columns)):
+    for k in range(size):
         column, first = a[..., k], a[..., k, k, None]
         below = torch.where(places > k, column, 0.0)
         squares = (below * below).sum(-1, keepdim=True)
@@ -310,13 +315,18 @@ def _geqrf(a: Any) -> Any:
 def _product(reflectors: Any, tau: Any, matrix: Any, transpose: bool = False) -> Any:
     """All reflections of a matrix: Q times it."""
     count = tau.shape[-1]
+    if in_loops(matrix, count, EXCHANGED):
+        batch, rows = np.broadcast_shapes(matrix.shape[:-2], reflectors.shape[:-2]), matrix.shape[-2]
+        last = torch.constant_pad_nd(tau, [0, rows - count])[..., None]
+        given = torch.cat([reflectors[..., :count], last], -1).expand(*batch, rows, count + 1)
+        return torch.ops.fastpoly.reflected(matrix.expand(*batch, *matrix.shape[-2:]), given, transpose)
+    refuse_large(reflectors)
     for k in range(count) if transpose else reversed(range(count)):
         matrix = _reflected(matrix, _reflector(reflectors, k), tau[..., k])
     return matrix
 
 
 def _householder_product(reflectors: Any, tau: Any) -> Any:
-    refuse_large(reflectors)
     return _product(reflectors, tau, identity(reflectors, *reflectors.shape[-2:]).expand_as(reflectors))
 
 
@@ -332,7 +342,6 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
 
 def _ormqr(reflectors: Any, tau: Any, other: Any, left: bool, transpose: bool) -> Any:
-    refuse_large(reflectors)
     if not left:
         return transposed(_product(reflectors, tau, transposed(other), not transpose))
     return _product(reflectors, tau, other, transpose)

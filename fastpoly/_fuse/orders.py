@@ -177,6 +177,50 @@ def _mode_in_order(turns: Turns, values: Any) -> Any:
     return _known_places(found[3], values.shape[-1])
 
 
+INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def quantile(
+    a: Any,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+    out: Any = None,
+    of_numbers: bool = False,
+) -> Any:
+    """torch.quantile; with `of_numbers` nanquantile. Levels may change from step to step; NaN where one leaves [0, 1].
+
+    What torch refuses for its kind is NotImplemented.
+    """
+    is_number = isinstance(q, (int, float))
+    levels = torch.as_tensor(q, dtype=a.dtype, device=a.device) if is_number else q
+    if out is not None or levels.ndim > 1 or levels.dtype != a.dtype or not (a.is_floating_point() and a.numel()):
+        return NotImplemented
+    if interpolation not in INTERPOLATIONS or (is_number and not 0 <= q <= 1):
+        return NotImplemented
+    values = torch.sort(a.reshape(-1) if dim is None else _last(a, dim), -1)[0]
+    size, is_nan = values.shape[-1], values.isnan()
+    if of_numbers:
+        ranks = levels * (is_nan.logical_not().sum(-1, keepdim=True) - 1)
+        ranks = ranks.masked_fill(ranks < 0, 0.0)
+    else:
+        ranks = (levels * (size - 1)).expand(*values.shape[:-1], max(levels.numel(), 1))
+        ranks = ranks.masked_fill(is_nan.any(-1, keepdim=True), size - 1)
+    at = ranks.detach()
+    whole = {"higher": torch.ceil, "nearest": torch.round}.get(interpolation, torch.floor)(at)
+    found = values.gather(-1, _known_places(whole, size))
+    if interpolation in ("linear", "midpoint"):
+        above = values.gather(-1, _known_places(at.ceil(), size))
+        found = torch.lerp(found, above, ranks - whole if interpolation == "linear" else torch.full_like(ranks, 0.5))
+    found = torch.where((levels >= 0) & (levels <= 1), found, math.nan)
+    found = found.movedim(-1, 0) if levels.ndim else found[..., 0]
+    if not (keepdim and a.ndim):
+        return found
+    return found.reshape((*levels.shape, *[1] * a.ndim)) if dim is None else found.unsqueeze(dim % a.ndim + levels.ndim)
+
+
 # -- running along an axis
 # -----------------------------------------------------------------------------------------------
 
@@ -252,7 +296,15 @@ IN_TURNS: dict[str, Callable[..., Any]] = {
 """Those that are loops: of what takes turns (see `written_loops.loop`), the node of the first operand, and operands."""
 
 
+def _unique(*_: Any) -> Any:
+    raise NotTakenApart(
+        "how many different elements there are is a shape, and changes from step to step",
+        "sort, and compare neighbours, or ask the data alone",
+    )
+
+
 APART: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("_unique2", "unique_consecutive", "unique_dim"), _unique),
     "sort": _sort,
     "topk": _topk,
     "kthvalue": _kth_value,

@@ -26,11 +26,6 @@ class Refusing:
     _where: Any
     _asked_in: tuple[str, Any]
 
-    def refused_recurrence(self, name: str) -> UnsupportedOperationError:
-        """The refusal of one of torch's recurrent layers with packed sequences."""
-        self._where, self.asked = self.callers.line(), name
-        return self.refusal(name, "its sequences are packed", "pad them, and mask what is beyond their ends")
-
     def refused_branch(self, name: str = "") -> UnsupportedOperationError:
         """The refusal of a question whose answer changes from step to step; of the last one if no name is given."""
         if not name:

@@ -1,8 +1,10 @@
-"""Eigenvalues, singular values and what is made of them, for small matrices, by Jacobi's rotations.
+"""Eigenvalues, singular values and what is made of them, by Jacobi's rotations.
 
-A round rotates all pairs of rows i and j at once for which i + j is the last row, so that each row meets its mirror
-image; then all rows move on by one place. For an odd number of rows each pair has met after as many rounds, and all
-rounds are equal: a loop. An even number is made odd by a row of zeros, which nothing rotates.
+Beyond a few rows pairs are turned one after the other, in loops of their own (`rotations`). Small matrices, and those
+of a GPU's kernel, are turned in rounds. A round rotates all pairs of rows i and j at once for which i + j is the last
+row, so that each row meets its mirror image; then all rows move on by one place. For an odd number of rows each pair
+has met after as many rounds, and all rounds are equal: a loop. An even number is made odd by a row of zeros, which
+nothing rotates.
 
 Rounds are as many as bring every matrix of that size to the last bits. Vectors have no sign of their own: theirs is
 another one than LAPACK's half of the time, as it is from one LAPACK to the next.
@@ -16,11 +18,11 @@ from typing import Any
 
 import torch
 
-from .factorizations import as_lapack_writes, identity, numbers, qr, refuse_large, transposed
+from .factorizations import as_lapack_writes, identity, in_loops, numbers, qr, refuse_large, transposed
 from .orders import places_in_order
 
 LARGEST = 16
-"""Rows and columns."""
+"""Rows and columns that are turned in rounds."""
 
 
 def _sweeps(size: int) -> int:
@@ -67,11 +69,24 @@ def _sorted(values: Any, descending: bool, *vectors: Any) -> Any:
     return values.gather(-1, order), *picked
 
 
+def _beside_ones(a: Any) -> Any:
+    """With ones on a diagonal behind it, which turn as its rows do."""
+    size = a.shape[-2]
+    return torch.cat([a, identity(a, size, size).expand(*a.shape[:-2], size, size)], -1)
+
+
 def _eigh(a: Any, triangle: str, with_vectors: bool) -> Any:
-    refuse_large(a, LARGEST)
     size = a.shape[-1]
     half = a.tril(-1) if triangle == "L" else transposed(a.triu(1))
-    a = _odd(half + transposed(half) + a.tril().triu(), -2, -1)
+    a = half + transposed(half) + a.tril().triu()
+    if in_loops(a, size):
+        found = torch.ops.fastpoly.diagonalized(_beside_ones(a) if with_vectors else a)
+        values = found.diagonal(0, -2, -1)
+        if not with_vectors:
+            return _sorted(values, False)[0], a.new_empty(0)
+        return _sorted(values, False, transposed(found[..., size:]))
+    refuse_large(a, LARGEST)
+    a = _odd(a, -2, -1)
     odd = a.shape[-1]
     vectors = identity(a, odd, odd).expand_as(a)
     for _ in range(odd * _sweeps(odd)):
@@ -92,6 +107,24 @@ def svd(a: Any, full: bool = False, with_vectors: bool = True, _: Any = None) ->
     if rows < columns:
         u, s, vh = svd(transposed(a), full, with_vectors)
         return transposed(vh), s, transposed(u)
+    left, right = _turned(a, with_vectors)
+    values = (left * left).sum(-2).sqrt()
+    if not with_vectors:
+        return a.new_empty(0), _sorted(values, True)[0], a.new_empty(0)
+    values, left, right = _sorted(values, True, left, right)
+    u, r = qr(left, "complete" if full else "reduced")  # at right angles where a column is nothing but roundings, too
+    turned = torch.where(r.diagonal(0, -2, -1) < 0, -1.0, torch.ones_like(values))
+    u = torch.cat([u[..., :columns] * turned[..., None, :], u[..., columns:]], -1) if full else u * turned[..., None, :]
+    return u, values, transposed(right)
+
+
+def _turned(a: Any, with_vectors: bool) -> tuple[Any, Any]:
+    """(U S, V), in no order; nothing is made of V without vectors."""
+    rows, columns = a.shape[-2:]
+    if in_loops(a, columns):
+        across = transposed(a)
+        found = torch.ops.fastpoly.at_right_angles(_beside_ones(across) if with_vectors else across, rows)
+        return transposed(found[..., :rows]), transposed(found[..., rows:])
     refuse_large(a, LARGEST)
     left = _odd(a, -1)
     odd = left.shape[-1]
@@ -101,15 +134,7 @@ def svd(a: Any, full: bool = False, with_vectors: bool = True, _: Any = None) ->
         left = _moved_on(_rotated(left, cosine, sine), -1)
         if with_vectors:
             right = _moved_on(_rotated(right, cosine, sine), -1)
-    left = left[..., :columns]
-    values = (left * left).sum(-2).sqrt()
-    if not with_vectors:
-        return a.new_empty(0), _sorted(values, True)[0], a.new_empty(0)
-    values, left, right = _sorted(values, True, left, right[..., :columns, :columns])
-    u, r = qr(left, "complete" if full else "reduced")  # at right angles where a column is nothing but roundings, too
-    turned = torch.where(r.diagonal(0, -2, -1) < 0, -1.0, torch.ones_like(values))
-    u = torch.cat([u[..., :columns] * turned[..., None, :], u[..., columns:]], -1) if full else u * turned[..., None, :]
-    return u, values, transposed(right)
+    return left[..., :columns], right[..., :columns, :columns]
 
 
 # -- what is made of them

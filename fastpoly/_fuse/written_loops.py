@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .bodies import Body, Step, stand_in
+from .bodies import Body, InPlaceOf, Step, stand_in
 from .given import Given
 from .graph import Node, Page
 from .iterations import LEAST
@@ -157,8 +157,7 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
         if torch.is_grad_enabled():
-            tracer = ctx.written.tracer
-            raise tracer.refusal("scan", "its gradient is differentiated again", "write the loop in Python")
+            return None, *ctx.written.differentiable(cotangents)
         return None, *ctx.written.backward(cotangents, ctx.needs_input_grad[1:])
 
 
@@ -219,6 +218,26 @@ class _Written:
         )
 
     # -- the gradient
+
+    def differentiable(self, cotangents: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """That of a loop whose gradient is differentiated again: as one in Python has it, one step after the other."""
+        own = [tensor.view_as(tensor) for tensor in self.tensors]  # what is made of another has a gradient of its own
+        starts, rows, reached = own[: self.count], own[self.count :], own[self.count + len(self.body.row) :]
+        rows, there = rows[: len(self.body.row)], InPlaceOf(self.body.originals, reached)
+
+        def step(carry: list[torch.Tensor], row: list[torch.Tensor]) -> list[torch.Tensor]:
+            return list(map(there.stand_in, self.body.step(carry, row)))  # which may be what it reaches, as it is
+
+        with there:
+            results = one_by_one(step, starts, rows, self.length, self.reverse)
+        given = zip(results, cotangents, strict=True)
+        pairs = [(result, grad) for result, grad in given if grad is not None and result.requires_grad]
+        wanted = [tensor for tensor in own if tensor.requires_grad]
+        if not pairs:
+            return [None] * len(own)
+        ends, grads = zip(*pairs, strict=True)
+        found = iter(torch.autograd.grad(ends, wanted, grads, create_graph=True, allow_unused=True))
+        return [next(found) if tensor.requires_grad else None for tensor in own]
 
     def backward(
         self, cotangents: Sequence[torch.Tensor | None], is_wanted: Sequence[bool]
