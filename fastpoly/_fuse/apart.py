@@ -215,6 +215,16 @@ def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:
     return torch.where(last >= 0, values, a)
 
 
+def _zeros_in_memory_as(a: Any, like: Any, self_num_batch_dims: int = 0) -> Any:
+    """Zeros that lie in memory as `like` does, of which forward differentiation takes views; batches as those of `a`."""
+    batches = a.shape[:self_num_batch_dims]
+    last = sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
+    room = like.storage_offset() + max(last, 0) + 1
+    strides = [room * math.prod(batches[d + 1 :]) for d in range(len(batches))]
+    zeros = a.new_zeros(room * math.prod(batches))
+    return zeros.as_strided((*batches, *like.shape), (*strides, *like.stride()), like.storage_offset())
+
+
 def _scattered_with_strides(a: Any, source: Any, *strides: Any) -> Any:
     """as_strided_scatter: a copy that is written to."""
     result = a.clone()
@@ -309,6 +319,7 @@ OURS: dict[str, Callable[..., Any]] = {
     "argmax": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=True),
     "argmin": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=False),
     "_has_same_storage_numel": lambda a, b: a.numel() == b.numel(),
+    "_new_zeros_with_same_feature_meta": lambda *arguments, **named: _zeros_in_memory_as(*arguments, **named),
     "_weight_norm_interface_backward": lambda *arguments: _weight_norm_backward(*arguments),
     "_softmax": lambda a, dim, _: _softmax(a, dim),
     "_log_softmax": lambda a, dim, _: _log_softmax(a, dim),
