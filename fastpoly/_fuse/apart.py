@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .._torch_private import restore_weights
+from .._torch_private import restore_weights, validates
 from . import (
     attention,
     distances,
@@ -39,11 +40,14 @@ class BeforeAutograd(TorchFunctionMode):
     Args:
         refusal: makes the error that a recurrent layer raises which is called with packed sequences, of its name.
         weights: gets those of recurrent layers, as these keep them.
+        require: takes what must be so, or the function raises; returns False if it does not want it.
     """
 
-    def __init__(self, refusal: Callable[[str], Exception], weights: list[Any]) -> None:
+    def __init__(
+        self, refusal: Callable[[str], Exception], weights: list[Any], require: Callable[[torch.Tensor], bool]
+    ) -> None:
         super().__init__()
-        self.refusal, self.weights = refusal, weights
+        self.refusal, self.weights, self.require = refusal, weights, require
 
     def restore(self) -> None:
         """Recurrent layers have their own weights again; what they were called with is forgotten."""
@@ -66,6 +70,9 @@ class BeforeAutograd(TorchFunctionMode):
         if name in BEFORE:
             with self:
                 return BEFORE[name](*args, **(kwargs or {}))
+        if name == "_is_all_true" and validates(sys._getframe()):
+            valid = func(*args)
+            return torch.tensor(True) if self.require(valid) else valid
         if name == "linear_cross_entropy":  # its options say in what pieces it is computed
             kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
@@ -216,7 +223,7 @@ def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:
 
 
 def _zeros_in_memory_as(a: Any, like: Any, self_num_batch_dims: int = 0) -> Any:
-    """Zeros that lie in memory as `like` does, of which forward differentiation takes views; batches as those of `a`."""
+    """Zeros that lie in memory as `like` does, of which forward differentiation takes views."""
     batches = a.shape[:self_num_batch_dims]
     last = sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
     room = like.storage_offset() + max(last, 0) + 1
