@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .expressions import Memory, Places
 from .graph import Node
+from .survey import lanes_along
 
 ALIASED = 32
 """Rows that lie a multiple of so many registers (1,024 bytes with AVX2) apart crowd into few sets of the caches: the
@@ -25,13 +26,15 @@ class Memories:
         unrolled: axes up to this length have no loops.
         lanes: how many elements are taken at a time.
         registers: how many registers those fill.
+        is_last: do registers run along the last of several dimensions as long as the samples, and not the first?
 
     Attributes:
         found: the memories of nodes: one for each dimension that registers run along where the node is a constant.
     """
 
-    def __init__(self, samples: int, unrolled: int, lanes: int, registers: int) -> None:
+    def __init__(self, samples: int, unrolled: int, lanes: int, registers: int, is_last: bool = False) -> None:
         self.samples, self.unrolled, self.lanes, self.registers = samples, unrolled, lanes, registers
+        self.is_last = is_last
         self.found: dict[tuple[Node, int | None], Memory] = {}
         self._first: dict[Node, Memory] = {}
 
@@ -57,8 +60,8 @@ class Memories:
         if node.tensor is not None:
             used = [d for d in used if node.tensor.stride(d) != 0]
         long = [d for d in used if shape[d] > self.unrolled]
-        if along is None and long:
-            along = next((d for d in long if shape[d] == self.samples), long[-1])
+        if along is None:
+            along = lanes_along(shape, used, self.samples, self.unrolled, self.is_last)
         if along is None and used:
             along = used[-1]
         order = [d for d in used if d != along]

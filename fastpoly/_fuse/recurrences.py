@@ -137,6 +137,7 @@ class Iteration(Schedule):
         self.available, self.registers, self.lanes = outer.available, 1, outer.lanes // outer.registers
         self.unrolled = outer.unrolled
         self.samples = samples_of(Graph(scan.inputs, [], scan.body))
+        self.is_last = False
         self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
         kept = (*self.graph.inputs, *self.graph.outputs, *compared_with_itself(self.graph))
         self.kept = {one: None for one in kept if self.is_long(one.shape)}

@@ -35,7 +35,7 @@ from .operations import OPERATIONS, record
 from .plan import Accumulate, Loops, Nest, Plan, Root, Store, is_repeated, leaves
 from .products import factors
 from .rules import NeedsMemory, Sum, batch_of, broadcast, parts_of, reshaped
-from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_of, single, unrolled_up_to
+from .survey import MOST_SUMS, compared_with_itself, is_mixed, samples_and_order, samples_of, single, unrolled_up_to
 from .terms import combined, divided
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ class Schedule(Plan):
         self.available = available
         self.registers = registers
         self.lanes = lanes * registers
-        self.samples = samples_of(graph)
+        on_cpu = self.lanes > 1
+        self.samples, self.is_last = samples_and_order(graph, most_sums) if on_cpu else (samples_of(graph), False)
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
-        self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, registers, self.is_last)
         asked = (*graph.inputs, *compared_with_itself(graph))
         self.kept = {node: None for node in asked if self.is_long(node.shape)}
         self._settle()
@@ -105,7 +106,7 @@ class Schedule(Plan):
         self._elements: dict[tuple[Node, Places], Expr] = {}
         self.origin: dict[Expr, tuple[Node, Places]] = {}
         self._reduced: dict[Node, _Reduced] = {}
-        self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers)
+        self._memories = Memories(self.samples, self.unrolled, self.lanes, self.registers, self.is_last)
         self._maker: dict[Var | Memory, Nest | Recurrence | InTurns] = {}
         self._recurrences: dict[Node, Recurrence] = {}
         self._in_turns: dict[Node, InTurns] = {}
@@ -311,16 +312,19 @@ class Schedule(Plan):
 
     # -- roots
 
-    def _axes(self, kept: Sequence[int], reduced: Sequence[int], which: int = 0) -> tuple[Places, Places, Loops]:
+    def _axes(
+        self, kept: Sequence[int], reduced: Sequence[int], which: int | None = None
+    ) -> tuple[Places, Places, Loops]:
         """Loop variables for the long dimensions among `kept` and `reduced`; the short ones get the place -1.
 
-        Registers run along that one of them (`which`, if there are several) that is as long as the samples are.
+        Registers run along that one of them that is as long as the samples are: if there are several, `which`.
         """
         sizes = [*kept, *reduced]
         long = [d for d, size in enumerate(sizes) if size > self.unrolled]
         is_kept = [d for d in long if d < len(kept)]
         is_reduced = [d for d in long if d >= len(kept)]
         as_samples = [d for d in long if sizes[d] == self.samples]
+        which = which if which is not None else -1 if self.is_last else 0
         along = as_samples[which] if as_samples else next(iter((is_kept or is_reduced)[::-1]), None)
         outer = [d for d in is_kept if d != along]
         inner = [d for d in is_reduced if d != along]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,12 @@ from .graph import Graph, Node
 from .instructions import COMPARISONS
 from .operations import record
 from .scan import every
+
+RESHAPES = frozenset({"view", "_unsafe_view", "reshape"})
+
+MUCH = 8
+"""One element in so many that a step computes, taken out of its register, takes as long as all others: a register has
+8 to 16."""
 
 UNROLLED = (16, 8, 4, 3, 2, 1)
 """Axes up to one of these lengths are unrolled: the longest with which the step stays below MOST_OPERATIONS, and its
@@ -26,13 +34,15 @@ MOST_SUMS = 40
 memory and back. The network 1-16-1, which would have 50, is a tenth faster with a loop over the 16."""
 
 WIDE = 8
-"""Axes within an iteration of a loop from which registers run along them, and not along the iterations' rows."""
+"""Axes from which registers run along them: within an iteration of a loop, and not along the iterations' rows; or
+instead of shorter ones that more of the data has."""
 
 
-def samples_of(graph: Graph) -> int:
+def samples_of(graph: Graph, is_whole: bool = False) -> int:
     """The size of the axis that registers run along: the one that most of the data has.
 
-    Where a loop within the step has axes of its own that are long enough, it is one of those.
+    Where a loop within the step has axes of its own that are long enough, it is one of those. Of a whole step without
+    loops, a size that leaves much of a register empty counts as less.
     """
     scans = [node.scan for node in every(graph.nodes) if node.scan is not None]
     within = _commonest([one.shape for scan in scans for one in scan.inputs])
@@ -40,7 +50,8 @@ def samples_of(graph: Graph) -> int:
         return within
     data = [node.shape for node in constants(graph) if node.baked is None]
     given = [node.shape for node, then in zip(graph.inputs, graph.outputs, strict=False) if then is node]
-    return _commonest(_largest([*data, *given]) if given else data or [node.shape for node in graph.inputs])
+    shapes = _largest([*data, *given]) if given else data or [node.shape for node in graph.inputs]
+    return _commonest(shapes, fills=is_whole and not scans)
 
 
 def _largest(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -49,13 +60,115 @@ def _largest(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [shape for shape in shapes if 10 * math.prod(shape) >= most]
 
 
-def _commonest(shapes: list[tuple[int, ...]]) -> int:
-    """The size that most elements have among their shape's."""
+def _commonest(shapes: list[tuple[int, ...]], fills: bool = False) -> int:
+    """The size that most elements have among their shape's; if it `fills` registers, a short one counts as less."""
     sizes: dict[int, int] = {}
     for shape in shapes:
         for size in set(shape) - {0}:
-            sizes[size] = sizes.get(size, 0) + math.prod(shape)
+            sizes[size] = sizes.get(size, 0) + math.prod(shape) * (min(size, WIDE) if fills else 1)
     return max(sizes, key=lambda size: (sizes[size], size), default=1)
+
+
+def samples_and_order(graph: Graph, most_sums: int) -> tuple[int, bool]:
+    """The size of the axis that registers run along on a CPU; is it the last of several of that size, not the first?
+
+    Loops within the step have axes of their own, which are laid out beside those of the step.
+    """
+    samples = samples_of(graph, is_whole=True)
+    if any(node.scan is not None for node in every(graph.nodes)):
+        return samples, False
+    width = width_of(graph, samples, most_sums)
+    return width or samples, width is not None or are_rows_of_images(graph, samples)
+
+
+def width_of(graph: Graph, samples: int, most_sums: int) -> int | None:
+    """The size of the axis that registers run along instead, where products of matrices flatten that of the samples.
+
+    A layer of a network flattens all dimensions but the last, a batch and its times, to rows of a matrix. Registers
+    along a part of these rows, or along the rows where all else is a batch and its times, are taken apart and put
+    together, element by element, before and after each product. None unless that is so of half of what products read
+    and make, and of much of the step, and of half as much where registers run along another axis.
+    """
+    pairs = _flattened(graph)
+    sizes: dict[int, int] = {}
+    for one, other in pairs:
+        for d in _preserved(one, other):
+            sizes[one[d]] = sizes.get(one[d], 0) + math.prod(one)
+
+    def taken_apart(samples: int, is_last: bool) -> int:
+        unrolled = unrolled_up_to(graph, samples, most_sums)
+        apart = 0
+        for one, other in pairs:
+            ends = [lanes_along(shape, range(len(shape)), samples, unrolled, is_last) for shape in (one, other)]
+            if ends[0] is None or _preserved(one, other).get(ends[0]) != ends[1]:
+                apart += math.prod(one)
+        return apart
+
+    products = [node for node in graph.nodes if record(node).launch == "product"]
+    whole = sum(math.prod(part.shape) for node in products for part in (node, *node.args) if isinstance(part, Node))
+    now = taken_apart(samples, is_last=False)
+    total = sum(math.prod(node.shape) for node in graph.nodes if not record(node).is_view)
+    if 2 * now < whole or MUCH * now < total:
+        return None
+    widths = [size for size in sizes if size >= WIDE and 2 * taken_apart(size, is_last=True) <= now]
+    return max(widths, key=lambda size: (sizes[size], size), default=None)
+
+
+def are_rows_of_images(graph: Graph, samples: int) -> bool:
+    """Are these samples the sides of images in the data, and not how many there are?"""
+    shapes = [node.shape for node in constants(graph) if node.baked is None and len(node.shape) > 2]
+    sides = (pair for shape in shapes if shape[0] != samples for pair in itertools.pairwise(shape))
+    return (samples, samples) in sides
+
+
+def lanes_along(shape: tuple[int, ...], used: Iterable[int], samples: int, unrolled: int, is_last: bool) -> int | None:
+    """The dimension that registers run along: the samples, or the last long one.
+
+    Args:
+        used: the dimensions that it may be.
+        is_last: is it the last of several as long as the samples, and not the first?
+    """
+    long = [d for d in used if shape[d] > unrolled]
+    found = long[::-1] if is_last else long
+    return next((d for d in found if shape[d] == samples), long[-1] if long else None)
+
+
+def _flattened(graph: Graph) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The shapes of what products of matrices read or make, as they have it and as everything else has it."""
+    found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for node in graph.nodes:
+        sides: list[Any] = list(node.args) if record(node).launch == "product" else []
+        if node.op in RESHAPES and record(_behind(node.args[0])).launch == "product":
+            sides = [node]
+        for side in sides:
+            before = _behind(side)
+            if isinstance(before, Node) and before.op in RESHAPES:
+                found.append((before.shape, before.args[0].shape))
+    return found
+
+
+def _behind(node: Any) -> Any:
+    """What is seen through views that flatten nothing."""
+    while isinstance(node, Node) and record(node).is_view and node.op not in RESHAPES:
+        node = node.args[0]
+    return node
+
+
+def _preserved(one: tuple[int, ...], other: tuple[int, ...]) -> dict[int, int]:
+    """Of two shapes of the same elements, the dimensions of the first that are one of the second, too."""
+    found: dict[int, int] = {}
+    rest = math.prod(other)
+    behind = {}  # by how many elements are in the dimensions from here on
+    for d, size in enumerate(other):
+        if size > 1:
+            behind[rest] = d
+            rest //= size
+    rest = math.prod(one)
+    for d, size in enumerate(one):
+        if size > 1 and rest in behind and other[behind[rest]] == size:
+            found[d] = behind[rest]
+        rest //= max(size, 1)
+    return found
 
 
 def constants(graph: Graph) -> list[Node]:
