@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache
 from operator import attrgetter
+from types import FrameType
 from typing import Any
 
 import torch
@@ -280,6 +281,18 @@ def restore_weights(weights: list[Any]) -> None:
         of = owner if isinstance(owner, dict) else vars(owner) if isinstance(owner, torch.nn.RNNBase) else {}
         if of.get("_flat_weights") is weights:
             weights[:] = [of["_parameters"].get(name) for name in of["_flat_weights_names"]]
+
+
+def validates(frame: FrameType | None) -> bool:
+    """Is it a distribution that calls us here, to raise ValueError unless its arguments, or a sample, are valid?"""
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("fastpoly."):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename != _DISTRIBUTION:
+        return False
+    return frame.f_code.co_name in ("__init__", "_validate_sample")
+
+
+_DISTRIBUTION = torch.distributions.Distribution.__init__.__code__.co_filename
 
 
 def take_control_flow(called: Callable[[str, Sequence[Any]], Any]) -> None:

@@ -226,6 +226,21 @@ def of_an_inner_step(module, x, y):
     return loss({name: value - 0.1 * inner[name] for name, value in params.items()}, x[6:], y[6:])
 
 
+def of_newton_steps(module, x, y):
+    """Logistic regression by Newton's method on what the module finds, in a loss."""
+    features, labels = module.hidden(x).tanh(), (y[:, 0] > 0).to(x.dtype)
+
+    def inner(slopes):
+        logits = features @ (slopes + module.out.weight)[0]
+        return F.binary_cross_entropy_with_logits(logits, labels) + slopes.square().sum()
+
+    slopes = torch.zeros(1, 4, dtype=x.dtype)
+    for _ in range(2):
+        curves = hessian(inner)(slopes).reshape(4, 4)
+        slopes = slopes - torch.linalg.solve(curves, grad(inner)(slopes)[0])
+    return inner(slopes) + squares(module, x, y)
+
+
 def averaging(module, x, y):
     value = squares(module, x, y)
     module.average.update_parameters(module.net)
@@ -248,6 +263,7 @@ MODULES = {
     "a parametrization": (with_layer(parametrized), cached),
     "vmap, grad, hessian": (Net, of_derivatives),
     "jvp, vjp, jacfwd, jacrev": (Net, of_jacobians),
+    "hessian in Newton's steps": (Net, of_newton_steps),
     "functional_call in an inner step": (Net, of_an_inner_step),
     "autograd.Function": (Net, lambda module, x, y: (Straight.apply(module(x)) - y).square().mean()),
     "checkpoint": (Saved, squares),

@@ -153,6 +153,28 @@ def test_distributions_with_their_validation():
             descend(normal, START, learn_rate=0.1, steps=20, backend=backend)
 
 
+def test_distributions_in_a_loop_over_time():
+    """Each asks whether it is valid: more questions than a loss may have sides, and each has one answer."""
+    distributions = torch.distributions
+
+    def garch(w, returns):
+        variance, total = returns.var(), 0.0
+        for t in range(1, len(returns)):
+            variance = w[0] + w[1] * returns[t - 1] ** 2 + 0.5 * variance
+            total = total - distributions.Normal(0.0, variance.sqrt()).log_prob(returns[t])
+            total = total - distributions.StudentT(2.0 + w[2].exp(), w[3], 1.0).log_prob(returns[t])
+        return total / len(returns) if total > 0 else total
+
+    returns = torch.randn(25, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    start = torch.tensor([0.5, 0.1, 0.0, 0.0], dtype=torch.float64)
+    fused, eager = (descend(garch, start, returns, learn_rate=0.02, steps=20, backend=b) for b in ("fused", "eager"))
+    torch.testing.assert_close(fused.loss, eager.loss, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fused.params, eager.params, rtol=1e-10, atol=1e-10)
+    for backend in ("fused", "eager"):
+        with pytest.raises(ValueError, match="Expected parameter scale"):
+            descend(garch, start, returns, learn_rate=0.8, steps=50, backend=backend)
+
+
 def test_a_variance_that_becomes_negative():
     """torch's own loss looks, and raises; before that it is fused."""
 

@@ -201,3 +201,49 @@ def test_a_batch_of_several_dimensions_is_read_as_one(batch, as_python, monkeypa
     assert torch.allclose(runs[1].loss, runs[0].loss, rtol=1e-12)
     for want, got in zip(runs[0].params, runs[1].params, strict=True):
         assert torch.allclose(want, got, rtol=1e-12, atol=1e-14)
+
+
+@pytest.fixture
+def laid_out(monkeypatch):
+    """The size of the axis that registers run along, of each kernel."""
+    found = set()
+    write = program.write
+
+    def seen(schedule, *arguments):
+        found.add(schedule.samples)
+        return write(schedule, *arguments)
+
+    monkeypatch.setattr(program, "write", seen)
+    monkeypatch.setattr(traced, "_known", type(traced._known)())  # what is known already is not laid out
+    return found
+
+
+@pytest.mark.parametrize(("batch", "times"), [(16, 3), (24, 3), (20, 5), (5, 20)])
+def test_layers_of_a_batch_and_its_times(batch, times, as_python, laid_out):
+    """A layer flattens all but the features, and registers run along these, also where a batch is as large."""
+    x = numbers(batch, times, 16)
+
+    def loss(params, x):
+        scale, a, b = params
+        inner = torch.nn.functional.layer_norm(x * scale, (16,)) @ a
+        return ((x + torch.tanh(inner) @ b) ** 2).mean()
+
+    params = [1 + 0.1 * numbers(16), 0.3 * numbers(16, 24), 0.3 * numbers(24, 16, seed=2.0)]
+    runs = [descend(loss, params, (x,), learn_rate=0.05, steps=2, backend=k) for k in ("eager", "fused")]
+    assert torch.allclose(runs[1].loss, runs[0].loss, rtol=1e-12)
+    for want, got in zip(runs[0].params, runs[1].params, strict=True):
+        assert torch.allclose(want, got, rtol=1e-12, atol=1e-14)
+    assert laid_out <= {16, 24}
+
+
+@pytest.mark.parametrize("images", [2, 6, 12])
+def test_images(images, as_python):
+    """Also as many as a side is long."""
+    x = numbers(images, 1, 12, 12)
+
+    def loss(kernel, x):
+        return (torch.nn.functional.conv2d(x, kernel, padding=1) - x).tanh().square().mean()
+
+    kernel = 0.2 * numbers(1, 1, 3, 3)
+    runs = [descend(loss, kernel, (x,), learn_rate=0.05, steps=2, backend=k) for k in ("eager", "fused")]
+    assert torch.allclose(runs[1].params, runs[0].params, rtol=1e-12)

@@ -3,6 +3,7 @@
 import contextvars
 import importlib.util
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,23 @@ def test_a_mode_sees_operations_and_whose_gradient_they_are():
         torch.autograd.grad(x.sin().sum(), x)
     (number,) = [forward for name, backward, forward in found if name == "aten::sin"]
     assert [name for name, backward, _ in found if backward == number] == ["aten::cos", "aten::mul"]
+
+
+def test_distributions_ask_whether_they_are_valid():
+    class Seen(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch._is_all_true:
+                found.append(private.validates(sys._getframe(1)))
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    with Seen():
+        distribution = torch.distributions.Normal(0.0, 1.0, validate_args=True)
+        assert found == [True, True]  # of loc and scale
+        distribution.log_prob(torch.ones(()))
+        assert found == [True] * 3
+        torch._is_all_true(torch.ones(()) > 0)
+    assert found[3:] == [False]
 
 
 def test_decompositions():

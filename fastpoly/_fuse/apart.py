@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .._torch_private import restore_weights
+from .._torch_private import restore_weights, validates
 from . import (
     attention,
     distances,
@@ -40,11 +41,12 @@ class BeforeAutograd(TorchFunctionMode):
 
     Args:
         weights: gets those of recurrent layers, as these keep them.
+        require: takes what must be so, or the function raises; returns False if it does not want it.
     """
 
-    def __init__(self, weights: list[Any]) -> None:
+    def __init__(self, weights: list[Any], require: Callable[[torch.Tensor], bool]) -> None:
         super().__init__()
-        self.weights = weights
+        self.weights, self.require = weights, require
 
     def restore(self) -> None:
         """Recurrent layers have their own weights again; what they were called with is forgotten."""
@@ -67,6 +69,9 @@ class BeforeAutograd(TorchFunctionMode):
                 found = BEFORE[name](*args, **(kwargs or {}))
             if found is not NotImplemented:
                 return found
+        if name == "_is_all_true" and validates(sys._getframe()):
+            valid = func(*args)
+            return torch.tensor(True) if self.require(valid) else valid
         if name == "linear_cross_entropy":  # its options say in what pieces it is computed
             kwargs = {**(kwargs or {}), "options": None}
         if name in _MATMUL and len(args) == 2 and not kwargs:
@@ -220,6 +225,16 @@ def _placed(a: Any, dim: int, last: Any, values: Any) -> Any:
     return torch.where(last >= 0, values, a)
 
 
+def _zeros_in_memory_as(a: Any, like: Any, self_num_batch_dims: int = 0) -> Any:
+    """Zeros that lie in memory as `like` does, of which forward differentiation takes views."""
+    batches = a.shape[:self_num_batch_dims]
+    last = sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
+    room = like.storage_offset() + max(last, 0) + 1
+    strides = [room * math.prod(batches[d + 1 :]) for d in range(len(batches))]
+    zeros = a.new_zeros(room * math.prod(batches))
+    return zeros.as_strided((*batches, *like.shape), (*strides, *like.stride()), like.storage_offset())
+
+
 def _scattered_with_strides(a: Any, source: Any, *strides: Any) -> Any:
     """as_strided_scatter: a copy that is written to."""
     result = a.clone()
@@ -314,6 +329,7 @@ OURS: dict[str, Callable[..., Any]] = {
     "argmax": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=True),
     "argmin": lambda a, dim=None, keep=False: _place_of_extreme(a, dim, keep, largest=False),
     "_has_same_storage_numel": lambda a, b: a.numel() == b.numel(),
+    "_new_zeros_with_same_feature_meta": lambda *arguments, **named: _zeros_in_memory_as(*arguments, **named),
     "_weight_norm_interface_backward": lambda *arguments: _weight_norm_backward(*arguments),
     "_softmax": lambda a, dim, _: _softmax(a, dim),
     "_log_softmax": lambda a, dim, _: _log_softmax(a, dim),

@@ -3,6 +3,10 @@
 A loss that asks a tensor whether something is so is run once for each answer. Each run is differentiated by itself, so
 that what is not finite on one side spoils nothing of the other. A side that raises an error of the loss's own is one
 that must not be taken: the kernel looks, stops before that step, and eager torch raises the error.
+
+Distributions of torch ask whether their arguments are valid, and raise if not: in a loop over time that is a question
+or two an iteration. Where there would be too many sides, what they ask is not a branch but a condition of its side,
+which raises where one of them does not hold.
 """
 
 from __future__ import annotations
@@ -30,11 +34,15 @@ class Branches:
         given: the first answers, which this run must get.
         answers: all that it got; beyond `given` they are yes.
         asked: what was asked for, bools without values.
+        required: bools, too: what must be so, or the function raises.
+        requires: is what a distribution asks required, and no question?
     """
 
     given: list[bool] = field(default_factory=list)
     answers: list[bool] = field(default_factory=list)
     asked: list[torch.Tensor] = field(default_factory=list)
+    required: list[torch.Tensor] = field(default_factory=list)
+    requires: bool = False
 
     def answer(self, asked: torch.Tensor) -> bool:
         """The answer to the next question."""
@@ -45,9 +53,15 @@ class Branches:
         self.answers.append(self.given[at] if at < len(self.given) else True)
         return self.answers[-1]
 
+    def require(self, valid: torch.Tensor) -> bool:
+        """Take down that this must be so, if what a distribution asks is required."""
+        if self.requires:
+            self.required.append(valid)
+        return self.requires
+
     def begin(self, given: list[bool]) -> None:
         """Another run."""
-        self.given, self.answers, self.asked = given, [], []
+        self.given, self.answers, self.asked, self.required = given, [], [], []
 
 
 @dataclass
@@ -58,6 +72,11 @@ class Side:
     asked: list[torch.Tensor]
     results: list[torch.Tensor] | None
     error: Exception | None = None
+    required: list[torch.Tensor] = field(default_factory=list)
+
+    def broken(self) -> torch.Tensor | None:
+        """Is not all so that is required?"""
+        return ~torch.stack(self.required).all() if self.required else None
 
 
 def every_side(branches: Branches, run: Callable[[], Sequence[torch.Tensor]]) -> list[Side]:
@@ -66,6 +85,16 @@ def every_side(branches: Branches, run: Callable[[], Sequence[torch.Tensor]]) ->
     Raises:
         TooManySidesError: there are more than MOST_SIDES.
     """
+    try:
+        return _every_side(branches, run)
+    except TooManySidesError:
+        if branches.requires:
+            raise
+        branches.requires = True
+        return _every_side(branches, run)
+
+
+def _every_side(branches: Branches, run: Callable[[], Sequence[torch.Tensor]]) -> list[Side]:
     sides: list[Side] = []
     given: list[bool] | None = []
     while given is not None:
@@ -73,7 +102,7 @@ def every_side(branches: Branches, run: Callable[[], Sequence[torch.Tensor]]) ->
             raise TooManySidesError
         branches.begin(given)
         try:
-            side = Side(branches.answers, branches.asked, list(run()))
+            side = Side(branches.answers, branches.asked, list(run()), required=branches.required)
         except (UnsupportedOperationError, TooManySidesError):
             raise
         except Exception as error:
@@ -99,7 +128,7 @@ def merged(sides: Sequence[Side], depth: int = 0) -> tuple[list[torch.Tensor], t
     if len(first.answers) == depth:
         if first.results is None:
             raise first.error or RuntimeError
-        return first.results, None
+        return first.results, first.broken()
     asked = first.asked[depth]
     parts = [[side for side in sides if side.answers[depth] is answer] for answer in (True, False)]
     found: list[tuple[list[torch.Tensor] | None, torch.Tensor | None]] = []

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from .graph import Graph
 from .layout import Layout
 from .machine import Kernel, compiled, register_bits
 from .pack import Strides, get, in_strides, put, strides_of
-from .register_axis import quickest, sizes_of
+from .register_axis import quickest
 from .registers import registers_at_a_time
 from .schedule import Schedule
 from .sums import chain
@@ -191,8 +191,7 @@ def _write_for(
 ) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
-    schedules = [Schedule(graph, lanes, available=available, samples=size) for size in sizes_of(graph, lanes)]
-    schedule = schedules[quickest(schedules)] if len(schedules) > 1 else schedules[0]
+    schedule = quickest(graph, lanes, partial(Schedule, graph, lanes, 1, available))
     registers = registers_at_a_time(schedule)
     if registers > 1:
         schedule = Schedule(graph, lanes, registers, available, samples=schedule.samples)

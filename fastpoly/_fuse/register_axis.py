@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Protocol
 
 from .expressions import Axis
 from .graph import Graph, Node
 from .plan import OTHER, Nest, Plan, Store, read_by
 from .products import products
 from .scan import every
+from .schedule import Schedule
 from .survey import samples_of
 
 MOST = 0.9
@@ -37,7 +39,25 @@ TILED = 0.25
 """Of the operations of a product of matrices, in tiles, that share what they load."""
 
 
-def sizes_of(graph: Graph, lanes: int) -> list[int]:
+class Planned(Protocol):
+    """Makes a plan with registers along the axis of that size, which keeps these nodes in memory at least."""
+
+    def __call__(self, *, samples: int, kept: Iterable[Node] = ()) -> Schedule: ...
+
+
+def quickest(graph: Graph, lanes: int, plan: Planned) -> Schedule:
+    """The plan for the axis with which it is the quickest, about; for the usual one if none is much quicker."""
+    usual, *others = _sizes(graph, lanes)
+    first = plan(samples=usual)
+    if not others:
+        return first
+    # what the first one keeps the others will keep: so they are made in fewer rounds
+    cycles = {size: cycles_of(plan(samples=size, kept=first.kept)) for size in others}
+    best = min(cycles, key=cycles.__getitem__)
+    return plan(samples=best) if cycles[best] < WORTH * cycles_of(first) else first
+
+
+def _sizes(graph: Graph, lanes: int) -> list[int]:
     """The lengths of axes that registers of so many lanes may run along, the usual one first."""
     usual = samples_of(graph)
     nodes = [node for node in every(graph.nodes) if not node.is_constant]
@@ -59,13 +79,6 @@ def _looks_up_rows(node: Node) -> bool:
         return False
     source, places = node.args[:2]
     return len(node.shape) > 1 and (len(places) < len(source.shape) or places[-1] is None)
-
-
-def quickest(plans: Sequence[Plan]) -> int:
-    """Which of the plans for these axes is the quickest, about; the first one if none is much quicker."""
-    cycles = [cycles_of(plan) for plan in plans]
-    best = min(range(len(plans)), key=cycles.__getitem__)
-    return best if cycles[best] < WORTH * cycles[0] else 0
 
 
 def cycles_of(plan: Plan) -> float:

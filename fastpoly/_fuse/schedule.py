@@ -64,6 +64,7 @@ class Schedule(Plan):
         available: how many vector registers the processor has.
         most_sums: how many sums over the samples may be in variables; more of them have loops over the other axes.
         samples: how long the axis is that registers run along; the one that most of the data has if it is not said.
+        kept: what is kept in memory at least, as another plan for the graph has found: this one is sooner made then.
     """
 
     @stage("schedule")
@@ -75,6 +76,7 @@ class Schedule(Plan):
         available: int = 16,
         most_sums: int = MOST_SUMS,
         samples: int | None = None,
+        kept: Iterable[Node] = (),
     ) -> None:
         self.graph = graph
         self.is_mixed = is_mixed(graph)
@@ -85,7 +87,7 @@ class Schedule(Plan):
         self.unrolled = unrolled_up_to(graph, self.samples, most_sums)
         self._memories = Memories(self.samples, self.unrolled, self.lanes, registers)
         asked = (*graph.inputs, *compared_with_itself(graph))
-        self.kept = {node: None for node in asked if self.is_long(node.shape)}
+        self.kept = dict.fromkeys([*(node for node in asked if self.is_long(node.shape)), *kept])
         self._settle()
 
     def _settle(self) -> None:

@@ -53,7 +53,9 @@ def trace(
     nodes = [tensor.node for tensor in traced]
     # autograd's own thread, which tensors on a GPU have, may still hold the last gradient when it has been returned
     here = torch.autograd.set_multithreading_enabled(False)
-    before = BeforeAutograd(tracer.weights)
+    before = BeforeAutograd(
+        tracer.weights, require=lambda valid: isinstance(valid, Traced) and tracer.branches.require(valid)
+    )
     stop = None if stop_at is None else len(inputs) + stop_at
     try:
         with without_collector(), tracer, before, torch.no_grad(), here:

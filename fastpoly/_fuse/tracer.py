@@ -34,7 +34,7 @@ from .arguments import (
     without_masks,
 )
 from .attention import DROPOUT
-from .branches import Branches, TooManySidesError
+from .branches import Branches
 from .callers import Callers
 from .complex_numbers import are_complex
 from .complex_tensors import of_complex_numbers
@@ -367,10 +367,7 @@ class Tracer(LightDispatchMode, Refusing):
             if name not in ("_local_scalar_dense", "is_nonzero", "equal") or asked.dtype != torch.bool:
                 raise self.refused_branch(name)
             self._asked_in = name, self._where
-            try:
-                return self.branches.answer(asked)
-            except TooManySidesError:
-                raise self.refused_branch(name) from None
+            return self.branches.answer(asked)
         if are_complex(name, args, kwargs):
             result = of_complex_numbers(self, operation, args, kwargs)
             return self.take_apart(operation, args, kwargs) if result is NotImplemented else result
