@@ -8,7 +8,7 @@ itself. A change that comes in a later call, or is smaller than rounding, is not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ._errors import UnsupportedOperationError
@@ -64,6 +64,20 @@ def refuse_unsteady(
         "(random numbers, a counter). Way out: pass what changes as data or keep it in the params, or backend='eager'. "
         "If nothing changes, this is a mistake of fastpoly's: please report it"
     )
+
+
+def is_finite_by_chance(function: Callable[[], torch.Tensor]) -> bool:
+    """Is what a function returns not finite if its operations round otherwise, as a kernel's do?"""
+    import torch
+
+    from ._torch_private import RoundedOtherwise
+
+    for seed in range(TRIALS):
+        with RoundedOtherwise(seed, torch.finfo(torch.float64).eps):
+            value = function()
+        if not bool(value.isfinite().all()):
+            return True
+    return False
 
 
 def _called(step: Step, before: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:

@@ -19,6 +19,7 @@ from ._inside import inside
 from ._problem import integer, positive, shown, truth
 from ._rates import Rates
 from ._reached import Reached
+from ._steadiness import is_finite_by_chance
 from ._tensors import one_number, pair, refuse_changed, refuse_no_dense_tensor, refuse_no_function
 from ._torch_private import take_hooks, tree, without_checkpoints
 from ._written import Uncarried, Watch, can_be_carried
@@ -408,7 +409,8 @@ class Training:
         moving = [*parts["params"], *parts["state"]]
         if not all(bool(leaf.isfinite().all()) for leaf in moving):
             return "divergence"
-        if self.wishes.patience is None and abs(value.item()) < NEARLY_INFINITE:
+        by_chance = abs(value.item()) >= NEARLY_INFINITE or is_finite_by_chance(lambda: self.called(parts).value)
+        if self.wishes.patience is None and not by_chance:
             raise UnsupportedOperationError(
                 f"the run ended where the loss would be no number, but it is {value.item():.6g} there: a mistake of "
                 "fastpoly's, please report it. Way out: backend='eager'"
