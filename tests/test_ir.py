@@ -100,6 +100,7 @@ TWO = Op("first_lanes", (n(2),), BOOL.of(LANES))
         (do("position", do("sub", do("add", STEPS, do("mul", n(2), n(3))), n(1))), lambda a, b, c: 12),
         (do("position", do("mod", do("floordiv", do("mul", STEPS, n(5)), n(4)), n(5))), lambda a, b, c: 3),
         (do("position", do("add", do("min", STEPS, n(3)), do("and", STEPS, n(5)))), lambda a, b, c: 3 + 5),
+        (do("total", Op("positions", (STEPS, n(-3)), FOUR.kind)), lambda a, b, c: 7 + 4 + 1 - 2),
         (n(math.inf), lambda a, b, c: math.inf),
         (do("add", do("exp", A), do("log1p", B)), lambda a, b, c: math.exp(a) + math.log1p(b)),
         (do("pow", B, C), lambda a, b, c: b**c),

@@ -99,6 +99,10 @@ def page(*body, dtype="float64"):
             "where((a < b) & (a != b), a, b)",
         ),
         (op("position", op("mul", n(3), op("floordiv", I, n(2), kind=INDEX), kind=INDEX)), "float64(3 * (i // 2))"),
+        (
+            op("total", op("positions", op("add", I, n(8), kind=INDEX), n(-3), kind=FLOAT.of(4))),
+            "total(float64(positions(i + 8, -3, 4)))",
+        ),
         (n(-0.5), "-0.5"),
         (n(float("-inf")), "-math.inf"),
         (Load("data", op("add", I, n(8), kind=INDEX), FLOAT), "data[i + 8]"),

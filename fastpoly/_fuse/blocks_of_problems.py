@@ -15,9 +15,8 @@ from functools import cache
 from fastpoly_kernels import machine_code, processor
 from fastpoly_kernels.aside import aside
 
-from .llvm_pieces import number
+from .llvm_pieces import ELEMENT, number
 from .machine import optimised
-from .to_llvm import ELEMENT
 
 NEXT, STOP, FINISHED = range(3)
 """What stands in `shared`: the next block, whether to stop, and behind these a 1 for each block that is finished."""

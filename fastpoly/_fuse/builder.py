@@ -222,6 +222,9 @@ class Builder(Naming):
                 return self._loaded(memory, indices("add", self.place(memory, rest), moved), expr)
             case "position":
                 index = self.index(expr.args[0])
+                if self.lanes_of(expr) and not index.kind.lanes:
+                    step = next(expr.args[0].factor(axis) for axis in expr.axes if axis.name == "i")
+                    return Op("positions", (index, number(step or 0)), FLOAT.of(self.lanes))
                 kind = kind_of("float", index.kind.lanes)
                 return Const(float(index.value), FLOAT) if isinstance(index, Const) else Op("position", (index,), kind)
             case "mul" if is_negative(expr):

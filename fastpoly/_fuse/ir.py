@@ -296,6 +296,12 @@ def inside(body: list[Statement]) -> Iterator[Statement]:
             yield from inside(statement.body)
 
 
+def assigned(body: list[Statement]) -> list[Var]:
+    """Every variable that statements assign."""
+    found = (statement.var for statement in inside(body) if isinstance(statement, Assign))
+    return list(dict.fromkeys(found))
+
+
 def variables(value: Expr) -> set[Var]:
     """The variables in a value."""
     found, stack = set[Var](), [value]
@@ -416,7 +422,8 @@ RESULT: dict[str, Callable[[tuple[Expr, ...]], Kind]] = {
 
 Those that choose how many lanes they have are made by themselves: `splat` (one number in every lane), `first_lanes`
 (the first so many), `masked` (zero where a mask does not hold), `widened` (the first lanes of more, zero in the rest),
-`packed` (numbers, one for each lane), `totals` (of as many registers, one in each lane), `numbers` (0, 1, 2, ...).
+`packed` (numbers, one for each lane), `totals` (of as many registers, one in each lane), `numbers` (0, 1, 2, ...),
+`positions` (an index as a float, and in each further lane one that is so much larger).
 `lane` is the number in one of them.
 
 On a GPU an index has 32 bits unless it is made of a `wide` one, and `program` is which of the grid's this is.

@@ -32,6 +32,10 @@ declare i32 @sched_yield()
 """One comes to the counter and waits for the others; after so many looks, some microseconds, it lets others run."""
 
 
+ELEMENT = {"float32": "float", "float64": "double"}
+BITS = {"float32": 32, "float64": 64}
+
+
 def named(line: str) -> str:
     """What a declaration, or a line of metadata, is of."""
     name = re.search(r"""@"?([\w.]+)|^(!\d+)""", line)
@@ -50,6 +54,11 @@ def number(value: float, dtype: str) -> str:
 
 
 @cache
+def multiples(step: int, lanes: int) -> str:
+    """0, step, 2 step, ... as the lanes of a constant register of indices of 32 bits."""
+    return ", ".join(f"i32 {step * lane}" for lane in range(lanes))
+
+
 def formula_text(name: str, dtype: str, lanes: int) -> tuple[str, tuple[str, ...]]:
     """The LLVM function of a formula for one kind of operand, and what it declares."""
     from llvmlite import ir

@@ -93,7 +93,7 @@ def is_whole(builder: Builder, nest: Nest) -> bool:
 def _is_read_whole(builder: Builder, roots: list[Root], lanes: Axis) -> bool:
     """Can whole registers be read along the lanes axis?"""
     for expr in builder.unnamed(root.value for root in roots):
-        if expr.op == "position" and lanes in expr.axes:
+        if expr.op == "position" and expr.args[0].factor(lanes) is None:
             return False
         if expr.op == "lookup" and not _is_looked_up_whole(builder, expr, lanes):
             return False

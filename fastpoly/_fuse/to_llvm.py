@@ -35,13 +35,11 @@ from .ir import (
     Statement,
     Store,
     Var,
+    assigned,
     inside,
     turns,
 )
-from .llvm_pieces import MEET, formula_text, named, number
-
-ELEMENT = {"float32": "float", "float64": "double"}
-BITS = {"float32": 32, "float64": 64}
+from .llvm_pieces import BITS, ELEMENT, MEET, formula_text, multiples, named, number
 
 VALUE = re.compile(r"%v\d+")
 """What an instruction gives."""
@@ -423,14 +421,22 @@ class _Printer:
     def do_splat(self, op: Op) -> str:
         return self.widened(op.args[0], op.kind.lanes)
 
+    def in_every_lane(self, index: Expr, lanes: int) -> str:
+        """An index in 32 bits, in each lane."""
+        wide, short = f"<{lanes} x i32>", self.emit(f"trunc i64 {self.value(index)} to i32")
+        one = self.emit(f"insertelement {wide} poison, i32 {short}, i64 0")
+        return self.emit(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
+
     def do_first_lanes(self, op: Op) -> str:
-        lanes = op.kind.lanes
-        count = self.emit(f"trunc i64 {self.value(op.args[0])} to i32")
-        wide = f"<{lanes} x i32>"
-        one = self.emit(f"insertelement {wide} poison, i32 {count}, i64 0")
-        every = self.emit(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
-        numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
-        return self.emit(f"icmp slt {wide} <{numbers}>, {every}")
+        every = self.in_every_lane(op.args[0], op.kind.lanes)
+        return self.emit(f"icmp slt <{op.kind.lanes} x i32> <{multiples(1, op.kind.lanes)}>, {every}")
+
+    def do_positions(self, op: Op) -> str:
+        first, step = op.args
+        assert isinstance(step, Const)
+        lanes, every = op.kind.lanes, self.in_every_lane(first, op.kind.lanes)
+        places = self.emit(f"add <{lanes} x i32> {every}, <{multiples(int(step.value), lanes)}>")
+        return self.emit(f"sitofp <{lanes} x i32> {places} to {self.type(op.kind)}")
 
     def do_masked(self, op: Op) -> str:
         mask, value = op.args
@@ -492,9 +498,3 @@ class _Printer:
         shuffle = f"shufflevector {kind} {one}, {kind} {other}, <{parts * width} x i32>"
         sides = [self.emit(f"{shuffle} <{order}>") for order in orders]
         return self.combined("add", Kind("float", parts * width), sides)
-
-
-def assigned(body: list[Statement]) -> list[Var]:
-    """Every variable that statements assign."""
-    found = (statement.var for statement in inside(body) if isinstance(statement, Assign))
-    return list(dict.fromkeys(found))

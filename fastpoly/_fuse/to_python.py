@@ -182,6 +182,9 @@ class Page:
             return f"not {self.value(args[0])}"
         if name == "integer" and lanes:
             return f"{self.use('whole')}({self.value(args[0])})"
+        if name == "positions":
+            first, step = map(self.value, args)
+            return f"{self.use(self.kernel.dtype)}({self.use('positions')}({first}, {step}, {lanes}))"
         if name == "position":
             return f"{self.use(self.kernel.dtype)}({self.value(args[0])})"
         texts = [self.value(arg) for arg in args]

@@ -117,7 +117,7 @@ class _Verifier:
             case Op(name=name, args=args, kind=kind):
                 for arg in args:
                     self.value(arg, known)
-                if name in ("splat", "first_lanes", "numbers"):
+                if name in ("splat", "first_lanes", "numbers", "positions"):
                     assert kind.lanes, f"{name} without lanes"
                 elif name == "packed":
                     assert [arg.kind for arg in args] == [FLOAT] * kind.lanes, f"{len(args)} numbers in {kind}"

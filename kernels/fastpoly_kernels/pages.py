@@ -37,6 +37,11 @@ def first_lanes(count: int, lanes: int) -> Array:
     return np.arange(lanes) < count
 
 
+def positions(first: int, step: int, lanes: int) -> Array:
+    """An index, and in each further lane one that is so much larger."""
+    return first + step * np.arange(lanes)
+
+
 def masked(mask: Array, register: Array) -> Array:
     """Zero where the mask does not hold."""
     return np.where(mask, register, np.asarray(register).dtype.type(0))
