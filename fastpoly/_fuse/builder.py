@@ -222,7 +222,7 @@ class Builder(Naming):
                 return self._loaded(memory, indices("add", self.place(memory, rest), moved), expr)
             case "position":
                 index = self.index(expr.args[0])
-                if self.lanes_of(expr) and not index.kind.lanes:
+                if self.lanes_of(expr) > 1 and not index.kind.lanes:
                     step = next(expr.args[0].factor(axis) for axis in expr.axes if axis.name == "i")
                     return Op("positions", (index, number(step or 0)), FLOAT.of(self.lanes))
                 kind = kind_of("float", index.kind.lanes)

@@ -191,17 +191,23 @@ def _write_for(
 ) -> tuple[Schedule, ir.Kernel, Layout]:
     bits = register_bits()
     lanes, available = bits // (32 if dtype == "float32" else 64), 32 if bits == 512 else 16
-    schedule = quickest(graph, lanes, partial(Schedule, graph, lanes, 1, available))
+    threads_of = partial(_threads, least)
+    schedule = quickest(graph, lanes, partial(Schedule, graph, lanes, 1, available), threads_of)
     registers = registers_at_a_time(schedule)
     if registers > 1:
         schedule = Schedule(graph, lanes, registers, available, samples=schedule.samples)
     chain(schedule)
-    threads = 1
-    if schedule.can_be_shared:
-        shared = sum(map(len, schedule.shared_sums()))
-        worth = int(schedule.cycles / (least + CYCLES_A_SUM * shared))
-        threads = max(1, min(processors(), worth, MOST_THREADS, -(-schedule.samples // schedule.lanes)))
+    threads = threads_of(schedule)
     return schedule, *write(schedule, dtype, stop_at, threads, left and threads == 1)
+
+
+def _threads(least: float, schedule: Schedule) -> int:
+    """How many threads share the samples, if each must have so many cycles at least."""
+    if not schedule.can_be_shared:
+        return 1
+    shared = sum(map(len, schedule.shared_sums()))
+    worth = int(schedule.cycles / (least + CYCLES_A_SUM * shared))
+    return max(1, min(processors(), worth, MOST_THREADS, -(-schedule.samples // schedule.lanes)))
 
 
 _together = new_lock()

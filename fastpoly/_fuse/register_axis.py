@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from .expressions import Axis
@@ -45,16 +45,22 @@ class Planned(Protocol):
     def __call__(self, *, samples: int, kept: Iterable[Node] = ()) -> Schedule: ...
 
 
-def quickest(graph: Graph, lanes: int, plan: Planned) -> Schedule:
-    """The plan for the axis with which it is the quickest, about; for the usual one if none is much quicker."""
+def quickest(graph: Graph, lanes: int, plan: Planned, threads: Callable[[Schedule], int]) -> Schedule:
+    """The plan for the axis with which it is the quickest, about, by as many threads as share it; for the usual one if
+    none is much quicker.
+    """
     usual, *others = _sizes(graph, lanes)
     first = plan(samples=usual)
     if not others:
         return first
+
+    def time(schedule: Schedule) -> float:
+        return cycles_of(schedule) / threads(schedule)
+
     # what the first one keeps the others will keep: so they are made in fewer rounds
-    cycles = {size: cycles_of(plan(samples=size, kept=first.kept)) for size in others}
-    best = min(cycles, key=cycles.__getitem__)
-    return plan(samples=best) if cycles[best] < WORTH * cycles_of(first) else first
+    times = {size: time(plan(samples=size, kept=first.kept)) for size in others}
+    best = min(times, key=times.__getitem__)
+    return plan(samples=best) if times[best] < WORTH * time(first) else first
 
 
 def _sizes(graph: Graph, lanes: int) -> list[int]:
