@@ -163,7 +163,7 @@ class Kind:
 
     def check(self, leaves: list[Any], results: list[Any]) -> None:
         """Compare with torch's own."""
-        tensors = _tensors(leaves)
+        tensors = [tensor.detach() for tensor in _tensors(leaves)]
         self.due = self.calls + max(CHECKED - 1, 9 * self.calls)
         refuse_unsteady(
             lambda inputs: [*inputs, *self.function(inputs)], tensors, tensors, list(map(torch.from_numpy, results))

@@ -1,4 +1,4 @@
-"""Where a trace lies: on huge pages of memory, if it fills a large part of one.
+"""Where a trace or the large buffers of a kernel lie: on huge pages of memory.
 
 The system maps memory page by page, when each is first touched: 200 times for the 800 kB of the post's trace in
 float32. In a virtual machine that is a good part of a fit in one kernel. A huge page is touched once.
@@ -7,6 +7,7 @@ float32. In a virtual machine that is a good part of a fit in one kernel. A huge
 from __future__ import annotations
 
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -31,3 +32,20 @@ def uninitialised(shape: int | tuple[int, ...], dtype: Any = np.float64) -> Arra
     start = -room.ctypes.data % HUGE_BYTES
     array: Array = room[start : start + size].view(dtype)
     return array.reshape(shape)
+
+
+def zeros_in_huge_pages(size: int) -> Array | None:
+    """So many zero bytes or more, in pages of which few are enough for the processor to know them all; None if the
+    system has no such pages. Rows of a matrix of many samples lie in a page each otherwise.
+
+    numpy's own zeros may lie in memory that has been mapped in small pages before.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    try:
+        pages = mmap.mmap(-1, size + HUGE_BYTES)
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:
+        return None
+    found = np.frombuffer(pages, np.uint8)
+    return found[-found.ctypes.data % HUGE_BYTES :]

@@ -409,13 +409,14 @@ class Training:
         moving = [*parts["params"], *parts["state"]]
         if not all(bool(leaf.isfinite().all()) for leaf in moving):
             return "divergence"
-        by_chance = abs(value.item()) >= NEARLY_INFINITE or is_finite_by_chance(lambda: self.called(parts).value)
-        if self.wishes.patience is None and not by_chance:
+        if self.wishes.patience is not None:
+            return "patience"
+        if abs(value.item()) < NEARLY_INFINITE and not is_finite_by_chance(lambda: self.called(parts).value):
             raise UnsupportedOperationError(
                 f"the run ended where the loss would be no number, but it is {value.item():.6g} there: a mistake of "
                 "fastpoly's, please report it. Way out: backend='eager'"
             )
-        return "patience" if self.wishes.patience is not None else "divergence"
+        return "divergence"
 
 
 def row(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

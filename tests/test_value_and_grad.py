@@ -282,6 +282,18 @@ def test_a_call_of_another_kind_after_many_of_one(change):
             )
 
 
+def test_the_hundredth_call_is_compared_too():
+    """Of tensors that want a gradient themselves, by the shortest way there is."""
+    x, y = (part.requires_grad_() for part in samples())
+    w, call = W.clone().requires_grad_(), value_and_grad(line, backend="fused")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(101):
+            value, gradient = call(w, x, y)
+    wanted = torch.autograd.grad(line(w, x, y), w)
+    assert_like((value, gradient), (line(w, x, y).detach(), *wanted))
+
+
 def test_several_threads_at_a_time():
     x, y = samples(1_000)
     call = value_and_grad(line, backend="fused")

@@ -26,7 +26,7 @@ from .traced import found, read, written_anew
 Function: TypeAlias = "Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]"
 
 _copy = ctypes.PYFUNCTYPE(None)(ctypes.cast(ctypes.memmove, ctypes.c_void_p).value)  # type: ignore[arg-type]
-"""memmove, of objects of ctypes, which takes half the time of numbers."""
+"""memmove, of objects of ctypes: numbers would be made such objects in every call."""
 
 SHORT = 20_000
 """Cycles of a kernel for which other threads can wait: to let them run takes as long."""

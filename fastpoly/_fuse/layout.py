@@ -39,7 +39,11 @@ class Layout:
 
     def is_left(self, result: Memory | None) -> bool:
         """Is a result that lies there left in scratch?"""
-        return self.left and result is not None and result.region == "scratch"
+        return self.left and _is_in_scratch(result)
+
+
+def _is_in_scratch(result: Memory | None) -> bool:
+    return result is not None and result.region == "scratch"
 
 
 def lay_out(schedule: Schedule, threads: int, left: bool = False) -> Layout:
@@ -64,7 +68,7 @@ def lay_out(schedule: Schedule, threads: int, left: bool = False) -> Layout:
     row = 0
     for node, value in zip(schedule.graph.outputs[len(schedule.graph.inputs) :], schedule.results, strict=True):
         kept = value if isinstance(value, Memory) else None
-        if left and kept is not None and kept.region == "scratch":
+        if left and kept is not None and _is_in_scratch(kept):
             results.append((kept, kept.start))
         else:
             results.append((kept, row))

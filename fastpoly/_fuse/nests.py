@@ -18,7 +18,7 @@ from .builder import Builder, is_negative, least, number, shifted
 from .expressions import Axis, Expr, Index, Memory
 from .graph import Node
 from .ir import BOOL, FLOAT, Const, If, Load, Op, Var
-from .plan import Accumulate, Loops, Nest, Root, Store
+from .plan import Accumulate, Loops, Nest, Root, Store, is_written_whole
 from .products import Product, products
 from .tiles import write_product
 from .turns import Part, Turn, turns
@@ -85,7 +85,7 @@ def is_whole(builder: Builder, nest: Nest) -> bool:
     before, builder.kept_here = builder.kept_here, kept_in(nest)
     whole = lanes is not None and _is_read_whole(builder, nest.roots, lanes)
     builder.kept_here = before
-    if not whole or lanes is None or not all(_is_written_whole(root, lanes) for root in nest.roots):
+    if not whole or lanes is None or not all(is_written_whole(root, lanes) for root in nest.roots):
         return False
     return not _ends_one_by_one(builder, nest.roots, lanes) or _can_end_one_by_one(builder, nest.roots, lanes)
 
@@ -127,13 +127,6 @@ def _place_in_data(builder: Builder, which: Expr) -> Expr | None:
             return None
         which = plain
     return which if which.op == "load" and which.args[0].region == "data" else None
-
-
-def _is_written_whole(root: Root, lanes: Axis) -> bool:
-    """Can whole registers be written along the lanes axis, or summed?"""
-    if isinstance(root, Store):
-        return bool(root.memory.order) and root.offset.factor(lanes) == 1  # not of one number
-    return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
 
 
 def _ends_one_by_one(builder: Builder, roots: list[Root], lanes: Axis) -> bool:

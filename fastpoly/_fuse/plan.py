@@ -271,6 +271,13 @@ def read_by(expr: Expr) -> list[Expr]:
     return [leaf.args[1] if leaf.op == "kept" else leaf for leaf in leaves(expr)]
 
 
+def is_written_whole(root: Root, lanes: Axis) -> bool:
+    """Can whole registers be written along the lanes axis, or summed?"""
+    if isinstance(root, Store):
+        return bool(root.memory.order) and root.offset.factor(lanes) == 1  # not of one number
+    return root.offset is None or lanes in root.reduced or root.offset.factor(lanes) == 1
+
+
 def is_at_hand(leaf: Expr, maker: object, loops: Loops) -> bool:
     """Is it a value that `maker`, the last nest that stores to its memory, has in a register in these loops?"""
     if leaf.op != "kept" or not isinstance(maker, Nest) or maker.loops != loops:

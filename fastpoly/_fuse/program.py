@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from fastpoly_kernels.forking import in_child, new_lock
 
 from .._arrays import Array
 from .._memory import refuse_beyond_memory
+from .._pages import HUGE_BYTES, zeros_in_huge_pages
 from . import ir
 from .arguments import array_of
 from .counters import Counted
@@ -34,9 +34,6 @@ from .whole_inputs import refuse_start
 from .write import write
 
 REGISTER_BYTES = 64
-
-HUGE_PAGE = 2**21
-"""Bytes of one, on common systems."""
 """What arrays are aligned to: the widest register, and a cache line."""
 
 CYCLES = 12_000
@@ -240,26 +237,11 @@ def aligned(size: int, dtype: Any) -> Array:
     """Zeros that begin at the address of a register."""
     dtype = np.dtype(dtype)
     length = size * dtype.itemsize
-    raw = _huge_pages(length + REGISTER_BYTES) if length >= HUGE_PAGE else None
+    raw = zeros_in_huge_pages(length + REGISTER_BYTES) if length >= HUGE_BYTES else None
     if raw is None:
         raw = np.zeros(length + REGISTER_BYTES, np.uint8)
     start = -raw.ctypes.data % REGISTER_BYTES
     return raw[start : start + length].view(dtype)
-
-
-def _huge_pages(size: int) -> Array | None:
-    """So many zero bytes or more, in pages of which few are enough for the processor to know them all; None if the
-    system has no such pages. Rows of a matrix of many samples lie in a page each otherwise.
-    """
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
-    try:
-        pages = mmap.mmap(-1, size + HUGE_PAGE)
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        return None
-    found = np.frombuffer(pages, np.uint8)
-    return found[-found.ctypes.data % HUGE_PAGE :]
 
 
 def _copied(array: Array) -> Array:

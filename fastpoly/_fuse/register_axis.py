@@ -14,7 +14,7 @@ from typing import Protocol
 
 from .expressions import Axis
 from .graph import Graph, Node
-from .plan import OTHER, Nest, Plan, Store, read_by
+from .plan import OTHER, Nest, Plan, is_written_whole, read_by
 from .products import products
 from .scan import every
 from .schedule import Schedule
@@ -105,14 +105,6 @@ def _cycles(plan: Plan, nest: Nest) -> float:
 
 def _is_whole(nest: Nest, lanes: Axis) -> bool:
     """Do registers of what a nest reads and writes lie side by side, or are looked up?"""
-    for root in nest.roots:
-        if root.memory is not None and root.offset is not None:
-            is_summed = not isinstance(root, Store) and lanes in root.reduced
-            if not is_summed and root.offset.factor(lanes) != 1:
-                return False
-        for load in read_by(root.value):
-            if load.op == "load" and load.args[1].factor(lanes) not in (0, 1):
-                return False
-            if load.op == "lookup" and load.args[1].factor(lanes) not in (0, 1):
-                return False
-    return True
+    loads = (load for root in nest.roots for load in read_by(root.value) if load.op in ("load", "lookup"))
+    is_read = all(load.args[1].factor(lanes) in (0, 1) for load in loads)
+    return is_read and all(is_written_whole(root, lanes) for root in nest.roots)

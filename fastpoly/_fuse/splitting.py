@@ -221,7 +221,7 @@ class Split:
         own; None if it is no view of such, or of few of their elements, or all that there is of them.
         """
         node, lift = self.classes[j], record(self.classes[j]).lift
-        if not record(node).is_view or lift is None or len(self.operands[j]) < 1:
+        if not record(node).is_view or lift is None or not self.operands[j]:
             return None
         first, *others = self.operands[j]
         if not isinstance(first, (Own, Before)) or first.of not in members or any(isinstance(o, Node) for o in others):

@@ -132,7 +132,7 @@ at them, dask's workers every 10 ms."""
 
 def _refuse_leaks(tracer: Tracer) -> None:
     """No traced tensor may outlive the trace: somebody outside holds it, and expects it to be filled in every step."""
-    for generation in range(3):  # cycles of what the trace has made are young: to look at all objects takes 0.1 s
+    for generation in range(3):  # cycles of what the trace has made are young; to look at all objects takes long
         if _outliving(tracer) is None:
             return
         gc.collect(generation)
